@@ -1,0 +1,381 @@
+"""What flows between stages: small frozen records on disk, never tensors.
+
+Tensors and pictures live in files; a record names them by a path relative to the project folder and a sha256. Records
+are stdlib dataclasses; pydantic checks them where they are read from or written to JSON (unknown keys, NaN and a wrong
+`schema` are refused). A score that could not be computed is `value=None` with the reason in `why`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+import pydantic
+
+from cinetune.errors import StoreError
+from cinetune.timecode import Span
+
+__all__ = [
+    "SCHEMA",
+    "Arm",
+    "Colour",
+    "Delivery",
+    "Domain",
+    "FileRef",
+    "FootageClip",
+    "Keyframe",
+    "LatentEntry",
+    "Look",
+    "ModelRef",
+    "PlannedShot",
+    "Provenance",
+    "Rejected",
+    "Rights",
+    "Score",
+    "Scorecard",
+    "Segment",
+    "Sequence",
+    "Shot",
+    "ShotPlan",
+    "Timing",
+    "Window",
+    "from_json",
+    "to_json",
+]
+
+SCHEMA = 1
+Domain = Literal["in", "out"]
+Arm = Literal["base", "look", "plain"]
+Split = Literal["train", "held"]
+Method = Literal["as-is", "late", "restyle", "develop"]
+
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def artifact(cls: type[T]) -> type[T]:
+    """A frozen, slotted, keyword-only dataclass that pydantic checks strictly at the file boundary."""
+    made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+    config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+    return pydantic.with_config(config)(made)
+
+
+@artifact
+class FileRef:
+    """A file inside the project folder: POSIX path relative to it, and the sha256 of its bytes."""
+
+    path: str
+    sha256: str
+
+
+@artifact
+class Provenance:
+    """How a record came to be. `parents` are the content keys of what it was made from."""
+
+    tool: str
+    commit: str | None
+    dirty: bool | None
+    packages: dict[str, str]
+    device: str
+    seed: int | None
+    config_sha: str
+    parents: tuple[str, ...]
+    created_utc: str
+    wall_seconds: float
+
+
+@artifact
+class Colour:
+    """Colour as decoded, and in words how that was decided (`tagged bt709`, `untagged, height >= 720: taken as
+    bt709`)."""
+
+    matrix: str
+    primaries: str
+    transfer: str
+    full_range: bool
+    decided: str
+
+
+@artifact
+class Rights:
+    owner: str = ""
+    licence: str = ""
+    consent: str = ""
+    document: str = ""
+
+
+@artifact
+class FootageClip:
+    """One film file as probed. `rate` is exact, `frames` counted by decoding, `bars` is the picture inside letterbox or
+    pillarbox as (x, y, width, height) in source pixels."""
+
+    id: str
+    path: str
+    sha256: str
+    codec: str
+    rate: Fraction
+    frames: int
+    width: int
+    height: int
+    pixel_aspect: Fraction
+    bars: tuple[int, int, int, int]
+    colour: Colour
+    timecode: str | None
+    rights: Rights = field(default_factory=Rights)
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+
+@artifact
+class Rejected:
+    """A file that could not be used, and why: a row of the ingest table."""
+
+    path: str
+    reason: str
+    remedy: str
+    schema: int = SCHEMA
+
+
+@artifact
+class Shot:
+    """One shot: a span of one clip between two cuts. `source` says who cut it (`adaptive`, `edl`, `whole`)."""
+
+    id: str
+    clip: str
+    span: Span
+    source: str
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+
+@artifact
+class Window:
+    """`frames` model-rate frames of one shot. `source_frames` are the absolute source frame numbers, one per model
+    frame; `crop` is (x, y, width, height) in source pixels before the resize to `width` x `height`."""
+
+    id: str
+    shot: str
+    clip: str
+    scene: str
+    split: Split
+    source_frames: tuple[int, ...]
+    rate: Fraction
+    crop: tuple[int, int, int, int]
+    width: int
+    height: int
+    caption: str
+    caption_source: str
+    schema: int = SCHEMA
+
+
+@artifact
+class ModelRef:
+    """The base model: family (`pocket`, `wan21`), folder or `builtin`, and the sha256 over its weights."""
+
+    family: str
+    location: str
+    weights_sha256: str
+
+
+@artifact
+class LatentEntry:
+    """Cached tensors of one window (safetensors): see `cinetune.stages.cache` for the names and shapes inside."""
+
+    window: str
+    split: Split
+    scene: str
+    model: ModelRef
+    file: FileRef
+    latent_shape: tuple[int, int, int, int]
+    schema: int = SCHEMA
+
+
+@artifact
+class Look:
+    """A trained adapter. `arm` is `look`, or `plain` for the control trained without reference augmentation."""
+
+    name: str
+    arm: Arm
+    model: ModelRef
+    rank: int
+    alpha: float
+    targets: str
+    step: int
+    stopped: str
+    trigger: str
+    dataset_sha: str
+    recipe_sha: str
+    weights: FileRef
+    log: FileRef
+    licence: str
+    provenance: Provenance
+    schema: int = SCHEMA
+
+
+@artifact
+class PlannedShot:
+    """A shot to be made. `reference` is a picture file relative to the project folder; `truth` an optional video file
+    of what the film itself would show (known only on the backlot or for held-out shots)."""
+
+    id: str
+    prompt: str
+    domain: Domain
+    reference: str
+    seconds: float = 2.0
+    seed: int = 0
+    negative: str = ""
+    method: Method | None = None
+    truth: str | None = None
+
+
+@artifact
+class ShotPlan:
+    shots: tuple[PlannedShot, ...]
+    schema: int = SCHEMA
+
+
+@artifact
+class Keyframe:
+    """The picked first picture of a shot in one arm and seed, its method and the ranking of candidates.
+
+    `image` is the picture (16-bit PNG); `condition` the picture the model is given for the first segment (the reference
+    itself for `as-is` and `develop`, else `image`); `opening` the latents of the first segment where making the
+    keyframe already made it (`develop`)."""
+
+    shot: str
+    arm: Arm
+    seed: int
+    method: Method
+    image: FileRef
+    condition: FileRef
+    opening: FileRef | None
+    candidates: tuple[FileRef, ...]
+    scores: tuple[float, ...]
+    picked: int
+    schema: int = SCHEMA
+
+
+@artifact
+class Segment:
+    first_frame: int
+    frames: int
+    seed: int
+
+
+@artifact
+class Timing:
+    devices: int
+    wall_seconds: float
+    peak_gib: float | None
+
+
+@artifact
+class Sequence:
+    """One generated shot. `video` is the lossless master (safetensors, uint16 `frames_THWC`); `seam_ratio` is |dF| at
+    joins over |dF| inside segments, `drift` the mean-colour dE2000 of the last frame against the keyframe."""
+
+    shot: str
+    arm: Arm
+    seed: int
+    domain: Domain
+    rate: Fraction
+    frames: int
+    width: int
+    height: int
+    segments: tuple[Segment, ...]
+    seam_ratio: float | None
+    drift: float
+    video: FileRef
+    proxy: FileRef
+    keyframe: str
+    timing: Timing
+    provenance: Provenance
+    schema: int = SCHEMA
+
+
+@artifact
+class Delivery:
+    shot: str
+    arm: Arm
+    format: str
+    version: int
+    files: tuple[FileRef, ...]
+    rate: Fraction
+    frames: int
+    conform: str
+    schema: int = SCHEMA
+
+
+@artifact
+class Score:
+    """One number with its meaning. `better` is the direction that is good; `low`/`high` a 95 % interval; `n` the count
+    of shots."""
+
+    metric: str
+    version: str
+    unit: str
+    better: Literal["lower", "higher", "none"]
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    n: int = 0
+    verdict: str = ""
+    why: str = ""
+
+
+@artifact
+class Scorecard:
+    """Scores of one comparison: `arm` against `versus` in one `domain` (`both` for the interaction). `arms` holds each
+    arm's own level, `effects` the paired differences arm - versus; `protocol` how it was measured; `warnings` what a
+    reader must know."""
+
+    arm: Arm
+    versus: Arm
+    domain: Literal["in", "out", "both"]
+    shots: tuple[str, ...]
+    seeds: tuple[int, ...]
+    levels: dict[str, dict[str, float | None]]
+    effects: tuple[Score, ...]
+    per_shot: dict[str, dict[str, dict[str, float]]]
+    protocol: dict[str, str]
+    warnings: tuple[str, ...]
+    schema: int = SCHEMA
+
+
+@cache
+def _adapter(cls: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(cls)
+
+
+def to_json(record: object) -> str:
+    """Canonical JSON: sorted keys, Fractions as `num/den`. Raises `StoreError` if a float is NaN or infinite."""
+    adapter = _adapter(type(record))
+    try:
+        plain = adapter.dump_python(record, mode="json")
+        adapter.validate_json(json.dumps(plain, allow_nan=False))
+        return json.dumps(plain, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise StoreError(f"a {type(record).__name__} record would not be readable again: {error}") from error
+
+
+def from_json(cls: Callable[..., T], text: str | bytes, *, where: str = "") -> T:
+    """Read a record back. Raises `StoreError` on unknown keys, wrong types, or another schema version."""
+    try:
+        record = _adapter(cls).validate_json(text)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"not a valid {getattr(cls, '__name__', cls)} record: {key}: {first['msg']}",
+            where=where,
+            remedy="it was written by another version or edited by hand; delete it and run the stage again",
+        ) from error
+    if getattr(record, "schema", SCHEMA) != SCHEMA:
+        raise StoreError(f"schema {record.schema} is not {SCHEMA}", where=where, remedy="run the stage again")
+    return record

@@ -1,0 +1,76 @@
+"""Every error cinetune raises on purpose.
+
+    CinetuneError
+    |-- ConfigError     cinetune.toml, shots.toml or the command line says something impossible
+    |-- FootageError    a film file cannot be used as it is
+    |-- WeightsError    model weights are missing, damaged or refused
+    |-- ModelError      a model was asked for something it cannot do, or produced NaN
+    |-- StoreError      the project folder is damaged, locked, read-only, full, or from another version
+    `-- ScoreError      a measurement that would not mean anything
+
+Each message says what went wrong, where, and how to mend it. The command line turns the class into an exit code.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CinetuneError",
+    "ConfigError",
+    "FootageError",
+    "GateFailed",
+    "ModelError",
+    "ScoreError",
+    "StoreError",
+    "WeightsError",
+]
+
+
+class CinetuneError(Exception):
+    """Base of all deliberate errors: `what` happened, `where` (file, key, shot), and the `remedy`."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        lines = [what]
+        if where:
+            lines.append(f"  where: {where}")
+        if remedy:
+            lines.append(f"  fix:   {remedy}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(CinetuneError):
+    """The project file, the shot list or an option is wrong."""
+
+
+class FootageError(CinetuneError):
+    """A film file is unreadable, damaged, or of a kind we refuse; carries the reason for the per-file table."""
+
+
+class WeightsError(CinetuneError):
+    """Weights are missing, have another checksum, or come as a pickle."""
+
+    exit_code = 3
+
+
+class ModelError(CinetuneError):
+    """A shape, a frame count or a target a model does not support, or a numeric failure inside it."""
+
+
+class StoreError(CinetuneError):
+    """The project folder cannot be read or written, or does not hold what its index says."""
+
+    exit_code = 3
+
+
+class ScoreError(CinetuneError):
+    """A score was asked for on data that cannot support it."""
+
+
+class GateFailed(CinetuneError):
+    """A check the user asked to be enforced did not hold (no look effect, early alarm, strict rights)."""
+
+    exit_code = 4

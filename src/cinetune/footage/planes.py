@@ -1,0 +1,109 @@
+"""Between decoded frames of libav and numpy planes: no colour decision is made here."""
+
+from __future__ import annotations
+
+import re
+
+import av
+import numpy as np
+
+from cinetune.artifacts import Colour
+from cinetune.errors import FootageError
+from cinetune.footage.color import luma_levels, rgb_to_yuv, subsample_chroma, upsample_chroma, yuv_to_rgb
+
+__all__ = ["colour_tags", "frame_luma", "frame_rgb", "rgb_frame", "thumbnail"]
+
+Array = np.ndarray
+_PLANAR = re.compile(r"^(yuvj?4(10|11|20|22|40|44)p|gray)(\d+)?(le)?$")
+# Interleaved and big-endian layouts that reorder into a planar one without touching a value.
+_REORDER = {
+    "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "yuyv422": "yuv422p", "uyvy422": "yuv422p",
+    "p010le": "yuv420p10le", "p210le": "yuv422p10le", "yuv420p10be": "yuv420p10le", "yuv422p10be": "yuv422p10le",
+}  # fmt: skip
+BT709_LIMITED = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
+"""H.273 code points of BT.709 and the limited range, by the names libav gives them."""
+
+
+def colour_tags(frame: av.VideoFrame) -> dict[str, int | bool]:
+    """The frame's own tags as arguments of `decide_colour`."""
+    full = frame.format.name.startswith("yuvj")
+    return {
+        "matrix": int(frame.colorspace), "primaries": int(frame.color_primaries), "transfer": int(frame.color_trc),
+        "code_range": 2 if full else int(frame.color_range), "height": frame.height, "rgb": frame.format.is_rgb,
+    }  # fmt: skip
+
+
+def _plane(frame: av.VideoFrame, index: int, bits: int, width: int) -> Array:
+    plane = frame.planes[index]
+    kind = np.dtype("<u2") if bits > 8 else np.dtype("u1")
+    rows = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)  # type: ignore[arg-type]
+    return rows[: plane.height, :width]
+
+
+def _planar(frame: av.VideoFrame) -> av.VideoFrame:
+    name = frame.format.name
+    if _PLANAR.match(name):
+        return frame
+    if name in _REORDER:
+        return frame.reformat(format=_REORDER[name])
+    _refuse_alpha(frame)
+    raise FootageError(f"pixel format {name} is not supported", remedy="export it as ProRes 422 or H.264")
+
+
+def _refuse_alpha(frame: av.VideoFrame) -> None:
+    if any(part.is_alpha for part in frame.format.components):
+        raise FootageError("it has an alpha channel", remedy="flatten it and export it without alpha")
+
+
+def frame_luma(frame: av.VideoFrame, colour: Colour) -> Array:
+    """Luma [H, W] as float32 with black 0 and white 1; for RGB pixels the BT.709 luma."""
+    if frame.format.is_rgb:
+        rgb = frame_rgb(frame, colour)
+        return rgb @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    frame = _planar(frame)
+    part = frame.format.components[0]
+    return luma_levels(_plane(frame, 0, part.bits, part.width), bits=part.bits, full_range=colour.full_range)
+
+
+def frame_rgb(frame: av.VideoFrame, colour: Colour) -> Array:
+    """A decoded frame as R'G'B' [H, W, 3] float32 in [0, 1], by `colour`; 10 and 12 bit keep their precision.
+
+    Raises `FootageError` for alpha and for pixel layouts we do not know.
+    """
+    if frame.format.is_rgb:
+        _refuse_alpha(frame)
+        return frame.reformat(format="rgb48le").to_ndarray().astype(np.float32) * np.float32(1.0 / 65535.0)
+    frame = _planar(frame)
+    parts = frame.format.components
+    bits, height, width = parts[0].bits, frame.height, frame.width
+    luma = _plane(frame, 0, bits, width)
+    if len(parts) == 1:
+        grey = luma_levels(luma, bits=bits, full_range=colour.full_range)
+        return np.repeat(np.clip(grey, 0.0, 1.0)[..., None], 3, axis=2)
+    cb, cr = (upsample_chroma(_plane(frame, k, bits, parts[k].width), height, width) for k in (1, 2))
+    return yuv_to_rgb(luma, cb, cr, matrix=colour.matrix, full_range=colour.full_range, bits=bits)
+
+
+def rgb_frame(rgb: Array, pixel_format: str) -> av.VideoFrame:
+    """R'G'B' [H, W, 3] in [0, 1] as a BT.709 limited frame of a planar Y'CbCr format, tagged.
+
+    ProRes keeps the tags of each frame, not of the stream, so every frame carries them.
+    """
+    height, width = rgb.shape[:2]
+    frame = av.VideoFrame(width, height, pixel_format)
+    parts = frame.format.components
+    bits = parts[0].bits
+    luma, cb, cr = rgb_to_yuv(np.clip(rgb, 0.0, 1.0), matrix="bt709", full_range=False, bits=bits)
+    halve = {"columns": parts[1].width < width, "rows": parts[1].height < height}
+    for index, plane in enumerate((luma, subsample_chroma(cb, **halve), subsample_chroma(cr, **halve))):
+        target = _plane(frame, index, bits, plane.shape[1])
+        target[...] = np.rint(plane).astype(target.dtype)
+    for name, code in BT709_LIMITED.items():
+        setattr(frame, name, code)
+    return frame
+
+
+def thumbnail(frame: av.VideoFrame, width: int) -> Array:
+    """A small BGR uint8 picture [h, width, 3] for shot detection only; colour is approximate."""
+    height = max(2, round(frame.height * width / frame.width))
+    return frame.reformat(width=width, height=height, format="bgr24").to_ndarray()

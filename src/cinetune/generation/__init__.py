@@ -1,0 +1,30 @@
+"""From a planned shot to pictures: keyframes, chains of segments, and who computes them."""
+
+from cinetune.generation.chain import Opening, anchored, chain, drift, plan_segments, shot_frames, worst_seam
+from cinetune.generation.executors import Cast, run_tasks
+from cinetune.generation.keyframe import Candidate, candidate_seed, film_cloud, look_distance, make_candidate, pick
+from cinetune.generation.segment import Recipe, fit_picture, generate, pictures, shot_size, starting_noise
+
+__all__ = [
+    "Candidate",
+    "Cast",
+    "Opening",
+    "Recipe",
+    "anchored",
+    "candidate_seed",
+    "chain",
+    "drift",
+    "film_cloud",
+    "fit_picture",
+    "generate",
+    "look_distance",
+    "make_candidate",
+    "pick",
+    "pictures",
+    "plan_segments",
+    "run_tasks",
+    "shot_frames",
+    "shot_size",
+    "starting_noise",
+    "worst_seam",
+]

@@ -1,0 +1,110 @@
+"""What a video model must offer, and the runtime bundles that carry its tensors.
+
+Shape letters: B batch, C channels, T pixel frames, H W pixels, f h w latent frames, rows, columns, L tokens, D width.
+Pixels are RGB in [-1, 1]. Latents are normalised (zero mean, unit variance per channel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cinetune.errors import ModelError
+
+__all__ = ["Batch", "Conditioning", "ModelInfo", "VideoModel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """Facts of a model. `targets` maps a preset name to a full-match regex over the denoiser's module names."""
+
+    family: str
+    name: str
+    rate: Fraction
+    latent_channels: int
+    stride_time: int
+    stride_space: int
+    patch_space: int
+    train_frames: int
+    train_height: int
+    train_width: int
+    train_shift: float
+    targets: dict[str, str]
+    weights_sha256: str
+    location: str
+    licence: str
+
+    @property
+    def multiple(self) -> int:
+        """Picture height and width must be multiples of this many pixels."""
+        return self.stride_space * self.patch_space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditioning:
+    """What the denoiser is told: `text_BLD` zero-padded prompt embeddings, `image_BLD` CLIP tokens of the first frame, `latent_BCfhw` the
+    mask and condition latents that are joined to the noisy latents along C. `negative_BLD` is the text for guidance; None = no guidance."""
+
+    text_BLD: Tensor
+    image_BLD: Tensor
+    latent_BCfhw: Tensor
+    negative_BLD: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {len(t) for t in (self.text_BLD, self.image_BLD, self.latent_BCfhw) if t is not None}
+        if len(sizes) != 1:
+            raise ModelError(f"conditioning mixes batch sizes {sorted(sizes)}")
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
+        negative = None if self.negative_BLD is None else self.negative_BLD.to(device, dtype)
+        return Conditioning(
+            text_BLD=self.text_BLD.to(device, dtype), image_BLD=self.image_BLD.to(device, dtype),
+            latent_BCfhw=self.latent_BCfhw.to(device, dtype), negative_BLD=negative,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One training batch: clean latents and their conditioning."""
+
+    latents_BCfhw: Tensor
+    cond: Conditioning
+
+    def __post_init__(self) -> None:
+        if len(self.latents_BCfhw) != len(self.cond.text_BLD):
+            raise ModelError(f"{len(self.latents_BCfhw)} latents but {len(self.cond.text_BLD)} conditions")
+
+
+class VideoModel(Protocol):
+    """An image-to-video generator. No base class: a family is one file that has these members."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that LoRA, checkpointing and sharding wrap."""
+        ...
+
+    def encode_video(self, x_BCTHW: Tensor) -> Tensor:
+        """Normalised latents `BCfhw` (posterior mode). T must be 4n+1; raises `ModelError`."""
+        ...
+
+    def condition(
+        self, prompts: Sequence[str], first_BCHW: Tensor, frames: int, *, last_BCHW: Tensor | None = None, negative: Sequence[str] | None = None
+    ) -> Conditioning:
+        """Conditioning for clips of `frames` pixel frames that start at `first_BCHW` ([-1, 1]). Raises `ModelError` on sizes the model cannot take."""
+        ...
+
+    def velocity(self, x_BCfhw: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
+        """Predicted velocity `n - x0` at noise level sigma in [0, 1] (uses `cond.text_BLD`; guidance is the sampler's)."""
+        ...
+
+    def decode(self, z_BCfhw: Tensor) -> Iterator[Tensor]:
+        """Pixel chunks `BCtHW` in [-1, 1], one latent frame at a time; joined they equal a whole decode bit for bit."""
+        ...

@@ -1,0 +1,17 @@
+"""One HTML page from the gathered values: template, style and script live in `templates/` and are put inline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+__all__ = ["render"]
+
+
+def render(context: dict[str, Any]) -> str:
+    """The page as text. Everything that is not markup made by us is escaped; a name the template does not know is an error."""
+    environment = Environment(
+        loader=PackageLoader("cinetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(context)

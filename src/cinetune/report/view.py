@@ -1,0 +1,303 @@
+"""What the page shows, gathered from the project's finished stages: plain values, text, SVG and data URIs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from cinetune.artifacts import FootageClip, Keyframe, Look, PlannedShot, Rejected, Scorecard, Window
+from cinetune.artifacts import Sequence as FilmSequence
+from cinetune.errors import StoreError
+from cinetune.report import charts, media, sheets, verdicts
+from cinetune.runtime import Reporter
+from cinetune.store import Project, StageRecord
+
+__all__ = ["ARMS", "gather"]
+
+ARMS = {
+    "base": ("Base", "the model as it comes"),
+    "look": ("Look", "with the trained look"),
+    "plain": ("Plain", "control: trained without reference augmentation"),
+}
+_SHEET_STILLS = 30
+_NEEDED = ("ingest", "prepare", "train", "keyframes", "expand", "score")
+_OPTIONAL = ("cache", "deliver")
+
+
+def gather(project: Project, report: Reporter) -> dict[str, Any]:
+    """The template's context. Raises `StoreError` naming the verb of the first stage that has not run."""
+    stages = {name: project.store.need_stage(name) for name in _NEEDED}
+    stages |= {name: record for name in _OPTIONAL if (record := project.store.load_stage(name)) is not None}
+    cards: Sequence[Scorecard] = stages["score"].groups.get("scorecards", ())
+    shots = _shots(project, stages, report)
+    windows: Sequence[Window] = stages["prepare"].groups["windows"]
+    primary = project.config.score.primary
+    return {
+        "film": project.config.name,
+        "made": stages["score"].provenance.created_utc[:10],
+        "facts": _facts(stages, shots),
+        "claims": verdicts.claims(cards, primary),
+        "warnings": _warnings(project, cards, stages),
+        "shots": shots,
+        "arms": {name: ARMS[name] for name in ARMS if any(player["arm"] == name for shot in shots for player in shot["players"])},
+        "sheet": _film_sheet(project, stages, report),
+        "candidates": _candidates(project, stages["keyframes"].groups["keyframes"]),
+        "training": _training(project, stages["train"].groups["looks"]),
+        "comparisons": [_comparison(card, primary) for card in cards],
+        "interaction": _interaction(cards, primary),
+        "pairs": _pairs(cards, primary),
+        "footage": _footage(stages),
+        "windows": Counter(window.split for window in windows),
+        "stages": _stage_rows(stages),
+        "settings": _settings(project),
+        "looks": stages["train"].groups["looks"],
+        "deliveries": stages["deliver"].groups.get("deliveries", ()) if "deliver" in stages else (),
+        "pocket": project.config.model.family == "pocket",
+    }
+
+
+def _facts(stages: dict[str, StageRecord], shots: Sequence[dict[str, Any]]) -> dict[str, int]:
+    training = [window for window in stages["prepare"].groups["windows"] if window.split == "train"]
+    return {
+        "windows": len(training),
+        "scenes": len({window.scene for window in training}),
+        "inside": sum(shot["plan"].domain == "in" for shot in shots),
+        "outside": sum(shot["plan"].domain == "out" for shot in shots),
+        "seeds": len({sequence.seed for sequence in stages["expand"].groups["sequences"]}),
+    }
+
+
+def _warnings(project: Project, cards: Sequence[Scorecard], stages: dict[str, StageRecord]) -> list[str]:
+    found = [warning for card in cards for warning in card.warnings]
+    smallest = min((len(card.shots) for card in cards if card.domain != "both"), default=0)
+    if cards and smallest < 6:
+        found.insert(0, f"Small sample: {smallest} shots in one comparison. No p value is given below six shots.")
+    if project.config.model.family == "pocket":
+        found.append("CLIP and LPIPS figures come from the pocket model's own small features. Compare them with nothing published.")
+    rejected = len(stages["ingest"].groups.get("rejected", ()))
+    if rejected:
+        found.append(f"{rejected} footage file{'s' * (rejected != 1)} could not be used; the table under Footage says why.")
+    return list(dict.fromkeys(found))
+
+
+def _shots(project: Project, stages: dict[str, StageRecord], report: Reporter) -> list[dict[str, Any]]:
+    plan = project.shots().shots
+    made = []
+    with report.progress("shots", len(plan)) as bar:
+        for shot in plan:
+            if any(sequence.shot == shot.id for sequence in stages["expand"].groups["sequences"]):
+                made.append(_shot(project, stages, shot))
+            bar.advance(note=shot.id)
+    return made
+
+
+def _shot(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -> dict[str, Any]:
+    sequences: Sequence[FilmSequence] = stages["expand"].groups["sequences"]
+    shown = {arm: found for arm in ARMS if (found := media.first_seed(sequences, shot.id, arm)) is not None}
+    first = next(iter(shown.values()))
+    columns = media.sampled(first.frames)
+    reference = media.open_picture(project.root / shot.reference)
+    rows = [(ARMS[arm][0], [reference, *media.master_frames(project, found.video, columns)]) for arm, found in shown.items()]
+    truth = media.truth_film(project, shot, rate=first.rate, frames=first.frames)
+    if truth is not None:
+        rows.append(("Film", [None, *(truth[0][frame] if frame < len(truth[0]) else None for frame in columns)]))
+    strip = sheets.shot_strip(rows, columns=["reference", *(f"frame {frame}" for frame in columns)])
+    keyframes: Sequence[Keyframe] = stages["keyframes"].groups["keyframes"]
+    return {
+        "plan": shot,
+        "rate": float(first.rate),
+        "frames": first.frames,
+        "aspect": f"{first.width} / {first.height}",
+        "seeds": len({sequence.seed for sequence in sequences if sequence.shot == shot.id}),
+        "methods": {found.arm: found.method for found in keyframes if found.shot == shot.id},
+        "players": [_player(project, found) for found in shown.values()],
+        "reference": media.picture_uri(reference, width=384),
+        "truth": truth[1] if truth is not None else None,
+        "neighbours": _neighbours(project, stages, shot),
+        "strip": media.picture_uri(strip),
+    }
+
+
+def _player(project: Project, found: FilmSequence) -> dict[str, Any]:
+    return {
+        "arm": found.arm,
+        "name": ARMS[found.arm][0],
+        "what": ARMS[found.arm][1],
+        "uri": media.video_uri(project.store.path(found.proxy)),
+        "drift": verdicts.number(found.drift),
+        "seam": verdicts.number(found.seam_ratio) if found.seam_ratio is not None else "",
+        "segments": len(found.segments),
+        "seed": found.seed,
+        "wall": f"{found.timing.wall_seconds:.1f} s",
+    }
+
+
+def _neighbours(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -> list[dict[str, str]]:
+    training = [window for window in stages["prepare"].groups["windows"] if window.split == "train"]
+    clips = {clip.id: clip for clip in stages["ingest"].groups["clips"]}
+    chosen = media.nearest_windows(shot.prompt, training, 3)
+    stills = [(window, media.film_still(project, clips[window.clip], window)) for window in chosen]
+    return [{"uri": media.picture_uri(still, width=384), "caption": window.caption} for window, still in stills]
+
+
+def _film_sheet(project: Project, stages: dict[str, StageRecord], report: Reporter) -> str | None:
+    """Stills of training windows, spread evenly over the film when there are many."""
+    training: list[Window] = [window for window in stages["prepare"].groups["windows"] if window.split == "train"]
+    clips: dict[str, FootageClip] = {clip.id: clip for clip in stages["ingest"].groups["clips"]}
+    if not training:
+        return None
+    step = max(1.0, len(training) / _SHEET_STILLS)
+    shown = [training[int(index * step)] for index in range(min(len(training), _SHEET_STILLS))]
+    cells = []
+    with report.progress("film stills", len(shown)) as bar:
+        for window in shown:
+            cells.append(sheets.Cell(media.film_still(project, clips[window.clip], window), window.caption))
+            bar.advance()
+    return media.picture_uri(sheets.film_sheet(cells))
+
+
+def _candidates(project: Project, keyframes: Sequence[Keyframe]) -> str | None:
+    rows = []
+    for keyframe in keyframes:
+        if len(keyframe.candidates) < 2:
+            continue
+        pictures = [media.open_picture(project.store.path(ref)) for ref in keyframe.candidates]
+        scores = [*keyframe.scores, *[None] * (len(pictures) - len(keyframe.scores))]
+        cells = [
+            sheets.Cell(picture, f"{verdicts.number(score)}{' · picked' * (index == keyframe.picked)}", index == keyframe.picked)
+            for index, (picture, score) in enumerate(zip(pictures, scores, strict=True))
+        ]
+        rows.append((f"{keyframe.shot} {keyframe.arm}", cells))
+    return media.picture_uri(sheets.candidates_sheet(rows)) if rows else None
+
+
+def _log(project: Project, look: Look) -> list[dict[str, Any]]:
+    path = project.store.path(look.log)
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise StoreError(f"the training log of {look.name!r} is not JSON lines: {error}", where=str(path),
+                         remedy="run `cinetune train` again") from error  # fmt: skip
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def _series(log: Sequence[dict[str, Any]], kind: str, key: str) -> tuple[tuple[float, float], ...]:
+    return tuple((line["step"], line[key]) for line in log if line.get("kind") == kind and line.get(key) is not None)
+
+
+def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
+    """Charts over the steps of every adapter, and how each ended."""
+    curves: dict[str, list[charts.Line]] = {"loss": [], "v_loss": [], "distance": [], "motion": []}
+    ends: list[dict[str, Any]] = []
+    for look in looks:
+        log = _log(project, look)
+        if loss := _series(log, "step", "loss"):
+            curves["loss"] += [charts.Line(loss, f"{look.arm} faint"), charts.Line(charts.smooth(loss), look.arm)]
+        for key in ("v_loss", "distance", "motion"):
+            if points := _series(log, "evaluation", key):
+                curves[key].append(charts.Line(points, look.arm, marks=True))
+        found = {key: value for line in log if line.get("kind") in ("start", "end") for key, value in line.items()}
+        scale = found.get("validation", {})
+        reach = [step for step, _ in _series(log, "step", "loss")] or [0, look.step]
+        if look is looks[0] and "floor" in scale and "ceiling" in scale:
+            anchors = (("floor", "floor: the film through the VAE"), ("ceiling", "ceiling: the first frame, frozen"))
+            curves["distance"] += [charts.Line(((0, scale[key]), (reach[-1], scale[key])), key, label) for key, label in anchors]
+        ends.append({"look": look, "alarms": found.get("alarms", ()), "evaluations": len(_series(log, "evaluation", "distance"))})
+    titles = {
+        "loss": "Training loss",
+        "v_loss": "Loss on scenes it never saw",
+        "distance": "Perceptual distance to the film (LPIPS), held-out shots",
+        "motion": "Motion of samples (1 = as much as the film)",
+    }
+    kept = [(float(look.step), look.arm) for look in looks]
+    drawn = [(title, charts.line_chart(curves[key], title=f"{title}, over training steps", kept=kept)) for key, title in titles.items()]
+    return {"charts": [(title, chart) for title, chart in drawn if chart], "ends": ends}
+
+
+def _comparison(card: Scorecard, primary: Sequence[str]) -> dict[str, Any]:
+    found = verdicts.rows(card, primary)
+    plots = {
+        row.score.metric: charts.interval_plot(
+            charts.Interval("", row.score.value, row.score.low, row.score.high, row.tone), better=row.score.better
+        )
+        for row in found
+        if row.score.value is not None
+    }
+    names = {"in": "In the film's own world", "out": "Outside the film's world", "both": "Inside against outside"}
+    return {"card": card, "rows": found, "plots": plots, "name": names[card.domain]}
+
+
+def _interaction(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[dict[str, Any]]:
+    """For each primary metric: the effect inside, outside, and the difference of the two on one scale."""
+    labels = {"in": "in the film's world", "out": "outside it", "both": "difference"}
+    drawn = []
+    for metric in primary:
+        intervals, better = [], "none"
+        for domain, label in labels.items():
+            card = verdicts.find(cards, "look", "base", domain)
+            for row in verdicts.rows(card, primary) if card else ():
+                if row.score.metric == metric and row.score.value is not None:
+                    better = row.score.better
+                    intervals.append(charts.Interval(label, row.score.value, row.score.low, row.score.high, row.tone))
+        if len(intervals) > 1:
+            title = verdicts.title_of(metric)
+            drawn.append({"title": title, "plot": charts.intervals_plot(intervals, better=better, title=title), "better": better})
+    return drawn
+
+
+def _pairs(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[dict[str, Any]]:
+    """For each primary metric and domain: every shot's own value in each arm."""
+    drawn = []
+    for metric in primary:
+        for domain, where in (("in", "in the film's world"), ("out", "outside it")):
+            values: dict[str, dict[str, float]] = {}
+            for card in cards:
+                if card.domain == domain:
+                    for shot, by_arm in card.per_shot.get(metric, {}).items():
+                        values.setdefault(shot, {}).update(by_arm)
+            if values:
+                title = f"{verdicts.title_of(metric)}, {where}"
+                pairs = [charts.Pair(shot, by_arm) for shot, by_arm in sorted(values.items())]
+                drawn.append({"title": title, "plot": charts.pairs_plot(pairs, title=title + ", shot by shot")})
+    return drawn
+
+
+def _footage(stages: dict[str, StageRecord]) -> dict[str, Any]:
+    groups = stages["ingest"].groups
+    shots = Counter(shot.clip for shot in groups.get("shots", ()))
+    windows = Counter(window.clip for window in stages["prepare"].groups["windows"])
+    rejected: Sequence[Rejected] = groups.get("rejected", ())
+    clips: Sequence[FootageClip] = groups["clips"]
+    return {"clips": [(clip, shots[clip.id], windows[clip.id]) for clip in clips], "rejected": rejected}
+
+
+def _stage_rows(stages: dict[str, StageRecord]) -> list[dict[str, Any]]:
+    order = ("ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score")
+    return [
+        {
+            "name": name,
+            "made": stages[name].provenance,
+            "output": stages[name].output_sha[:12],
+            "input": stages[name].input_key[:12],
+            "notes": stages[name].notes,
+        }
+        for name in order
+        if name in stages
+    ]
+
+
+def _settings(project: Project) -> list[tuple[str, str, str]]:
+    """Every setting as (key, value, where it came from)."""
+    found: list[tuple[str, str, str]] = []
+
+    def walk(table: dict[str, Any], prefix: str) -> None:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                found.append((prefix + key, json.dumps(value), project.origins.get(prefix + key, "default")))
+
+    walk(project.config.model_dump(mode="json"), "")
+    return found

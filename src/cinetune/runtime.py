@@ -1,0 +1,166 @@
+"""Where and how a run happens: device and dtype with the reason for the choice, named random seeds, provenance, and
+progress.
+
+Torch is imported inside the functions that need it, so that the command line starts without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cinetune.artifacts import Provenance
+from cinetune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Bar",
+    "Device",
+    "Quiet",
+    "Reporter",
+    "choose_device",
+    "derive",
+    "generator",
+    "peak_memory_gib",
+    "provenance",
+]
+
+_PACKAGES = ("cinetune", "torch", "diffusers", "transformers", "peft", "av", "numpy", "scipy")
+
+
+class Bar(Protocol):
+    """A running progress display."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None: ...
+
+
+class Reporter(Protocol):
+    """How stages speak to a person: lines, warnings, and progress over long work."""
+
+    def say(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]: ...
+
+
+class Quiet:
+    """A `Reporter` that keeps what was said in lists instead of showing it (libraries, tests)."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]:
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The chosen torch device and floating type by name (`cuda:0`, `bfloat16`), and why."""
+
+    name: str
+    dtype: str
+    reason: str
+
+
+def choose_device(device: str = "auto", dtype: str = "auto") -> Device:
+    """Pick CUDA, then Apple MPS, then CPU; bfloat16 where the hardware has it natively, float32 on CPU.
+
+    Raises `ConfigError` when a device is asked for by name and is not there.
+    """
+    import torch
+
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+        reason = {"cuda": "a CUDA device is visible", "mps": "an Apple GPU is visible"}.get(name, "no GPU is visible")
+    else:
+        name, reason = device, "asked for in cinetune.toml"
+        kind, _, index = name.partition(":")
+        count = {"cuda": torch.cuda.device_count(), "mps": int(mps), "cpu": 1}.get(kind, 0)
+        if not (index or "0").isdecimal() or int(index or 0) >= count:
+            remedy = 'set model.device = "auto", or install a build of torch that sees the device'
+            raise ConfigError(f"model.device is {device!r}, which torch does not see here", remedy=remedy)
+    if dtype == "auto":
+        dtype = "bfloat16" if name.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+    return Device(name, dtype, reason)
+
+
+def derive(seed: int, *names: str | int) -> int:
+    """A 63-bit seed for one named purpose: `derive(0, "train/noise", 17)` never depends on what ran before it."""
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *names: str | int) -> torch.Generator:
+    """A CPU `torch.Generator` seeded by `derive`: the same noise on every device."""
+    import torch
+
+    return torch.Generator().manual_seed(derive(seed, *names))
+
+
+def peak_memory_gib() -> float:
+    """Peak resident memory of this process so far, in GiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+
+
+@cache
+def _git(*arguments: str) -> str | None:
+    """Output of git about cinetune's own source tree; None when it is installed from a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def provenance(
+    *, seed: int | None, config_sha: str, parents: tuple[str, ...], device: str, wall_seconds: float
+) -> Provenance:
+    """Who made an artifact: version, commit, packages, device, seed, parents, time."""
+    status = _git("status", "--porcelain")
+    return Provenance(
+        tool=f"cinetune {_versions()['cinetune']}",
+        commit=_git("rev-parse", "HEAD"),
+        dirty=None if status is None else bool(status),
+        packages=dict(_versions()),
+        device=device,
+        seed=seed,
+        config_sha=config_sha,
+        parents=parents,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_seconds=round(wall_seconds, 3),
+    )

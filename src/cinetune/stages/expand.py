@@ -1,0 +1,192 @@
+"""expand: every keyframe becomes a shot.
+
+Reads the keyframes and the looks; writes `Sequence` records, each with a lossless master (`frames_THWC`, uint16, full range) and a small mp4
+to look at. Segments, seeds and noise are the same in every arm.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cinetune.artifacts import Arm, FileRef, Keyframe, Look, PlannedShot, Segment, Sequence, Timing
+from cinetune.config import Config, section_sha
+from cinetune.runtime import Reporter, choose_device, peak_memory_gib, provenance
+from cinetune.store import Project, StageRecord, Store, content_key, sha256_file
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    import numpy as np
+
+NAME = "expand"
+PARENTS = ("train", "keyframes")
+SECTIONS = ("model", "shoot")
+VERSION = 1
+# A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
+PROXY_HEIGHT = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One shot to make in one arm and seed; `prompt` is complete, trigger included."""
+
+    key: str
+    shot: PlannedShot
+    keyframe: Keyframe
+    prompt: str
+
+
+def inputs(project: Project) -> dict[str, str]:
+    """Hash of the shot list: prompts and lengths are in it."""
+    return {"shots.toml": sha256_file(project.root / "shots.toml")}
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Make the missing shots and save the stage. Raises `StoreError` if a parent stage is missing, `ModelError` on NaN."""
+    started = time.monotonic()
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    looks: dict[Arm, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
+    keyframes: tuple[Keyframe, ...] = project.store.need_stage("keyframes").groups["keyframes"]
+    tasks = _tasks(project, looks, keyframes)
+    missing = [task for task in tasks if not project.store.has_unit(NAME, task.key)]
+    if missing:
+        from cinetune.generation import run_tasks
+
+        if len(missing) < len(tasks):
+            report.say(f"{len(tasks) - len(missing)} of {len(tasks)} shots are there already")
+        adapters = {arm: project.store.path(look.weights) for arm, look in looks.items()}
+        with report.progress(NAME, len(missing)) as bar:
+            run_tasks(
+                missing, partial(_open, project.root, project.config, adapters), workers=project.config.shoot.workers,
+                done=lambda task: bar.advance(1, f"{task.shot.id} {task.keyframe.arm}"),
+            )  # fmt: skip
+    sequences = [project.store.unit(NAME, task.key, Sequence, _never) for task in tasks]
+    device = choose_device(project.config.model.device, project.config.model.dtype)
+    made = provenance(
+        seed=None, config_sha=section_sha(project.config, SECTIONS), parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
+        device=device.name, wall_seconds=time.monotonic() - started,
+    )  # fmt: skip
+    return project.store.save_stage(NAME, key, {"sequences": sequences}, made=made, notes=_notes(sequences))
+
+
+def _never() -> Sequence:
+    raise AssertionError("every shot was made before it is read")
+
+
+def _notes(sequences: list[Sequence]) -> list[str]:
+    seams = [sequence.seam_ratio for sequence in sequences if sequence.seam_ratio is not None]
+    lines = [f"colour drift from keyframe to last frame: at most dE2000 {max(sequence.drift for sequence in sequences):.1f}"]
+    return lines + ([f"worst join: {max(seams):.1f} times the change inside segments"] if seams else [])
+
+
+def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...]) -> list[_Task]:
+    from cinetune.models import model_ref
+
+    config = project.config
+    shots = {shot.id: shot for shot in project.shots().shots}
+    model, shoot = model_ref(config.model), config.shoot
+    settings = {
+        "frames": shoot.segment_frames, "steps": shoot.steps, "guidance": shoot.guidance, "shift": shoot.shift, "anchor": shoot.anchor,
+        "dtype": config.model.dtype, "clip": config.model.clip_preprocess,
+    }  # fmt: skip
+    tasks: list[_Task] = []
+    for keyframe in keyframes:
+        shot = shots.get(keyframe.shot)
+        if shot is None:
+            continue  # a shot taken out of the list after its keyframe was made
+        look = looks.get(keyframe.arm)
+        prompt = f"{look.trigger}, {shot.prompt}" if look and look.trigger else shot.prompt
+        key = content_key(
+            NAME, VERSION, model.weights_sha256, look.weights.sha256 if look else "", keyframe, prompt, shot.negative,
+            shot.seconds, shot.seed, shot.domain, settings,
+        )  # fmt: skip
+        tasks.append(_Task(key=key, shot=shot, keyframe=keyframe, prompt=prompt))
+    return tasks
+
+
+def _open(root: Path, config: Config, adapters: Mapping[Arm, Path]) -> Callable[[_Task], None]:
+    """What a worker process does first: load the model once. Returns the function that makes one shot."""
+    from cinetune.generation import Cast
+
+    store, cast = Store(root), Cast(config.model, adapters)
+    return lambda task: _keep(store, config, cast, task)
+
+
+def _keep(store: Store, config: Config, cast: Any, task: _Task) -> None:
+    store.unit(NAME, task.key, Sequence, lambda: _make(store, config, cast, task))
+
+
+def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
+    from cinetune.footage.stills import read_image
+    from cinetune.generation import drift, plan_segments, shot_frames, worst_seam
+
+    started, keyframe, model = time.monotonic(), task.keyframe, cast.wear(task.keyframe.arm)
+    frames = shot_frames(task.shot.seconds, model.info.rate, model.info.stride_time)
+    segments = plan_segments(
+        frames, config.shoot.segment_frames, shot_seed=task.shot.seed, seed_index=keyframe.seed, candidate=keyframe.picked if keyframe.opening else 0
+    )
+    master = _render(store, config, model, task, segments)
+    film = master.astype("float32") / 65535
+    video, proxy = _master(store, master), _proxy(store, film, model.info.rate)
+    wall = time.monotonic() - started
+    return Sequence(
+        shot=task.shot.id, arm=keyframe.arm, seed=keyframe.seed, domain=task.shot.domain, rate=model.info.rate,
+        frames=frames, width=film.shape[2], height=film.shape[1], segments=segments,
+        seam_ratio=worst_seam(film, segments), drift=drift(film, read_image(store.path(keyframe.image))),
+        video=video, proxy=proxy, keyframe=keyframe.image.sha256,
+        timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
+        provenance=provenance(
+            seed=task.shot.seed, config_sha=section_sha(config, SECTIONS), parents=(keyframe.image.sha256,),
+            device=cast.device.name, wall_seconds=wall,
+        ),
+    )  # fmt: skip
+
+
+def _render(store: Store, config: Config, model: Any, task: _Task, segments: tuple[Segment, ...]) -> np.ndarray:
+    """The whole shot `THWC` uint16, each picture quantised as it is decoded so that float frames never pile up."""
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file
+
+    from cinetune.footage.stills import read_image
+    from cinetune.generation import Opening, Recipe, chain
+
+    keyframe, shoot = task.keyframe, config.shoot
+    condition = torch.from_numpy(read_image(store.path(keyframe.condition)))
+    opening = Opening(
+        condition_HWC=condition, keyframe_HWC=torch.from_numpy(read_image(store.path(keyframe.image))),
+        latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))["latents_BCfhw"],
+    )  # fmt: skip
+    recipe = Recipe(
+        prompt=task.prompt, negative=task.shot.negative, frames=shoot.segment_frames,
+        steps=shoot.steps, guidance=shoot.guidance, shift=shoot.shift,
+    )  # fmt: skip
+    last = segments[-1]
+    master = np.empty((last.first_frame + last.frames, *condition.shape), dtype=np.uint16)
+    for index, picture in enumerate(chain(model, opening, recipe, segments, anchor=shoot.anchor)):
+        master[index] = np.rint(picture.numpy() * 65535).astype(np.uint16)
+    return master
+
+
+def _master(store: Store, frames_THWC: np.ndarray) -> FileRef:
+    from safetensors.numpy import save_file
+
+    with store.new_object(".safetensors") as (path, done):
+        save_file({"frames_THWC": frames_THWC}, path)
+    return done[0]
+
+
+def _proxy(store: Store, film_THWC: np.ndarray, rate: Fraction) -> FileRef:
+    from cinetune.footage.video import write_video
+
+    height, width = film_THWC.shape[1:3]
+    factor = math.ceil(PROXY_HEIGHT / height)
+    with store.new_object(".mp4") as (path, done):
+        write_video(path, film_THWC, rate=rate, size=(width * factor, height * factor))
+    return done[0]

@@ -1,0 +1,202 @@
+"""keyframes: the first picture of every planned shot, for every arm and seed.
+
+Reads `shots.toml`, the reference pictures and the trained looks; writes `Keyframe` records. All arms get the same treatment: the same
+method, seeds, noise and ranking rule; only the adapter (and its trigger phrase) differs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cinetune.artifacts import Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
+from cinetune.config import Config, section_sha
+from cinetune.errors import ConfigError
+from cinetune.runtime import Reporter, choose_device, provenance
+from cinetune.store import Project, StageRecord, Store, content_key, sha256_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+NAME = "keyframes"
+PARENTS = ("ingest", "prepare", "train")
+SECTIONS = ("model", "keyframes", "shoot")
+# Part of every unit key: raise it when the same inputs would give another picture.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One keyframe to make; `prompt` is complete, trigger included."""
+
+    key: str
+    shot: PlannedShot
+    arm: Arm
+    seed: int
+    method: Method
+    prompt: str
+
+
+def inputs(project: Project) -> dict[str, str]:
+    """Hashes of the shot list and of each reference picture."""
+    shots = project.shots()
+    found = {"shots.toml": sha256_file(project.root / "shots.toml")}
+    return found | {shot.reference: sha256_file(project.root / shot.reference) for shot in shots.shots}
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Make the missing keyframes and save the stage.
+
+    Raises `StoreError` if a parent stage is missing, `ConfigError` for an empty shot list or a size the model cannot take.
+    """
+    started = time.monotonic()
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    looks: dict[Arm, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
+    windows = [window for window in project.store.need_stage("prepare").groups["windows"] if window.split == "train"]
+    clips = {clip.id: clip for clip in project.store.need_stage("ingest").groups["clips"]}
+    tasks = _tasks(project, looks, film=content_key(*windows, *sorted(clip.sha256 for clip in clips.values())))
+    missing = [task for task in tasks if not project.store.has_unit(NAME, task.key)]
+    if missing:
+        from cinetune.generation import run_tasks
+
+        if len(missing) < len(tasks):
+            report.say(f"{len(tasks) - len(missing)} of {len(tasks)} keyframes are there already")
+        film = _film(project, windows, clips) if any(_ranked(project.config, task.method) for task in missing) else None
+        adapters = {arm: project.store.path(look.weights) for arm, look in looks.items()}
+        opener = partial(_open, project.root, project.config, adapters, film)
+        with report.progress(NAME, len(missing)) as bar:
+            run_tasks(
+                missing, opener, workers=project.config.shoot.workers,
+                done=lambda task: bar.advance(1, f"{task.shot.id} {task.arm}"),
+            )  # fmt: skip
+    keyframes = [project.store.unit(NAME, task.key, Keyframe, _never) for task in tasks]
+    device = choose_device(project.config.model.device, project.config.model.dtype)
+    made = provenance(
+        seed=None, config_sha=section_sha(project.config, SECTIONS), parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
+        device=device.name, wall_seconds=time.monotonic() - started,
+    )  # fmt: skip
+    return project.store.save_stage(NAME, key, {"keyframes": keyframes}, made=made)
+
+
+def _never() -> Keyframe:
+    raise AssertionError("every keyframe was made before it is read")
+
+
+def _ranked(config: Config, method: Method) -> bool:
+    """Whether a keyframe by this method is chosen by its distance to the film."""
+    return method == "late" or (method != "as-is" and config.keyframes.candidates > 1)
+
+
+def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_Task]:
+    """Every shot x arm x seed, arm by arm so that adapters are switched rarely."""
+    from cinetune.models import model_ref
+
+    config, shots = project.config, project.shots().shots
+    if not shots:
+        raise ConfigError("the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table")
+    model = model_ref(config.model)
+    references = {shot.reference: sha256_file(project.root / shot.reference) for shot in shots}
+    arms: list[Arm] = ["base", *sorted(looks)]
+    tasks: list[_Task] = []
+    for arm in arms:
+        adapter = looks[arm].weights.sha256 if arm in looks else ""
+        for shot in shots:
+            method = shot.method or config.keyframes.method
+            prompt = f"{looks[arm].trigger}, {shot.prompt}" if arm in looks and looks[arm].trigger else shot.prompt
+            for seed in range(config.shoot.seeds):
+                key = content_key(
+                    NAME, VERSION, model.weights_sha256, adapter, arm, shot.id, method, references[shot.reference], prompt, shot.negative,
+                    [shot.seed, seed], _settings(config, method), film if _ranked(config, method) else "",
+                )  # fmt: skip
+                tasks.append(_Task(key=key, shot=shot, arm=arm, seed=seed, method=method, prompt=prompt))
+    return tasks
+
+
+def _settings(config: Config, method: Method) -> dict[str, Any]:
+    """The settings a keyframe depends on; fewer for `as-is`, which computes nothing."""
+    shoot = config.shoot
+    settings: dict[str, Any] = {"size": [shoot.height, shoot.width]}
+    if method != "as-is":
+        settings |= {
+            "frames": shoot.segment_frames, "steps": shoot.steps, "guidance": shoot.guidance, "shift": shoot.shift,
+            "candidates": config.keyframes.candidates, "dtype": config.model.dtype, "clip": config.model.clip_preprocess,
+        }  # fmt: skip
+    return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
+
+
+def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageClip]) -> np.ndarray:
+    """Lab pixels of the first frame of each training window."""
+    from cinetune.footage.video import read_window
+    from cinetune.generation import film_cloud
+
+    stills = [
+        read_window(project.root, clips[window.clip], replace(window, source_frames=window.source_frames[:1]))[0] for window in windows
+    ]
+    return film_cloud(stills)
+
+
+def _open(root: Path, config: Config, adapters: Mapping[Arm, Path], film_N3: np.ndarray | None) -> Callable[[_Task], None]:
+    """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
+    from cinetune.generation import Cast
+
+    store, cast = Store(root), Cast(config.model, adapters)
+    return lambda task: _keep(store, config, cast, film_N3, task)
+
+
+def _keep(store: Store, config: Config, cast: Any, film_N3: np.ndarray | None, task: _Task) -> None:
+    store.unit(NAME, task.key, Keyframe, lambda: _make(store, config, cast, film_N3, task))
+
+
+def _make(store: Store, config: Config, cast: Any, film_N3: np.ndarray | None, task: _Task) -> Keyframe:
+    import torch
+
+    from cinetune.footage.stills import read_image
+    from cinetune.generation import Recipe, candidate_seed, fit_picture, make_candidate, pick, shot_size
+
+    model, shoot = cast.wear(task.arm), config.shoot
+    height, width = shot_size(model.info, height=shoot.height, width=shoot.width)
+    reference = _picture(store, fit_picture(read_image(store.root / task.shot.reference), height=height, width=width))
+    # The model sees exactly what the file holds, so that a shot made later from the file is the same shot.
+    given = torch.from_numpy(read_image(store.path(reference)))
+    recipe = Recipe(
+        prompt=task.prompt, negative=task.shot.negative, frames=shoot.segment_frames,
+        steps=shoot.steps, guidance=shoot.guidance, shift=shoot.shift,
+    )  # fmt: skip
+    count = 1 if task.method == "as-is" else config.keyframes.candidates
+    candidates = [
+        make_candidate(
+            task.method, model, given, recipe,
+            seed=candidate_seed(task.shot.seed, task.seed, number), strength=config.keyframes.strength, film_N3=film_N3,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    picked, scores = pick(candidates, film_N3 if _ranked(config, task.method) else None)
+    images = tuple(_picture(store, candidate.picture_HWC) for candidate in candidates)
+    opening = candidates[picked].opening
+    return Keyframe(
+        shot=task.shot.id, arm=task.arm, seed=task.seed, method=task.method, image=images[picked],
+        condition=reference if task.method in ("as-is", "develop") else images[picked],
+        opening=None if opening is None else _latents(store, opening),
+        candidates=images, scores=scores, picked=picked,
+    )  # fmt: skip
+
+
+def _picture(store: Store, picture_HWC: Tensor) -> FileRef:
+    from cinetune.footage.stills import write_png16
+
+    with store.new_object(".png") as (path, done):
+        write_png16(path, picture_HWC.numpy())
+    return done[0]
+
+
+def _latents(store: Store, latents: Tensor) -> FileRef:
+    from safetensors.torch import save_file
+
+    with store.new_object(".safetensors") as (path, done):
+        save_file({"latents_BCfhw": latents.float().cpu().contiguous()}, path)
+    return done[0]

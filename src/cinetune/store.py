@@ -1,0 +1,344 @@
+"""The project folder: what each stage wrote, whether it is still true, and how nothing is lost when a run dies.
+
+    DIR/cinetune.toml  DIR/shots.toml    the user's; never written after `new`
+    DIR/footage/                         the user's; never written
+    DIR/work/objects/<xx>/<sha><suffix>  files by the sha256 of their bytes, verified when read
+    DIR/work/units/<stage>/<key>.json    one finished piece of a stage (a clip, a latent, a shot): need not be redone
+    DIR/work/stages/<stage>.json         a finished stage: its input key, its records, its provenance
+    DIR/work/lock                        held while a stage runs
+    DIR/deliveries/  DIR/report/         results for people
+
+All writes go to a temporary name in the same folder, are fsynced, then renamed. A stage is *stale* when its input key
+(its config sections, its own inputs, and the output hashes of its parents) is no longer the one it was made with.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cinetune import artifacts
+from cinetune.artifacts import FileRef, Provenance, from_json, to_json
+from cinetune.config import Config, flatten, load_config, load_shots
+from cinetune.errors import StoreError
+
+__all__ = ["PARTIAL", "Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
+
+T = TypeVar("T")
+PARTIAL = ".partial-"
+"""Prefix of files (and folders) that are being written; what a killed run left is swept by the next one."""
+_VOLATILE = {"provenance", "timing", "created_utc", "wall_seconds"}
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_key(*parts: object) -> str:
+    """A 32-hex-digit key over JSON-able parts and artifact records (volatile fields such as times left out)."""
+    plain = [json.loads(to_json(part)) if hasattr(part, "__dataclass_fields__") else part for part in parts]
+    text = json.dumps(_stable(plain), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stable(inner) for key, inner in value.items() if key not in _VOLATILE}
+    if isinstance(value, (list, tuple)):
+        return [_stable(inner) for inner in value]
+    return value
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EACCES, errno.EROFS, errno.EPERM}
+
+
+def _output_sha(groups: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(_stable(groups), sort_keys=True).encode()).hexdigest()
+
+
+def _storage_error(error: OSError, path: Path) -> StoreError:
+    if error.errno in _FULL:
+        remedy = "free space and run the same command again"
+        return StoreError("the disk is full; nothing was lost", where=str(path), remedy=remedy)
+    if error.errno in _READ_ONLY:
+        remedy = "change its permissions, or copy the project elsewhere"
+        return StoreError("the project folder cannot be written", where=str(path), remedy=remedy)
+    return StoreError(f"cannot write: {error.strerror or error}", where=str(path))
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` with its suffix, removed at the end if it was not renamed; disk errors typed."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _storage_error(error, path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+    except OSError as error:
+        if error.errno in _FULL | _READ_ONLY | {errno.EIO}:
+            raise _storage_error(error, path) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Flush a finished temporary file to disk, then give it its name in one step."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o644)
+    path.parent.mkdir(exist_ok=True)
+    temporary.replace(path)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` with the same suffix; on success it is fsynced and renamed over `path`.
+
+    Raises `StoreError` on a full or read-only disk; the temporary file is removed on any failure.
+    """
+    with _partial(path) as temporary:
+        yield temporary
+        _publish(temporary, path)
+
+
+def file_refs(record: object) -> Iterator[FileRef]:
+    """Every `FileRef` inside a record, however deep."""
+    if isinstance(record, FileRef):
+        yield record
+    elif isinstance(record, (tuple, list)):
+        for item in record:
+            yield from file_refs(item)
+    elif is_dataclass(record):
+        for part in fields(record):
+            yield from file_refs(getattr(record, part.name))
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A finished stage as read back: `groups` maps a name to its records (`clips` to FootageClips, and so on)."""
+
+    stage: str
+    input_key: str
+    output_sha: str
+    groups: dict[str, tuple[Any, ...]]
+    notes: tuple[str, ...]
+    provenance: Provenance
+
+
+class Store:
+    """Files and records under `DIR/work`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.work = root / "work"
+        self._verified: set[FileRef] = set()
+
+    def add(self, source: Path) -> FileRef:
+        """Copy a file in under its content hash; a second copy of the same bytes costs nothing."""
+        with self.new_object(source.suffix) as (temporary, done):
+            shutil.copyfile(source, temporary)
+        return done[0]
+
+    @contextmanager
+    def new_object(self, suffix: str) -> Iterator[tuple[Path, list[FileRef]]]:
+        """Yields (temporary path to write, list that holds the `FileRef` once the block ends)."""
+        done: list[FileRef] = []
+        objects = self.work / "objects"
+        with _partial(objects / f"new{suffix}") as temporary:
+            yield temporary, done
+            digest = sha256_file(temporary)
+            target = objects / digest[:2] / f"{digest}{suffix}"
+            _publish(temporary, target)
+        done.append(FileRef(path=target.relative_to(self.root).as_posix(), sha256=digest))
+
+    def path(self, ref: FileRef) -> Path:
+        """The file of a reference, its sha256 checked once per process.
+
+        Raises `StoreError` if it is missing, damaged, or outside the project.
+        """
+        path = Path(os.path.normpath(self.root / ref.path))
+        if not path.is_relative_to(os.path.normpath(self.root)):
+            raise StoreError("a record points outside the project folder", where=ref.path)
+        if not path.is_file():
+            remedy = "`cinetune run` makes it again"
+            raise StoreError("a file of the project is missing", where=ref.path, remedy=remedy)
+        if ref not in self._verified:
+            if sha256_file(path) != ref.sha256:
+                remedy = "delete it; `cinetune run` makes it again"
+                raise StoreError("a file of the project is damaged (sha256 differs)", where=ref.path, remedy=remedy)
+            self._verified.add(ref)
+        return path
+
+    def missing(self, record: object) -> str:
+        """Path of the first file a record names that is not there; empty if all are."""
+        return next((ref.path for ref in file_refs(record) if not (self.root / ref.path).is_file()), "")
+
+    def unit(self, stage: str, key: str, kind: Callable[..., T], make: Callable[[], T]) -> T:
+        """The record of one piece of a stage: read if it was finished before under the same key and its files are
+        still there, else made and kept."""
+        path = self._unit_path(stage, key)
+        if path.is_file():
+            record = from_json(kind, path.read_bytes(), where=str(path))
+            if not self.missing(record):
+                return record
+        record = make()
+        self.write_text(path, to_json(record))
+        return record
+
+    def has_unit(self, stage: str, key: str) -> bool:
+        return self._unit_path(stage, key).is_file()
+
+    def _unit_path(self, stage: str, key: str) -> Path:
+        assert "/" not in key, key
+        return self.work / "units" / stage / f"{key}.json"
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Atomic UTF-8 write."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def save_stage(
+        self,
+        stage: str,
+        input_key: str,
+        groups: Mapping[str, Sequence[Any]],
+        *,
+        made: Provenance,
+        notes: Sequence[str] = (),
+    ) -> StageRecord:
+        """Write a finished stage; its output hash covers the records without times and provenance."""
+        plain: dict[str, Any] = {}
+        for name, items in groups.items():
+            kinds = {type(item).__name__ for item in items}
+            assert len(kinds) <= 1, f"{name} mixes {kinds}"
+            plain[name] = {"kind": "".join(kinds), "items": [json.loads(to_json(item)) for item in items]}
+        output_sha = _output_sha(plain)
+        body = {
+            "schema": artifacts.SCHEMA, "stage": stage, "input_key": input_key, "output_sha": output_sha,
+            "groups": plain, "notes": list(notes), "provenance": json.loads(to_json(made)),
+        }  # fmt: skip
+        self.write_text(self.stage_path(stage), json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False))
+        return StageRecord(stage, input_key, output_sha, {k: tuple(v) for k, v in groups.items()}, tuple(notes), made)
+
+    def stage_path(self, stage: str) -> Path:
+        return self.work / "stages" / f"{stage}.json"
+
+    def load_stage(self, stage: str) -> StageRecord | None:
+        """A finished stage, or None. Raises `StoreError` if its file is damaged, edited or of another schema."""
+        path = self.stage_path(stage)
+        if not path.is_file():
+            return None
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            if body["schema"] != artifacts.SCHEMA:
+                raise ValueError(f"schema {body['schema']} is not {artifacts.SCHEMA}")
+            if _output_sha(body["groups"]) != body["output_sha"]:
+                raise ValueError("its contents do not match its own hash")
+            groups = {name: self._read_group(group, str(path)) for name, group in body["groups"].items()}
+            made = from_json(Provenance, json.dumps(body["provenance"]), where=str(path))
+            return StageRecord(body["stage"], body["input_key"], body["output_sha"], groups, tuple(body["notes"]), made)
+        except (ValueError, KeyError, TypeError) as error:
+            remedy = "delete it and run the stage again"
+            raise StoreError(f"the record of `{stage}` is damaged: {error}", where=str(path), remedy=remedy) from error
+
+    @staticmethod
+    def _read_group(group: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+        if not group["items"]:
+            return ()
+        if group["kind"] not in artifacts.__all__:
+            raise ValueError(f"unknown kind of record {group['kind']!r}")
+        kind = getattr(artifacts, group["kind"])
+        return tuple(from_json(kind, json.dumps(item), where=where) for item in group["items"])
+
+    def need_stage(self, stage: str) -> StageRecord:
+        """A finished stage. Raises `StoreError` naming the verb to run first."""
+        record = self.load_stage(stage)
+        if record is None:
+            remedy = f"run `cinetune {stage}` or `cinetune run`"
+            raise StoreError(f"`{stage}` has not been run yet", where=str(self.root), remedy=remedy)
+        return record
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the project for one writer; the lock dies with its process. What a killed writer left is swept first.
+
+        Raises `StoreError` if another process has it, or the folder cannot be written.
+        """
+        path = self.work / "lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise _storage_error(error, path) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise StoreError(
+                    f"another cinetune is working on this project (process {file.read().strip() or 'unknown'})",
+                    where=str(self.root), remedy="wait for it, or stop it",
+                ) from error  # fmt: skip
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        for folder in (self.work, self.root / "deliveries", self.root / "report"):
+            for path in folder.rglob(f"{PARTIAL}*"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+class Project:
+    """An opened project folder: its root, its checked configuration, and its store."""
+
+    def __init__(self, root: Path, *, overrides: tuple[str, ...] = ()) -> None:
+        self.root = root
+        self.config, self.origins = load_config(root / "cinetune.toml", overrides=overrides)
+        self.store = Store(root)
+
+    config: Config
+
+    def shots(self) -> artifacts.ShotPlan:
+        return load_shots(self.root / "shots.toml")
+
+    def input_parts(
+        self, stage: str, *, parents: Sequence[str], sections: Sequence[str], inputs: Mapping[str, str]
+    ) -> dict[str, dict[str, Any]]:
+        """What a stage's result depends on, by name: settings, outputs of its parents ("" = not run), outside files."""
+        outputs: dict[str, str] = {}
+        for name in parents:
+            record = self.store.load_stage(name)
+            outputs[name] = record.output_sha if record else ""
+        settings = self.config.model_dump(mode="json", include=set(sections))
+        return {"settings": flatten(settings), "parents": outputs, "inputs": dict(inputs), "stage": {"name": stage}}
+
+    def input_key(
+        self, stage: str, *, parents: Sequence[str], sections: Sequence[str], inputs: Mapping[str, str]
+    ) -> str:
+        """The key a stage's result is valid for. A parent that has not run counts as absent."""
+        parts = self.input_parts(stage, parents=parents, sections=sections, inputs=inputs)
+        return content_key(artifacts.SCHEMA, parts)

@@ -1,0 +1,143 @@
+"""Everything a killed training run needs to end with the same bytes: one file, replaced atomically, and the log beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cinetune.errors import StoreError
+from cinetune.store import atomic_write
+from cinetune.training.validate import Evaluation, Plateau
+
+__all__ = ["Log", "TrainState", "load_checkpoint", "save_checkpoint"]
+
+FORMAT = 1
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainState:
+    """Progress of one run. `step` optimiser steps are done; `best` is the adapter of `best_step` (evaluations after step 0 compete);
+    `stopped` says why the run is over and is empty while it is not."""
+
+    plateau: Plateau
+    step: int = 0
+    first: Evaluation | None = None
+    best_evaluation: Evaluation | None = None
+    best_step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    alarms: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+
+def save_checkpoint(
+    path: Path, state: TrainState, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, *, fingerprint: Mapping[str, str]
+) -> None:
+    """Write adapter, optimiser moments, best adapter and progress. No random state is kept: every draw is seeded by its step."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        tensors[f"adapter/{name}"] = parameter.detach()
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser/{name}/{key}"] = value
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    facts = {
+        "format": FORMAT, "fingerprint": dict(fingerprint), "step": state.step, "stopped": state.stopped, "alarms": state.alarms,
+        "plateau": asdict(state.plateau), "best_step": state.best_step,
+        "first": asdict(state.first) if state.first else None,
+        "best_evaluation": asdict(state.best_evaluation) if state.best_evaluation else None,
+    }  # fmt: skip
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        # One metadata key: safetensors writes several in random order, and the bytes would differ from run to run.
+        save_file(kept, temporary, metadata={"cinetune": json.dumps(facts, sort_keys=True)})
+
+
+def load_checkpoint(
+    path: Path, state: TrainState, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, *, fingerprint: Mapping[str, str]
+) -> bool:
+    """Continue an unfinished run in place; False when there is nothing to continue.
+
+    A finished run of other data or settings counts as nothing. Raises `StoreError` when an *unfinished* run was made from other data or
+    settings, and when the file is damaged.
+    """
+    if not path.is_file():
+        return False
+    facts, tensors = _read(path)
+    differ = sorted(key for key in {*facts["fingerprint"], *fingerprint} if facts["fingerprint"].get(key) != fingerprint.get(key))
+    if differ and facts["stopped"]:
+        return False
+    if differ:
+        raise StoreError(
+            f"training stopped at step {facts['step']} with another {' and another '.join(differ)}, so it cannot go on from there", where=str(path),
+            remedy=f"put the settings back, or delete {path.parent} to start over",
+        )  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"adapter/{name}"])
+            prefix = f"optimiser/{name}/"
+            moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if moments:
+                # AdamW keeps its step count on the CPU and its moments beside the parameter.
+                optimiser.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+                }
+    state.step, state.stopped, state.alarms = facts["step"], facts["stopped"], facts["alarms"]
+    state.plateau = Plateau(**facts["plateau"])
+    state.first = Evaluation(**facts["first"]) if facts["first"] else None
+    state.best_evaluation = Evaluation(**facts["best_evaluation"]) if facts["best_evaluation"] else None
+    state.best_step = facts["best_step"]
+    state.best = {key.removeprefix("best/"): value for key, value in tensors.items() if key.startswith("best/")}
+    return True
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    remedy = f"delete {path.parent} to train from the start"
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("cinetune", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is not a dict)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise StoreError(f"the training checkpoint is damaged: {error}", where=str(path), remedy=remedy) from error
+    if facts.get("format") != FORMAT:
+        raise StoreError("the training checkpoint is of another version", where=str(path), remedy=remedy)
+    return facts, tensors
+
+
+class Log:
+    """A JSON line per event, each with its `kind` and `step`. It holds no times, so that a resumed run ends with the same log."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written after `step`, half-written lines included; -1 forgets everything."""
+        kept: list[str] = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                break  # the line a killed run was writing
+            if record["step"] <= step:
+                kept.append(line)
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append one line."""
+        record = {"kind": kind, "step": step} | values
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def sync(self) -> None:
+        """Force the lines to disk: a checkpoint must never be ahead of its log."""
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())

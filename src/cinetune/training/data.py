@@ -1,0 +1,96 @@
+"""Cached windows as training batches, in an order that depends only on the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from cinetune.config import AugmentSection
+from cinetune.errors import ModelError
+from cinetune.models.family import Batch, Conditioning
+from cinetune.runtime import generator
+
+__all__ = ["TEXT_TOKENS", "Picked", "WindowFile", "load_batch", "load_empty", "pad_text", "pick"]
+
+TEXT_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowFile:
+    """One cached window: `variants` re-graded conditions lie beside the original one."""
+
+    id: str
+    path: Path
+    variants: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """What one optimiser step trains on: positions in the list of windows, the condition variant of each (0 = original), and whether
+    the whole step uses one-frame windows."""
+
+    windows: tuple[int, ...]
+    variants: tuple[int, ...]
+    single_frame: bool
+
+
+def pick(step: int, *, count: int, windows: int, available: int, augment: AugmentSection, seed: int) -> Picked:
+    """The `count` elements of optimiser step `step` (from 0): shuffled passes over all windows, without a gap between passes.
+
+    `available` is the number of cached variants. A pure function of its arguments: a resumed run needs no sampler state.
+    """
+    order: list[int] = []
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, windows)
+        order.append(int(torch.randperm(windows, generator=generator(seed, "train/order", epoch))[place]))
+    gen = generator(seed, "train/augment", step)
+    changed = torch.rand(count, generator=gen) < augment.probability
+    chosen = torch.randint(1, max(available, 1) + 1, (count,), generator=gen)
+    single = bool(torch.rand(1, generator=gen) < augment.single_frame)
+    variants = tuple(int(number) if change and available else 0 for number, change in zip(chosen, changed, strict=True))
+    return Picked(windows=tuple(order), variants=variants, single_frame=single)
+
+
+def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_frame: bool = False) -> Batch:
+    """Read a batch on the CPU. With `single_frame` only the first latent frame is read, which is exact: the VAE is causal.
+
+    Raises `ModelError` when the windows differ in shape.
+    """
+    latents, conds, images, texts = [], [], [], []
+    for file, variant in zip(files, variants, strict=True):
+        suffix = f".{variant}" if variant else ""
+        with safe_open(file.path, framework="pt") as tensors:
+            latents.append(_frames(tensors, "latents_Cfhw", single_frame))
+            conds.append(_frames(tensors, f"cond_Cfhw{suffix}", single_frame))
+            images.append(tensors.get_tensor(f"image_LD{suffix}"))
+            texts.append(pad_text(tensors.get_tensor("text_LD")))
+    shapes = {tuple(latent.shape) for latent in latents}
+    if len(shapes) != 1:
+        raise ModelError(
+            f"windows of different shapes cannot share a batch: {sorted(shapes)}", where=", ".join(file.id for file in files),
+            remedy="prepare all windows at one size, or set train.batch = 1 and train.accumulate = 1",
+        )  # fmt: skip
+    cond = Conditioning(text_BLD=torch.stack(texts), image_BLD=torch.stack(images), latent_BCfhw=torch.stack(conds))
+    return Batch(latents_BCfhw=torch.stack(latents), cond=cond)
+
+
+def load_empty(path: Path) -> Tensor:
+    """The embedding of the empty prompt, padded, `[1, 512, D]`."""
+    with safe_open(path, framework="pt") as tensors:
+        return pad_text(tensors.get_tensor("empty_LD"))[None]
+
+
+def pad_text(rows_LD: Tensor) -> Tensor:
+    """Rows of a prompt padded to 512 with exact zeros: the denoiser has no text mask, so what the padding holds matters."""
+    padded = rows_LD.new_zeros(TEXT_TOKENS, rows_LD.shape[1])
+    padded[: len(rows_LD)] = rows_LD
+    return padded
+
+
+def _frames(tensors: safe_open, name: str, single_frame: bool) -> Tensor:
+    return tensors.get_slice(name)[:, :1] if single_frame else tensors.get_tensor(name)

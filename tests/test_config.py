@@ -1,0 +1,178 @@
+"""The project file: where each value comes from, and what is said about wrong ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cinetune.config import PRESETS, Config, flatten, load_config, load_shots, section_sha
+from cinetune.errors import ConfigError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "cinetune.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_values_come_from_default_preset_file_and_override_in_rising_order(tmp_path: Path) -> None:
+    path = write(tmp_path, 'preset = "paper"\n[train]\nlr = 2e-5\n[model]\npath = "weights"\n')
+    config, origins = load_config(path, overrides=("train.rank=4", "shoot.seeds=3"))
+    assert (config.train.steps, origins["train.steps"]) == (4000, "preset paper")
+    assert (config.train.lr, origins["train.lr"]) == (2e-5, "cinetune.toml")
+    assert (config.train.rank, origins["train.rank"]) == (4, "--set")
+    assert (config.train.patience, origins["train.patience"]) == (4, "default")
+    assert set(origins) == set(flatten(config.model_dump()))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_loads(tmp_path: Path, preset: str) -> None:
+    config, _ = load_config(write(tmp_path, f'preset = "{preset}"\n'))
+    assert config.model.family == ("pocket" if preset == "pocket" else "wan21")
+
+
+def test_the_paper_preset_is_the_published_recipe(tmp_path: Path) -> None:
+    train = load_config(write(tmp_path, 'preset = "paper"\n'))[0].train
+    assert (train.rank, train.alpha, train.targets, train.lr, train.steps) == (8, 16, "cross", 3e-5, 4000)
+    assert (train.batch, train.accumulate, train.weight_decay, train.warmup) == (1, 4, 0.01, 0.05)
+    assert train.augment.probability == 0
+
+
+def test_an_override_may_choose_the_preset(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    assert load_config(path, overrides=("preset=paper",))[0].model.family == "wan21"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[train]\nlearning_rat = 1", "unknown key 'train.learning_rat'"),
+        ("[train]\nranks = 4", "did you mean 'train.rank'"),
+        ("[tran]\nlr = 1e-4", "did you mean 'train'"),
+        ("[shoot]\nrank = 4", "did you mean 'train.rank'"),
+        ("lr = 1e-4", "did you mean 'train.lr'"),
+        ("[train.augment]\nblurr = 1.0", "did you mean 'train.augment.blur'"),
+        ("[train]\nlr = -1.0", "train.lr: .*greater than 0"),
+        ("[train]\nlr = nan", "train.lr: .*finite"),
+        ('[train]\nlr = "fast"', "train.lr"),
+        ("[train]\nbetas = [0.9, 1.5]", "train.betas.1"),
+        ("[train.augment]\ngamma = [1.2, 0.8]", "first of the two"),
+        ("[prepare]\nframes = 32", "use 29 or 33"),
+        ("[shoot]\nsegment_frames = 80", "use 77 or 81"),
+        ("[train]\nplain_arm = true", "plain_arm is a control"),
+        ('[deliver]\nrate = "fast"', "not a frame rate"),
+        ('[deliver]\nseq = "../up"', "file name"),
+        ('name = "a/b"', "file name"),
+        ('preset = "papr"', "no preset 'papr'"),
+        ("[train", "not readable as TOML"),
+        ("train = 3", "train: "),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_config(write(tmp_path, text))
+    assert "\n" not in caught.value.where
+
+
+def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "[train]\nlrr = 1\nrankk = 2\n[shoot]\nstep = 3\n"))
+    assert all(key in str(caught.value) for key in ("'train.lr'", "'train.rank'", "'shoot.steps'"))
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [("train.lr", "has no '='"), ("train.lr.x=1", "unknown key|value, not a section|train.lr"), ("train.lrr=1", "train.lr'"),
+     ("train.lr=fast", "train.lr"), ("=3", "unknown key")],
+)  # fmt: skip
+def test_a_wrong_override_is_named(tmp_path: Path, override: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_config(write(tmp_path, "[train]\nlr = 1e-4\n"), overrides=(override,))
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_project_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "cinetune.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_in_place_of_the_project_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cinetune.toml").mkdir()
+    with pytest.raises(ConfigError, match="not readable"):
+        load_config(tmp_path / "cinetune.toml")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    lr=st.floats(1e-9, 1, exclude_min=False),
+    steps=st.integers(1, 10**6),
+    trigger=st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_characters='"\\')),
+)
+def test_an_override_gives_exactly_that_value(tmp_path: Path, lr: float, steps: int, trigger: str) -> None:
+    path = write(tmp_path, "[train]\nlr = 5e-5\n")
+    quoted = json.dumps(trigger, ensure_ascii=False).replace("\x7f", "\\u007F")
+    overrides = (f"train.lr={lr!r}", f"train.steps={steps}", f"prepare.trigger={quoted}")
+    config, origins = load_config(path, overrides=overrides)
+    assert (config.train.lr, config.train.steps, config.prepare.trigger) == (lr, steps, trigger)
+    assert origins["train.lr"] == "--set"
+
+
+def test_the_last_of_two_overrides_wins(tmp_path: Path) -> None:
+    config, _ = load_config(write(tmp_path, ""), overrides=("train.rank=4", "train.rank=16"))
+    assert config.train.rank == 16
+
+
+def test_a_bare_word_is_a_string(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, ""), overrides=("prepare.trigger=autumn film",))[0].prepare.trigger == "autumn film"
+
+
+def test_section_hash_moves_only_with_its_sections() -> None:
+    plain, other = Config(), Config(name="other")
+    assert section_sha(plain, ("train",)) == section_sha(other, ("train",))
+    changed = plain.model_copy(update={"train": plain.train.model_copy(update={"lr": 1.0})})
+    assert section_sha(plain, ("train",)) != section_sha(changed, ("train",))
+    assert section_sha(plain, ("shoot",)) == section_sha(changed, ("shoot",))
+
+
+GOOD_SHOT = '[[shot]]\nid = "s1"\nprompt = "a rider"\ndomain = "in"\nreference = "ref.png"\n'
+
+
+def shots(folder: Path, text: str) -> Path:
+    (folder / "ref.png").write_bytes(b"png")
+    path = folder / "shots.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_shots_are_read_in_order(tmp_path: Path) -> None:
+    plan = load_shots(shots(tmp_path, GOOD_SHOT + GOOD_SHOT.replace("s1", "s2") + "seconds = 4\n"))
+    assert [(shot.id, shot.seconds) for shot in plan.shots] == [("s1", 2.0), ("s2", 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (GOOD_SHOT + GOOD_SHOT, "two shots are called 's1'"),
+        (GOOD_SHOT.replace("ref.png", "gone.png"), "reference 'gone.png' does not exist"),
+        (GOOD_SHOT.replace("ref.png", "../ref.png"), "outside the project"),
+        (GOOD_SHOT.replace("ref.png", "/etc/hostname"), "outside the project"),
+        (GOOD_SHOT + 'truth = "gone.mp4"\n', "truth 'gone.mp4' does not exist"),
+        (GOOD_SHOT.replace('"in"', '"past"'), "shot 0: domain"),
+        (GOOD_SHOT.replace("prompt", "promt"), "did you mean 'prompt'"),
+        (GOOD_SHOT.replace('"s1"', '"../s1"'), "shot id"),
+        (GOOD_SHOT + "seconds = 0\n", "more than 0"),
+        (GOOD_SHOT + "seconds = nan\n", "seconds"),
+        (GOOD_SHOT + 'method = "magic"\n', "method"),
+        ("[[shots]]\n", "did you mean 'shot'"),
+        ('[[shot]]\nid = "s1"\n', "shot 0"),
+    ],
+)
+def test_a_wrong_shot_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_shots(shots(tmp_path, text))

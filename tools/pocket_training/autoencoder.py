@@ -1,0 +1,144 @@
+"""The video autoencoder: from stills to short to full windows, without the decoder's clamp (it kills gradients)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from cinetune.models import pocket
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from .common import Log, Run, average_gradients, cosine, load_checkpoint, pixels, psnr, save_checkpoint, spawn
+from .film_set import held_clips, training_clips
+
+PEAK_RATE = 2e-3
+# (share of the steps done, pixel frames, clips for each rank, height, width): full length matters most, or the last frames collapse.
+CURRICULUM = (
+    (0.12, 1, 16, 32, 48),
+    (0.25, 9, 4, 32, 48),
+    (0.80, 33, 2, 32, 48),
+    (1.01, 33, 1, 64, 96),
+)
+
+
+def encode(vae: AutoencoderKLWan, x_BCTHW: Tensor) -> Tensor:
+    """Posterior mean, chunk by chunk with the causal cache, as the model does it, but with gradients."""
+    vae.clear_cache()
+    chunks = [x_BCTHW[:, :, :1], *x_BCTHW[:, :, 1:].split(4, dim=2)] if x_BCTHW.shape[2] > 1 else [x_BCTHW]
+    out: list[Tensor] = []
+    for chunk in chunks:
+        vae._enc_conv_idx = [0]
+        out.append(vae.encoder(chunk, feat_cache=vae._enc_feat_map, feat_idx=vae._enc_conv_idx))
+    vae.clear_cache()
+    return vae.quant_conv(torch.cat(out, 2))[:, : vae.config.z_dim]
+
+
+def decode(vae: AutoencoderKLWan, z_BCfhw: Tensor) -> Tensor:
+    """Unclamped pixels."""
+    vae.clear_cache()
+    x = vae.post_quant_conv(z_BCfhw)
+    out: list[Tensor] = []
+    for i in range(x.shape[2]):
+        vae._conv_idx = [0]
+        out.append(vae.decoder(x[:, :, i : i + 1], feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=(i == 0)))
+    vae.clear_cache()
+    return torch.cat(out, 2)
+
+
+def _crops(clips: np.ndarray, rng: np.random.Generator, *, frames: int, count: int, height: int, width: int) -> Tensor:
+    picked = []
+    for index in rng.integers(len(clips), size=count):
+        t = rng.integers(clips.shape[1] - frames + 1)
+        y, x = rng.integers(clips.shape[2] - height + 1), rng.integers(clips.shape[3] - width + 1)
+        crop = clips[index, t : t + frames, y : y + height, x : x + width]
+        picked.append(crop[:, :, ::-1] if rng.random() < 0.5 else crop)
+    # The condition clip of an I2V model is one frame and then grey: the autoencoder must know grey frames too.
+    return pixels(np.stack(picked))
+
+
+def _loss(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    delta = x - y
+    edges = (delta[..., 1:] - delta[..., :-1]).abs().mean() + (delta[..., 1:, :] - delta[..., :-1, :]).abs().mean()
+    return delta.pow(2).mean() * 2 + 0.2 * delta.abs().mean() + 0.1 * edges + 1e-4 * z.pow(2).mean()
+
+
+def _stages(steps: int, done: int) -> Iterator[tuple[int, int, int, int, int]]:
+    for step in range(done, steps):
+        share = step / steps
+        _, frames, count, height, width = next(row for row in CURRICULUM if share < row[0])
+        yield step, frames, count, height, width
+
+
+def channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
+    for parameter in vae.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return vae
+
+
+def _train(run: Run, rank: int) -> None:
+    log = Log(run.work / "vae.jsonl", rank)
+    clips, _ = training_clips(run)
+    held = pixels(held_clips(run)[0][:4])
+    vae = channels_last(pocket.fresh([], seed=run.seed).vae.to(run.device))
+    parameters = list(vae.parameters())
+    optimiser = torch.optim.AdamW(parameters, PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    path = run.work / "vae.ckpt"
+    state = load_checkpoint(path)
+    done = 0
+    if state:
+        vae.load_state_dict(state["vae"])
+        optimiser.load_state_dict(state["optimiser"])
+        done = state["step"]
+    saved = time.time()
+    for step, frames, count, height, width in _stages(run.vae_steps, done):
+        rng = np.random.default_rng((run.seed, step, rank))
+        x = _crops(clips, rng, frames=frames, count=count, height=height, width=width).to(run.device)
+        noise = torch.Generator().manual_seed(step * 64 + rank)
+        if frames > 1 and rng.random() < 0.12:
+            x[:, :, 1:] = 0.0  # a condition clip
+        optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(step, run.vae_steps, warmup=100)
+        with torch.autocast(run.device, torch.bfloat16):
+            z = encode(vae, x)
+            y = decode(vae, z + 0.03 * torch.randn(z.shape, generator=noise).to(z))
+        loss = _loss(x, y.float(), z.float())
+        optimiser.zero_grad()
+        loss.backward()
+        average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 2.0)
+        optimiser.step()
+        if step % 100 == 0 and rank == 0:
+            with torch.no_grad():
+                back = decode(vae, encode(vae, held.to(run.device))).cpu()
+            log.write(step=step, frames=frames, loss=loss.item(), psnr=psnr(back, held), psnr_last=psnr(back[:, :, -1], held[:, :, -1]))
+        if time.time() - saved > 120 or step + 1 == run.vae_steps:
+            saved = time.time()
+            save_checkpoint(path, rank, vae=vae.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)
+
+
+@torch.no_grad()
+def finish(run: Run) -> AutoencoderKLWan:
+    """The trained autoencoder with the latent statistics of the training clips in its config."""
+    state = load_checkpoint(run.work / "vae.ckpt")
+    assert state is not None
+    vae = pocket.fresh([], seed=run.seed).vae
+    vae.load_state_dict(state["vae"])
+    vae.eval().requires_grad_(False)
+    clips, _ = training_clips(run)
+    z = torch.cat([encode(vae, pixels(clips[i : i + 4])) for i in range(0, min(64, len(clips)), 4)])
+    vae.register_to_config(
+        latents_mean=[round(v, 5) for v in z.mean((0, 2, 3, 4)).tolist()],
+        latents_std=[round(max(v, 1e-3), 5) for v in z.std((0, 2, 3, 4)).tolist()],
+    )
+    return vae
+
+
+def train(run: Run) -> None:
+    state = load_checkpoint(run.work / "vae.ckpt")
+    if state is None or state["step"] < run.vae_steps:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        spawn(run, _train)

@@ -1,0 +1,112 @@
+"""What every part of the pre-training shares: ranks, the averaging of gradients, resumable checkpoints, and the log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from cinetune.store import atomic_write
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Settings of one pre-training. A rank is one process; on CPU each uses one thread, which is faster than one process with many."""
+
+    work: Path
+    seed: int
+    clips: int
+    held: int
+    vae_steps: int
+    clip_steps: int
+    denoiser_steps: int
+    ranks: int
+    device: str
+
+    @property
+    def held_scenes_seed(self) -> int:
+        return self.seed + 1_000_003
+
+
+class Log:
+    """JSON lines, one file for each part; only rank 0 writes."""
+
+    def __init__(self, path: Path, rank: int) -> None:
+        self.path, self.rank, self.start = path, rank, time.time()
+
+    def write(self, **row: float | str) -> None:
+        if self.rank == 0:
+            line = json.dumps({"seconds": round(time.time() - self.start, 1)} | row)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            print(self.path.stem, line, flush=True)
+
+
+def spawn(run: Run, target: Callable[[Run, int], None]) -> None:
+    """Run `target(run, rank)` in `run.ranks` processes that can average their gradients."""
+    if run.ranks == 1:
+        _enter(0, run, target, None)
+        return
+    rendezvous = run.work.resolve() / f"rendezvous-{os.getpid()}-{time.time_ns()}"
+    mp.spawn(_enter, args=(run, target, rendezvous), nprocs=run.ranks)  # pyright: ignore[reportPrivateImportUsage]
+    rendezvous.unlink(missing_ok=True)
+
+
+def _enter(rank: int, run: Run, target: Callable[[Run, int], None], rendezvous: Path | None) -> None:
+    torch.set_num_threads(1 if run.device == "cpu" and run.ranks > 1 else max(1, (os.cpu_count() or 1) // run.ranks))
+    if rendezvous is not None:
+        dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=run.ranks)
+    target(run, rank)
+    if rendezvous is not None:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Mean of the gradients over all ranks, in one exchange."""
+    if not dist.is_initialized():
+        return
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        grad.copy_(piece.view_as(grad))
+
+
+def cosine(step: int, steps: int, *, warmup: int, floor: float = 0.01) -> float:
+    """Learning-rate factor: linear warm-up, then cosine down to `floor`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def save_checkpoint(path: Path, rank: int, **state: Any) -> None:
+    """Atomic; rank 0 only. Trusted files of our own, read back with `weights_only=True`."""
+    if rank == 0:
+        with atomic_write(path) as temporary:
+            torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
+def pixels(clips_NTHWC: np.ndarray) -> Tensor:
+    """uint8 clips `NTHWC` as a float tensor `NCTHW` in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(clips_NTHWC)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal to noise in dB for pixels in [-1, 1] (peak 2)."""
+    return 10 * math.log10(4 / (a.clamp(-1, 1) - b).pow(2).mean().item())

@@ -1,0 +1,85 @@
+"""The tiny CLIP: pictures against captions, contrastively, with re-graded pictures so that it sees colour but is not fooled by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cinetune.models import pocket
+from torch import Tensor
+from transformers import CLIPModel
+
+from .common import Log, Run, cosine, load_checkpoint, pixels, save_checkpoint
+from .film_set import held_clips, training_clips
+
+PEAK_RATE = 1e-3
+BATCH = 96
+CONTEXT = 48
+
+
+def clip_pixels(frames_BCHW: Tensor) -> Tensor:
+    """Frames in [-1, 1] as the vision tower takes them: squashed to the square, CLIP's mean and deviation."""
+    side = pocket.CLIP_VISION["image_size"]
+    small = F.interpolate(frames_BCHW, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+    mean = torch.tensor(pocket.CLIP_MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(pocket.CLIP_STD).view(1, 3, 1, 1)
+    return ((small + 1) / 2 - mean) / std
+
+
+def _frames(clips: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> Tensor:
+    times = rng.integers(clips.shape[1], size=len(index))
+    x = pixels(clips[index, times][:, None])[:, :, 0]
+    gain = torch.from_numpy(rng.uniform(0.85, 1.15, (len(index), 3, 1, 1)).astype(np.float32))
+    return ((x + 1) * gain - 1).clamp(-1, 1)
+
+
+def _logits(clip: CLIPModel, parts: pocket.Parts, frames: Tensor, captions: list[str]) -> Tensor:
+    tokens = parts.tokenizer(captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt")
+    out = clip(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=clip_pixels(frames))
+    return out.logits_per_image
+
+
+def train(run: Run, words: list[str]) -> None:
+    """Single process, CPU or GPU alike; a few minutes."""
+    path = run.work / "clip.ckpt"
+    state = load_checkpoint(path)
+    done = state["step"] if state else 0
+    if done >= run.clip_steps:
+        return
+    log = Log(run.work / "clip.jsonl", 0)
+    parts = pocket.fresh(words, seed=run.seed)
+    clip = parts.clip.train()
+    optimiser = torch.optim.AdamW(clip.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05)
+    if state:
+        clip.load_state_dict(state["clip"])
+        optimiser.load_state_dict(state["optimiser"])
+    clips, captions = training_clips(run)
+    held, held_captions = held_clips(run)
+    for step in range(done, run.clip_steps):
+        rng = np.random.default_rng((run.seed, 7, step))
+        index = rng.choice(len(clips), BATCH, replace=False)
+        optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(step, run.clip_steps, warmup=50)
+        logits = _logits(clip, parts, _frames(clips, index, rng), [captions[i] for i in index])
+        goal = torch.arange(BATCH)
+        loss = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            clip.logit_scale.clamp_(max=4.6052)
+        if step % 50 == 0 or step + 1 == run.clip_steps:
+            with torch.no_grad():
+                held_logits = _logits(clip, parts, pixels(held[:, 8:9])[:, :, 0], held_captions)
+                top5 = (held_logits.topk(5).indices == torch.arange(len(held))[:, None]).any(1).float().mean()
+            log.write(step=step, loss=loss.item(), held_top5=top5.item(), held_choices=float(len(held)))
+        if step % 200 == 199 or step + 1 == run.clip_steps:
+            save_checkpoint(path, 0, clip=clip.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)
+
+
+def finish(run: Run, parts: pocket.Parts) -> None:
+    """Put the trained towers into `parts`."""
+    state = load_checkpoint(run.work / "clip.ckpt")
+    assert state is not None
+    parts.clip.load_state_dict(state["clip"])
+    parts.clip.eval().requires_grad_(False)

@@ -1,0 +1,193 @@
+"""The denoiser and its text encoder, by flow matching on cached latents, first on short windows, then on full ones."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cinetune.models import pocket
+from torch import Tensor, nn
+
+from . import autoencoder
+from .common import Log, Run, average_gradients, cosine, load_checkpoint, pixels, save_checkpoint, spawn
+from .contrast import clip_pixels
+from .film_set import held_clips, training_clips
+
+PEAK_RATE = 2e-3
+BATCH = 4  # for each rank
+SHORT_SHARE, SHORT_LATENTS = 0.45, 5
+CAPTION_DROPOUT = 0.1
+TEXT_TOKENS = 512
+EMA_DECAY = 0.998
+LOW_NOISE_SHARE = 0.25  # of the batch drawn uniformly over sigma, or fine detail is never learnt under shift 3
+
+
+def _cache_rank(run: Run, rank: int) -> None:
+    """Latents and first-frame tokens of every block, in float16; blocks that exist are kept."""
+    parts = pocket.fresh([], seed=run.seed)
+    words = _words(run)
+    parts = pocket.fresh(words, seed=run.seed)
+    from . import contrast
+
+    contrast.finish(run, parts)
+    vae = autoencoder.finish(run)
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    for number, path in enumerate(sorted((run.work / "clips").glob("*.npy"))):
+        target = run.work / "latents" / path.with_suffix(".pt").name
+        if number % run.ranks != rank or target.exists():
+            continue
+        target.parent.mkdir(exist_ok=True)
+        rows: dict[str, list[Tensor]] = {"latents": [], "cond": [], "image": []}
+        for block in np.array_split(np.load(path), max(1, len(np.load(path, mmap_mode="r")) // 4)):
+            x = pixels(block)
+            grey = torch.zeros_like(x)
+            grey[:, :, 0] = x[:, :, 0]
+            with torch.no_grad():
+                for name, clip in (("latents", x), ("cond", grey)):
+                    rows[name].append(((autoencoder.encode(vae, clip) - mean) / std).half())
+                hidden = parts.clip.vision_model(pixel_values=clip_pixels(x[:, :, 0]), output_hidden_states=True).hidden_states
+                rows["image"].append(hidden[-2].half())
+        save_checkpoint(target, 0, **{name: torch.cat(items) for name, items in rows.items()})
+
+
+def _words(run: Run) -> list[str]:
+    return (run.work / "words.txt").read_text(encoding="utf-8").split("\n")
+
+
+def cache(run: Run) -> None:
+    spawn(run, _cache_rank)
+
+
+def _load(run: Run, pattern: str) -> dict[str, Tensor]:
+    blocks = [load_checkpoint(path) for path in sorted((run.work / "latents").glob(pattern))]
+    return {name: torch.cat([block[name] for block in blocks if block]) for name in ("latents", "cond", "image")}
+
+
+def text_tokens(parts: pocket.Parts, captions: list[str]) -> Tensor:
+    """umT5 states, zero beyond each caption, padded to 512 tokens; differentiable."""
+    tokens = parts.tokenizer(captions, padding=True, return_tensors="pt")
+    hidden = parts.text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    hidden = hidden * tokens.attention_mask[..., None]
+    return F.pad(hidden, (0, 0, 0, TEXT_TOKENS - hidden.shape[1]))
+
+
+def v_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], index: Tensor, *, frames: int,
+           generator: torch.Generator, dropout: float) -> Tensor:  # fmt: skip
+    """Mean squared velocity error for each clip of `index`, `B`."""
+    x0 = data["latents"][index, :, :frames].float()
+    cond = data["cond"][index, :, :frames].float()
+    mask = torch.zeros(len(index), 4, *cond.shape[2:])
+    mask[:, :, 0] = 1
+    size = len(index)
+    u = (torch.arange(size) + torch.rand(size, generator=generator)) / size  # stratified
+    logit = torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)))
+    u = torch.where(torch.rand(size, generator=generator) < LOW_NOISE_SHARE, torch.rand(size, generator=generator), logit)
+    sigma = (pocket.SHIFT * u / (1 + (pocket.SHIFT - 1) * u))[torch.randperm(size, generator=generator)]
+    noise = torch.randn(x0.shape, generator=generator)
+    s = sigma.view(-1, 1, 1, 1, 1)
+    keep = torch.rand(size, generator=generator) >= dropout
+    text = text_tokens(parts, [captions[i] if k else "" for i, k in zip(index.tolist(), keep.tolist(), strict=True)])
+    v = parts.denoiser(
+        hidden_states=torch.cat([(1 - s) * x0 + s * noise, mask, cond], 1), timestep=sigma * 1000,
+        encoder_hidden_states=text, encoder_hidden_states_image=data["image"][index].float(), return_dict=False,
+    )[0]  # fmt: skip
+    return (v.float() - (noise - x0)).pow(2).mean((1, 2, 3, 4))
+
+
+def _optimisers(parts: pocket.Parts) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices of the blocks, AdamW for the rest."""
+    named = [*parts.denoiser.named_parameters(), *(("text." + n, p) for n, p in parts.text_encoder.named_parameters())]
+    matrix = [p for n, p in named if p.dim() == 2 and n.startswith("blocks.") and "scale_shift" not in n]
+    chosen = {id(p) for p in matrix}
+    rest = [p for _, p in named if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrix, PEAK_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
+
+
+@torch.no_grad()
+def held_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], *, count: int = 16) -> float:
+    """v-loss over held-out clips, the same noise at every call."""
+    generator = torch.Generator().manual_seed(11)
+    with torch.autocast("cpu", torch.bfloat16):
+        parts_of = [
+            v_loss(parts, data, captions, torch.arange(i, i + 4), frames=9, generator=generator, dropout=0.0).mean()
+            for i in range(0, min(count, len(captions)), 4)
+        ]
+    return torch.stack(parts_of).mean().item()
+
+
+def _modules(parts: pocket.Parts) -> nn.ModuleDict:
+    return nn.ModuleDict({"denoiser": parts.denoiser, "text_encoder": parts.text_encoder})
+
+
+def _train(run: Run, rank: int) -> None:
+    log = Log(run.work / "denoiser.jsonl", rank)
+    parts = pocket.fresh(_words(run), seed=run.seed)
+    modules = _modules(parts).train()
+    average = copy.deepcopy(modules).requires_grad_(False)
+    parameters = list(modules.parameters())
+    optimisers = _optimisers(parts)
+    path = run.work / "denoiser.ckpt"
+    state = load_checkpoint(path)
+    done = 0
+    if state:
+        modules.load_state_dict(state["modules"])
+        average.load_state_dict(state["average"])
+        for optimiser, saved_state in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved_state)
+        done = state["step"]
+    data, held = _load(run, "train-*.pt"), _load(run, "held.pt")
+    captions, held_captions = training_clips_captions(run), held_clips(run)[1]
+    saved = time.time()
+    for step in range(done, run.denoiser_steps):
+        generator = torch.Generator().manual_seed((run.seed * 1_000_003 + step) * 64 + rank)
+        short = step / run.denoiser_steps < SHORT_SHARE
+        index = torch.randint(len(captions), (BATCH * (2 if short else 1),), generator=generator)
+        for optimiser in optimisers:
+            optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(step, run.denoiser_steps, warmup=100)
+        with torch.autocast("cpu", torch.bfloat16):
+            frames = SHORT_LATENTS if short else 9
+            loss = v_loss(parts, data, captions, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT).mean()
+        modules.zero_grad()
+        loss.backward()
+        average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        decay = min(EMA_DECAY, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(average.parameters(), modules.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        if rank == 0 and (step % 100 == 0 or step + 1 == run.denoiser_steps):
+            view = copy.copy(parts)
+            view.denoiser, view.text_encoder = average["denoiser"], average["text_encoder"]  # pyright: ignore[reportAttributeAccessIssue]
+            log.write(step=step, latents=float(frames), loss=loss.item(), held=held_loss(view, held, held_captions))
+        if time.time() - saved > 120 or step + 1 == run.denoiser_steps:
+            saved = time.time()
+            save_checkpoint(path, rank, modules=modules.state_dict(), average=average.state_dict(),
+                            optimisers=[optimiser.state_dict() for optimiser in optimisers], step=step + 1)  # fmt: skip
+
+
+def training_clips_captions(run: Run) -> list[str]:
+    return training_clips(run)[1]
+
+
+def train(run: Run) -> None:
+    state = load_checkpoint(run.work / "denoiser.ckpt")
+    if state is None or state["step"] < run.denoiser_steps:
+        spawn(run, _train)
+
+
+def finish(run: Run, parts: pocket.Parts) -> None:
+    """Put the averaged weights into `parts`."""
+    state = load_checkpoint(run.work / "denoiser.ckpt")
+    assert state is not None
+    _modules(parts).load_state_dict(state["average"])
+    parts.denoiser.eval().requires_grad_(False)
+    parts.text_encoder.eval().requires_grad_(False)
