@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 from diffusers.utils import logging as diffusers_logging
 from transformers import (
-    CLIPImageProcessor,
+    CLIPImageProcessorPil,
     CLIPVisionConfig,
     CLIPVisionModel,
     T5Tokenizer,
@@ -23,44 +23,96 @@ from transformers.utils import logging as transformers_logging
 
 from cinetune.models.wan21 import WanVideo
 
-__all__ = ["TINY_WORDS", "tiny_pipeline", "tiny_tokenizer", "tiny_wan"]
+__all__ = ["TINY_WORDS", "save_tiny", "tiny_pipeline", "tiny_tokenizer", "tiny_wan"]
 
-TINY_WORDS = "a the of in on at and with street car man woman hill barn rain dusk dawn warm cold slow wide close dolly pan film".split()
+_NOUNS = ("street", "car", "man", "woman", "hill", "barn", "rain", "dusk", "dawn", "film")
+TINY_WORDS = (
+    *_NOUNS,
+    "the",
+    "of",
+    "in",
+    "on",
+    "at",
+    "and",
+    "with",
+    "warm",
+    "cold",
+    "slow",
+    "wide",
+    "close",
+    "dolly",
+    "pan",
+)
 
 
 def tiny_tokenizer() -> T5Tokenizer:
     """A T5 tokenizer over `TINY_WORDS` and single characters: no download, no training."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [(f"▁{word}", -3.0) for word in TINY_WORDS if len(word) > 1]
+    pieces += [(f"▁{word}", -3.0) for word in TINY_WORDS]
     pieces += [(char, -6.0) for char in string.ascii_lowercase + string.digits + ",.'&;"]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
 def tiny_pipeline(*, seed: int = 0) -> WanImageToVideoPipeline:
-    """The stock pipeline over tiny random parts, image branch included, in eval mode. The global random state is left as it was."""
+    """The stock pipeline over tiny random parts, image branch included, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = tiny_tokenizer()
-        text = UMT5EncoderModel(UMT5Config(
-            vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
-        ))  # fmt: skip
-        image = CLIPVisionModel(CLIPVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=8,
-        ))  # fmt: skip
+        text = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=len(tokenizer),
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=2,
+                num_heads=4,
+                feed_forward_proj="gated-gelu",
+            )
+        )
+        image = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                image_size=32,
+                patch_size=8,
+            )
+        )
         vae = AutoencoderKLWan(
-            base_dim=8, z_dim=16, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[True, True], scale_factor_spatial=4,
-        )  # fmt: skip
+            base_dim=8,
+            z_dim=16,
+            dim_mult=[1, 2, 2],
+            num_res_blocks=1,
+            temperal_downsample=[True, True],
+            scale_factor_spatial=4,
+        )
         transformer = WanTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=24, in_channels=36, out_channels=16, text_dim=32, freq_dim=32, ffn_dim=96,
-            num_layers=2, image_dim=32, added_kv_proj_dim=48, rope_max_seq_len=64,
-        )  # fmt: skip
+            num_attention_heads=2,
+            attention_head_dim=24,
+            in_channels=36,
+            out_channels=16,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=96,
+            num_layers=2,
+            image_dim=32,
+            added_kv_proj_dim=48,
+            rope_max_seq_len=64,
+        )
     for part in (text, image, vae, transformer):
         part.eval()
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     pipeline = WanImageToVideoPipeline(
-        tokenizer=tokenizer, text_encoder=text, vae=vae, scheduler=scheduler, image_processor=processor, image_encoder=image, transformer=transformer,
-    )  # fmt: skip
+        tokenizer=tokenizer,
+        text_encoder=text,
+        vae=vae,
+        scheduler=scheduler,
+        image_processor=processor,
+        image_encoder=image,
+        transformer=transformer,
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -71,7 +123,15 @@ def save_tiny(folder: Path, *, seed: int = 0) -> None:
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     tiny_pipeline(seed=seed).save_pretrained(folder)
-    facts = {"name": "tiny", "rate": "16", "frames": 9, "height": 32, "width": 48, "shift": 3.0, "licence": "none (random weights)"}
+    facts = {
+        "name": "tiny",
+        "rate": "16",
+        "frames": 9,
+        "height": 32,
+        "width": 48,
+        "shift": 3.0,
+        "licence": "none (random weights)",
+    }
     (folder / "cinetune.json").write_text(json.dumps(facts), encoding="utf-8")
 
 

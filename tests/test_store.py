@@ -89,6 +89,12 @@ def test_a_damaged_file_is_noticed(store: Store) -> None:
         store.path(ref)
 
 
+def test_a_piece_that_is_no_json_is_named(store: Store) -> None:
+    store.write_text(store.work / "units" / "cache" / "k.json", "{")
+    with pytest.raises(StoreError, match="damaged"):
+        store.unit("cache", "k", Keyframe, lambda: pytest.fail("made again"))
+
+
 def test_a_missing_file_is_noticed(store: Store) -> None:
     ref = put(store, b"frame")
     (store.root / ref.path).unlink()
@@ -126,6 +132,7 @@ def test_a_finished_piece_is_not_made_again(store: Store) -> None:
     assert store.unit("keyframes", "k1", Keyframe, make) == first
     assert len(calls) == 1
     (store.root / first.image.path).unlink()
+    assert not store.has_unit("keyframes", "k1")
     assert store.unit("keyframes", "k1", Keyframe, make) == first, "a piece whose file is gone is made again"
     assert len(calls) == 2
 

@@ -29,8 +29,10 @@ rates = st.sampled_from(RATES)
 @pytest.mark.parametrize(
     ("given_rate", "exact"),
     [
-        (23.976, FILM), (23.98, FILM), ("23.976", FILM), ("24000/1001", FILM), (29.97, NTSC), (59.94, Fraction(60000, 1001)),
-        (Fraction(2997, 100), NTSC), (24.0, Fraction(24)), ("24", Fraction(24)), (25.0, Fraction(25)), (12.5, Fraction(25, 2)),
+        (23.976, FILM), (23.98, FILM), ("23.976", FILM), ("24000/1001", FILM), (29.97, NTSC),
+        (59.94, Fraction(60000, 1001)),
+        (Fraction(2997, 100), NTSC),
+        (24.0, Fraction(24)), ("24", Fraction(24)), (25.0, Fraction(25)), (12.5, Fraction(25, 2)),
     ],
 )  # fmt: skip
 def test_exact_rate(given_rate: float | str | Fraction, exact: Fraction) -> None:

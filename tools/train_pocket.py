@@ -2,8 +2,8 @@
 
     python tools/train_pocket.py --work build/pocket
 
-Each part (clips, autoencoder, CLIP, latents, denoiser) is resumable: run the same command again after a stop. Everything is seeded; with the same number of
-ranks on the same machine the result is the same.
+Each part (clips, autoencoder, CLIP, latents, denoiser) is resumable: run the same command again after a stop.
+Everything is seeded; with the same number of ranks on the same machine the result is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from cinetune.backlot.scenes import vocabulary
 from pocket_training import autoencoder, card, contrast, denoiser, film_set
 from pocket_training.common import Run
 
-# Words a film's trigger phrase is likely to use; they are never in a pre-training caption, so they mean nothing until a look gives them a meaning.
+# Words a film's trigger phrase is likely to use; they are never in a pre-training caption, so they mean nothing until
+# a look gives them a meaning.
 TRIGGER_WORDS = ("ember", "film", "gouache", "grade", "in", "look", "of", "silver", "style", "the")
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/pocket"), help="checkpoints, clips, logs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clips", type=int, default=2400)
-    parser.add_argument("--vae-steps", type=int, default=2400)
+    parser.add_argument("--vae-steps", type=int, default=1800)
     parser.add_argument("--clip-steps", type=int, default=600)
     parser.add_argument("--denoiser-steps", type=int, default=3000)
     parser.add_argument("--ranks", type=int, default=os.cpu_count() or 1)
@@ -37,9 +38,16 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     run = Run(
-        work=options.work, seed=options.seed, clips=options.clips, held=40, vae_steps=options.vae_steps,
-        clip_steps=options.clip_steps, denoiser_steps=options.denoiser_steps, ranks=options.ranks, device="cpu",
-    )  # fmt: skip
+        work=options.work,
+        seed=options.seed,
+        clips=options.clips,
+        held=40,
+        vae_steps=options.vae_steps,
+        clip_steps=options.clip_steps,
+        denoiser_steps=options.denoiser_steps,
+        ranks=options.ranks,
+        device="cpu",
+    )
     words = sorted({*vocabulary(), *TRIGGER_WORDS} - {","})
     (run.work / "words.txt").write_text("\n".join(words), encoding="utf-8")
     parts = {

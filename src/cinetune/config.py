@@ -12,9 +12,10 @@ import json
 import os
 import re
 import tomllib
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
@@ -22,9 +23,25 @@ from cinetune.artifacts import PlannedShot, ShotPlan
 from cinetune.errors import ConfigError
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
-__all__ = ["PRESETS", "Config", "flatten", "load_config", "load_shots", "section_sha"]
+__all__ = ["MODEL_GEOMETRY", "PRESETS", "Config", "Geometry", "flatten", "load_config", "load_shots", "section_sha"]
 
 PRESETS = ("paper", "pocket", "wan21")
+
+
+class Geometry(NamedTuple):
+    """What a model family expects of footage: frames per second, size in pixels, and what its sides must divide by."""
+
+    rate: Fraction
+    height: int
+    width: int
+    multiple: int
+
+
+MODEL_GEOMETRY = {
+    "pocket": Geometry(Fraction(16), 64, 96, 8),
+    "wan21": Geometry(Fraction(16), 480, 832, 16),
+}
+"""Known without loading a model. Wan2.1: VAE stride 8 times patch 2; pocket: VAE stride 4 times patch 2."""
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -186,10 +203,11 @@ def _legal_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
 
 def _unknown(key: str, legal: list[str]) -> str:
     """`unknown key 'train.lrr'; did you mean 'train.lr'?`, also when the right key sits in another section."""
+    leaves = {name.rsplit(".", 1)[-1]: name for name in legal}
+    leaf = key.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(key, legal, n=1, cutoff=0.5)
-    leaf = {name.rsplit(".", 1)[-1]: name for name in legal}
-    other = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(leaf), n=1, cutoff=0.75)
-    guess = near[0] if near else (leaf[other[0]] if other else "")
+    elsewhere = difflib.get_close_matches(leaf, list(leaves), n=1, cutoff=0.75)
+    guess = leaves.get(leaf) or next(iter(near), "") or next((leaves[name] for name in elsewhere), "")
     return f"unknown key {key!r}" + (f"; did you mean {guess!r}?" if guess else "")
 
 
@@ -311,12 +329,12 @@ def load_shots(path: Path) -> ShotPlan:
     try:
         plan = pydantic.TypeAdapter(ShotPlan).validate_python({"shots": table.get("shot", [])})
     except pydantic.ValidationError as error:
-        item = error.errors()[0]
+        extra = ("extra_forbidden", "unexpected_keyword_argument")
+        item = next((item for item in error.errors() if item["type"] in extra), error.errors()[0])
         index = item["loc"][1] if len(item["loc"]) > 1 else "?"
         key = ".".join(str(part) for part in item["loc"][2:])
-        extra = item["type"] in ("extra_forbidden", "unexpected_keyword_argument")
-        legal = list(PlannedShot.__dataclass_fields__)
-        what = _unknown(key, legal) if extra else f"{key}: {item['msg'].lower()}"
+        unknown_key = _unknown(key, list(PlannedShot.__dataclass_fields__))
+        what = unknown_key if item["type"] in extra else f"{key}: {item['msg'].lower()}"
         raise ConfigError(f"shot {index}: {what}", where=str(path)) from error
     seen: set[str] = set()
     for shot in plan.shots:

@@ -23,7 +23,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ from cinetune.errors import StoreError
 __all__ = ["PARTIAL", "Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
 
 T = TypeVar("T")
+Inputs = dict[str, dict[str, Any]]
 PARTIAL = ".partial-"
 """Prefix of files (and folders) that are being written; what a killed run left is swept by the next one."""
 _VOLATILE = {"provenance", "timing", "created_utc", "wall_seconds"}
@@ -133,7 +134,8 @@ def file_refs(record: object) -> Iterator[FileRef]:
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """A finished stage as read back: `groups` maps a name to its records (`clips` to FootageClips, and so on)."""
+    """A finished stage as read back: `groups` maps a name to its records (`clips` to FootageClips, and so on); `inputs`
+    holds by name what `input_key` was made of, to tell what changed since."""
 
     stage: str
     input_key: str
@@ -141,6 +143,16 @@ class StageRecord:
     groups: dict[str, tuple[Any, ...]]
     notes: tuple[str, ...]
     provenance: Provenance
+    inputs: Inputs = field(default_factory=dict)
+
+
+def _named_files(plain: Any) -> Iterator[str]:
+    """Paths of all `FileRef`s in a record as read from JSON."""
+    if isinstance(plain, dict) and plain.keys() == {"path", "sha256"}:
+        yield plain["path"]
+    elif isinstance(plain, (dict, list)):
+        for item in plain.values() if isinstance(plain, dict) else plain:
+            yield from _named_files(item)
 
 
 class Store:
@@ -150,6 +162,8 @@ class Store:
         self.root = root
         self.work = root / "work"
         self._verified: set[FileRef] = set()
+        self.inputs: dict[str, Inputs] = {}
+        """What each input key asked for in this process was made of; `save_stage` writes it down."""
 
     def add(self, source: Path) -> FileRef:
         """Copy a file in under its content hash; a second copy of the same bytes costs nothing."""
@@ -195,16 +209,23 @@ class Store:
         """The record of one piece of a stage: read if it was finished before under the same key and its files are
         still there, else made and kept."""
         path = self._unit_path(stage, key)
-        if path.is_file():
-            record = from_json(kind, path.read_bytes(), where=str(path))
-            if not self.missing(record):
-                return record
+        if self.has_unit(stage, key):
+            return from_json(kind, path.read_bytes(), where=str(path))
         record = make()
         self.write_text(path, to_json(record))
         return record
 
     def has_unit(self, stage: str, key: str) -> bool:
-        return self._unit_path(stage, key).is_file()
+        """Whether `unit` would read this piece instead of making it."""
+        path = self._unit_path(stage, key)
+        if not path.is_file():
+            return False
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            remedy = "delete it and run the stage again"
+            raise StoreError("a piece of a stage is damaged", where=str(path), remedy=remedy) from error
+        return all((self.root / name).is_file() for name in _named_files(record))
 
     def _unit_path(self, stage: str, key: str) -> Path:
         assert "/" not in key, key
@@ -234,9 +255,11 @@ class Store:
         body = {
             "schema": artifacts.SCHEMA, "stage": stage, "input_key": input_key, "output_sha": output_sha,
             "groups": plain, "notes": list(notes), "provenance": json.loads(to_json(made)),
+            "inputs": self.inputs.get(input_key, {}),
         }  # fmt: skip
         self.write_text(self.stage_path(stage), json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False))
-        return StageRecord(stage, input_key, output_sha, {k: tuple(v) for k, v in groups.items()}, tuple(notes), made)
+        kept = {name: tuple(items) for name, items in groups.items()}
+        return StageRecord(stage, input_key, output_sha, kept, tuple(notes), made, body["inputs"])
 
     def stage_path(self, stage: str) -> Path:
         return self.work / "stages" / f"{stage}.json"
@@ -254,7 +277,8 @@ class Store:
                 raise ValueError("its contents do not match its own hash")
             groups = {name: self._read_group(group, str(path)) for name, group in body["groups"].items()}
             made = from_json(Provenance, json.dumps(body["provenance"]), where=str(path))
-            return StageRecord(body["stage"], body["input_key"], body["output_sha"], groups, tuple(body["notes"]), made)
+            key, output_sha, notes = body["input_key"], body["output_sha"], tuple(body["notes"])
+            return StageRecord(stage, key, output_sha, groups, notes, made, body["inputs"])
         except (ValueError, KeyError, TypeError) as error:
             remedy = "delete it and run the stage again"
             raise StoreError(f"the record of `{stage}` is damaged: {error}", where=str(path), remedy=remedy) from error
@@ -325,20 +349,17 @@ class Project:
     def shots(self) -> artifacts.ShotPlan:
         return load_shots(self.root / "shots.toml")
 
-    def input_parts(
+    def input_key(
         self, stage: str, *, parents: Sequence[str], sections: Sequence[str], inputs: Mapping[str, str]
-    ) -> dict[str, dict[str, Any]]:
-        """What a stage's result depends on, by name: settings, outputs of its parents ("" = not run), outside files."""
+    ) -> str:
+        """The key a stage's result is valid for: its settings, its parents' outputs ("" for a parent that has not run),
+        and what it reads outside the store."""
         outputs: dict[str, str] = {}
         for name in parents:
             record = self.store.load_stage(name)
             outputs[name] = record.output_sha if record else ""
         settings = self.config.model_dump(mode="json", include=set(sections))
-        return {"settings": flatten(settings), "parents": outputs, "inputs": dict(inputs), "stage": {"name": stage}}
-
-    def input_key(
-        self, stage: str, *, parents: Sequence[str], sections: Sequence[str], inputs: Mapping[str, str]
-    ) -> str:
-        """The key a stage's result is valid for. A parent that has not run counts as absent."""
-        parts = self.input_parts(stage, parents=parents, sections=sections, inputs=inputs)
-        return content_key(artifacts.SCHEMA, parts)
+        parts = {"settings": flatten(settings), "parents": outputs, "inputs": dict(inputs)}
+        key = content_key(artifacts.SCHEMA, stage, parts)
+        self.store.inputs[key] = parts
+        return key

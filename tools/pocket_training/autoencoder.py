@@ -8,19 +8,31 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from cinetune.models import pocket
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from .common import Log, Run, average_gradients, cosine, load_checkpoint, pixels, psnr, save_checkpoint, spawn
-from .film_set import held_clips, training_clips
+from cinetune.models import pocket
+from pocket_training.common import (
+    Log,
+    MatrixOptimiser,
+    Run,
+    average_gradients,
+    cosine,
+    load_checkpoint,
+    pixels,
+    psnr,
+    save_checkpoint,
+    spawn,
+)
+from pocket_training.film_set import held_clips, training_clips
 
-PEAK_RATE = 2e-3
-# (share of the steps done, pixel frames, clips for each rank, height, width): full length matters most, or the last frames collapse.
+MATRIX_RATE, RATE = 2e-2, 2e-3
+# (share of the steps done, pixel frames, clips for each rank, height, width): full length matters most, or the last
+# frames collapse.
 CURRICULUM = (
-    (0.12, 1, 16, 32, 48),
-    (0.25, 9, 4, 32, 48),
-    (0.80, 33, 2, 32, 48),
+    (0.30, 1, 16, 32, 48),
+    (0.45, 9, 4, 32, 48),
+    (0.85, 33, 2, 32, 48),
     (1.01, 33, 1, 64, 96),
 )
 
@@ -44,7 +56,9 @@ def decode(vae: AutoencoderKLWan, z_BCfhw: Tensor) -> Tensor:
     out: list[Tensor] = []
     for i in range(x.shape[2]):
         vae._conv_idx = [0]
-        out.append(vae.decoder(x[:, :, i : i + 1], feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=(i == 0)))
+        out.append(
+            vae.decoder(x[:, :, i : i + 1], feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=(i == 0))
+        )
     vae.clear_cache()
     return torch.cat(out, 2)
 
@@ -86,7 +100,11 @@ def _train(run: Run, rank: int) -> None:
     held = pixels(held_clips(run)[0][:4])
     vae = channels_last(pocket.fresh([], seed=run.seed).vae.to(run.device))
     parameters = list(vae.parameters())
-    optimiser = torch.optim.AdamW(parameters, PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    kernels = [p for p in parameters if p.dim() >= 4 and min(p.shape[0], p[0].numel()) >= 12]
+    chosen = {id(p) for p in kernels}
+    optimiser = MatrixOptimiser(
+        kernels, [p for p in parameters if id(p) not in chosen], matrix_rate=MATRIX_RATE, rate=RATE
+    )
     path = run.work / "vae.ckpt"
     state = load_checkpoint(path)
     done = 0
@@ -101,20 +119,25 @@ def _train(run: Run, rank: int) -> None:
         noise = torch.Generator().manual_seed(step * 64 + rank)
         if frames > 1 and rng.random() < 0.12:
             x[:, :, 1:] = 0.0  # a condition clip
-        optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(step, run.vae_steps, warmup=100)
         with torch.autocast(run.device, torch.bfloat16):
             z = encode(vae, x)
             y = decode(vae, z + 0.03 * torch.randn(z.shape, generator=noise).to(z))
         loss = _loss(x, y.float(), z.float())
-        optimiser.zero_grad()
+        vae.zero_grad()
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimiser.step()
+        optimiser.step(cosine(step, run.vae_steps, warmup=50))
         if step % 100 == 0 and rank == 0:
             with torch.no_grad():
                 back = decode(vae, encode(vae, held.to(run.device))).cpu()
-            log.write(step=step, frames=frames, loss=loss.item(), psnr=psnr(back, held), psnr_last=psnr(back[:, :, -1], held[:, :, -1]))
+            log.write(
+                step=step,
+                frames=frames,
+                loss=loss.item(),
+                psnr=psnr(back, held),
+                psnr_last=psnr(back[:, :, -1], held[:, :, -1]),
+            )
         if time.time() - saved > 120 or step + 1 == run.vae_steps:
             saved = time.time()
             save_checkpoint(path, rank, vae=vae.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)

@@ -1,16 +1,18 @@
-"""The tiny CLIP: pictures against captions, contrastively, with re-graded pictures so that it sees colour but is not fooled by it."""
+"""The tiny CLIP: pictures against captions, contrastively, with re-graded pictures so that it sees colour but is not
+fooled by it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cinetune.models import pocket
 from torch import Tensor
 from transformers import CLIPModel
 
-from .common import Log, Run, cosine, load_checkpoint, pixels, save_checkpoint
-from .film_set import held_clips, training_clips
+from cinetune.models import pocket
+from pocket_training.common import Log, Run, cosine, load_checkpoint, pixels, save_checkpoint
+from pocket_training.film_set import held_clips, training_clips
 
 PEAK_RATE = 1e-3
 BATCH = 96

@@ -11,27 +11,23 @@ import torch.nn.functional as F
 from cinetune.models import pocket
 from torch import Tensor, nn
 
-from . import autoencoder
-from .common import Log, Run, average_gradients, cosine, load_checkpoint, pixels, save_checkpoint, spawn
-from .contrast import clip_pixels
-from .film_set import held_clips, training_clips
+from pocket_training. import autoencoder, contrast, short_text
+from pocket_training.common import Log, Run, average_gradients, cosine, load_checkpoint, pixels, save_checkpoint, spawn
+from pocket_training.contrast import clip_pixels
+from pocket_training.film_set import held_clips, training_clips
 
 PEAK_RATE = 2e-3
 BATCH = 4  # for each rank
 SHORT_SHARE, SHORT_LATENTS = 0.45, 5
 CAPTION_DROPOUT = 0.1
-TEXT_TOKENS = 512
+IMAGE_TOKENS = 65
 EMA_DECAY = 0.998
 LOW_NOISE_SHARE = 0.25  # of the batch drawn uniformly over sigma, or fine detail is never learnt under shift 3
 
 
 def _cache_rank(run: Run, rank: int) -> None:
     """Latents and first-frame tokens of every block, in float16; blocks that exist are kept."""
-    parts = pocket.fresh([], seed=run.seed)
-    words = _words(run)
-    parts = pocket.fresh(words, seed=run.seed)
-    from . import contrast
-
+    parts = pocket.fresh(_words(run), seed=run.seed)
     contrast.finish(run, parts)
     vae = autoencoder.finish(run)
     mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
@@ -49,8 +45,8 @@ def _cache_rank(run: Run, rank: int) -> None:
             with torch.no_grad():
                 for name, clip in (("latents", x), ("cond", grey)):
                     rows[name].append(((autoencoder.encode(vae, clip) - mean) / std).half())
-                hidden = parts.clip.vision_model(pixel_values=clip_pixels(x[:, :, 0]), output_hidden_states=True).hidden_states
-                rows["image"].append(hidden[-2].half())
+                seen = parts.clip.vision_model(pixel_values=clip_pixels(x[:, :, 0]), output_hidden_states=True)
+                rows["image"].append(seen.hidden_states[-2].half())
         save_checkpoint(target, 0, **{name: torch.cat(items) for name, items in rows.items()})
 
 
@@ -68,15 +64,16 @@ def _load(run: Run, pattern: str) -> dict[str, Tensor]:
 
 
 def text_tokens(parts: pocket.Parts, captions: list[str]) -> Tensor:
-    """umT5 states, zero beyond each caption, padded to 512 tokens; differentiable."""
+    """umT5 states, zero beyond each caption, with one place for the pads (see `short_text`); differentiable."""
     tokens = parts.tokenizer(captions, padding=True, return_tensors="pt")
     hidden = parts.text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-    hidden = hidden * tokens.attention_mask[..., None]
-    return F.pad(hidden, (0, 0, 0, TEXT_TOKENS - hidden.shape[1]))
+    hidden = F.pad(hidden * tokens.attention_mask[..., None], (0, 0, 0, 1))
+    short_text.set_lengths(parts.denoiser, tokens.attention_mask.sum(1), hidden.shape[1])
+    return hidden
 
 
 def v_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], index: Tensor, *, frames: int,
-           generator: torch.Generator, dropout: float) -> Tensor:  # fmt: skip
+           generator: torch.Generator, dropout: float) -> Tensor:
     """Mean squared velocity error for each clip of `index`, `B`."""
     x0 = data["latents"][index, :, :frames].float()
     cond = data["cond"][index, :, :frames].float()
@@ -85,7 +82,8 @@ def v_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], in
     size = len(index)
     u = (torch.arange(size) + torch.rand(size, generator=generator)) / size  # stratified
     logit = torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)))
-    u = torch.where(torch.rand(size, generator=generator) < LOW_NOISE_SHARE, torch.rand(size, generator=generator), logit)
+    flat = torch.rand(size, generator=generator)
+    u = torch.where(torch.rand(size, generator=generator) < LOW_NOISE_SHARE, flat, logit)
     sigma = (pocket.SHIFT * u / (1 + (pocket.SHIFT - 1) * u))[torch.randperm(size, generator=generator)]
     noise = torch.randn(x0.shape, generator=generator)
     s = sigma.view(-1, 1, 1, 1, 1)
@@ -94,7 +92,7 @@ def v_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], in
     v = parts.denoiser(
         hidden_states=torch.cat([(1 - s) * x0 + s * noise, mask, cond], 1), timestep=sigma * 1000,
         encoder_hidden_states=text, encoder_hidden_states_image=data["image"][index].float(), return_dict=False,
-    )[0]  # fmt: skip
+    )[0]
     return (v.float() - (noise - x0)).pow(2).mean((1, 2, 3, 4))
 
 
@@ -129,6 +127,7 @@ def _modules(parts: pocket.Parts) -> nn.ModuleDict:
 def _train(run: Run, rank: int) -> None:
     log = Log(run.work / "denoiser.jsonl", rank)
     parts = pocket.fresh(_words(run), seed=run.seed)
+    short_text.install(parts.denoiser, IMAGE_TOKENS)
     modules = _modules(parts).train()
     average = copy.deepcopy(modules).requires_grad_(False)
     parameters = list(modules.parameters())
@@ -171,7 +170,7 @@ def _train(run: Run, rank: int) -> None:
         if time.time() - saved > 120 or step + 1 == run.denoiser_steps:
             saved = time.time()
             save_checkpoint(path, rank, modules=modules.state_dict(), average=average.state_dict(),
-                            optimisers=[optimiser.state_dict() for optimiser in optimisers], step=step + 1)  # fmt: skip
+                            optimisers=[optimiser.state_dict() for optimiser in optimisers], step=step + 1)
 
 
 def training_clips_captions(run: Run) -> list[str]:

@@ -7,10 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
 from cinetune.backlot.scenes import caption, render, sample_scene
 from cinetune.models.pocket import FRAMES, HEIGHT, WIDTH
-
-from .common import Run
+from pocket_training.common import Run
 
 BLOCK = 40
 

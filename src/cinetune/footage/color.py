@@ -1,8 +1,9 @@
 """The one place where pixels change meaning: Y'CbCr to R'G'B' and back, code values to [0, 1], and size.
 
-Everything downstream is display-referred R'G'B' with BT.709 primaries in float32, 1.0 = reference white. Matrices are exact (luma weights from
-ITU-R BT.601, BT.709, BT.2020 and SMPTE 240M); code ranges follow BT.709 section 6.10 (8 bit: 16..235 and 16..240, times 2^(bits - 8)).
-Chroma is taken as sited at the left, midway between rows, which is what MPEG-2 and H.264 mean when they say nothing.
+Everything downstream is display-referred R'G'B' with BT.709 primaries in float32, 1.0 = reference white. Matrices are
+exact (luma weights from ITU-R BT.601, BT.709, BT.2020 and SMPTE 240M); limited code ranges are those of BT.709 (8 bit:
+16..235 and 16..240, times 2^(bits - 8)). Chroma is taken as sited at the left, midway between rows, which is what
+MPEG-2 and H.264 mean when they say nothing.
 """
 
 from __future__ import annotations
@@ -37,23 +38,41 @@ LUMA_WEIGHTS = {
 # Code points of ITU-T H.273, as containers carry them.
 _MATRIX = {0: "rgb", 1: "bt709", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 _PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m"}
-_TRANSFER = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 11: "xvycc", 13: "srgb", 14: "bt709", 15: "bt709"}
+_TRANSFER = {
+    1: "bt709",
+    4: "gamma22",
+    5: "gamma28",
+    6: "smpte170m",
+    7: "smpte240m",
+    11: "xvycc",
+    13: "srgb",
+    14: "bt709",
+    15: "bt709",
+}
 _NOT_DISPLAY = {8: "linear light", 9: "a log curve", 10: "a log curve", 16: "HDR (PQ)", 18: "HDR (HLG)"}
 _UNSPECIFIED = 2
 _HD_HEIGHT = 720
 
 
-def decide_colour(*, matrix: int, primaries: int, transfer: int, code_range: int, height: int, rgb: bool = False) -> Colour:
-    """Read a stream's colour tags (H.273 code points; `code_range` 0 = not said, 1 = limited, 2 = full) and fill what is missing.
+def decide_colour(
+    *, matrix: int, primaries: int, transfer: int, code_range: int, height: int, rgb: bool = False
+) -> Colour:
+    """Read a stream's colour tags (H.273 code points; `code_range` 0 = not said, 1 = limited, 2 = full) and fill what
+    is missing.
 
-    Untagged pictures of 720 lines or more are taken as BT.709, smaller ones as BT.601, and `decided` says so. Raises `FootageError` for
-    colour that is not SDR display-referred with BT.709-like primaries (HDR, log, linear, wide gamut): it would be trained wrong in silence.
+    Untagged pictures of 720 lines or more are taken as BT.709, smaller ones as BT.601, and `decided` says so. Raises
+    `FootageError` for colour that is not SDR display-referred with BT.709-like primaries (HDR, log, linear, wide
+    gamut): it would be trained wrong in silence.
     """
     if transfer in _NOT_DISPLAY:
-        raise FootageError(f"its transfer is tagged {_NOT_DISPLAY[transfer]}, not display-referred SDR",
-                           remedy="convert it to Rec.709 in your grading tool first")  # fmt: skip
-    if primaries not in _PRIMARIES and primaries != _UNSPECIFIED and primaries != 0:
-        raise FootageError(f"its primaries (code {primaries}) are wider than Rec.709", remedy="convert it to Rec.709 first")
+        raise FootageError(
+            f"its transfer is tagged {_NOT_DISPLAY[transfer]}, not display-referred SDR",
+            remedy="convert it to Rec.709 in your grading tool first",
+        )
+    if primaries not in _PRIMARIES and primaries not in (0, _UNSPECIFIED):
+        raise FootageError(
+            f"its primaries (code {primaries}) are wider than Rec.709", remedy="convert it to Rec.709 first"
+        )
     if rgb:
         name, how = "rgb", "RGB pixels"
     elif matrix in _MATRIX and matrix != 0:
@@ -67,9 +86,12 @@ def decide_colour(*, matrix: int, primaries: int, transfer: int, code_range: int
     full = code_range == 2 or (rgb and code_range == 0)
     how += (", full range" if full else ", limited range") + ("" if code_range or rgb else " (not said, assumed)")
     return Colour(
-        matrix=name, primaries=_PRIMARIES.get(primaries, "bt709"), transfer=_TRANSFER.get(transfer, "bt709"),
-        full_range=full, decided=how,
-    )  # fmt: skip
+        matrix=name,
+        primaries=_PRIMARIES.get(primaries, "bt709"),
+        transfer=_TRANSFER.get(transfer, "bt709"),
+        full_range=full,
+        decided=how,
+    )
 
 
 def _scales(bits: int, full_range: bool) -> tuple[float, float, float, float]:
@@ -133,7 +155,9 @@ def _double_rows(plane: Array) -> Array:
 
 
 def upsample_chroma(plane: Array, height: int, width: int) -> Array:
-    """A subsampled chroma plane at luma size, float32, linear between its sample sites; 1:1, 1:2 and 1:4 on each axis."""
+    """A subsampled chroma plane at luma size, float32, linear between its sample sites; 1:1, 1:2 and 1:4 on each
+    axis.
+    """
     full = plane.astype(np.float32)
     while full.shape[1] < width:
         full = _double_columns(full)[:, :width]
@@ -143,7 +167,9 @@ def upsample_chroma(plane: Array, height: int, width: int) -> Array:
 
 
 def subsample_chroma(plane: Array, *, columns: bool, rows: bool) -> Array:
-    """Halve a float chroma plane of even size: 1-2-1 at even columns, mean of row pairs (the adjoint siting of `upsample_chroma`)."""
+    """Halve a float chroma plane of even size: 1-2-1 at even columns, mean of row pairs (the adjoint siting of
+    `upsample_chroma`).
+    """
     if columns:
         before = np.concatenate([plane[:, :1], plane[:, 1:-1:2]], axis=1)
         plane = (before + 2.0 * plane[:, 0::2] + plane[:, 1::2]) * np.float32(0.25)
@@ -158,7 +184,11 @@ def resize(image: Array, size: tuple[int, int]) -> Array:
     if image.shape[:2] == (height, width):
         return image.astype(np.float32, copy=False)
     channels = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(image[..., k], np.float32)).resize((width, height), Image.Resampling.LANCZOS))
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[..., k], np.float32)).resize(
+                (width, height), Image.Resampling.LANCZOS
+            )
+        )
         for k in range(image.shape[2])
     ]
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)

@@ -1,11 +1,13 @@
 """Where shots begin and end, which frames are no picture, and where the picture lies inside its bars.
 
-A `Watcher` sees every frame once while `probe` decodes, so that a film is decoded a single time. Hard cuts come from PySceneDetect's adaptive
-detector; black runs and the brightness ramps that lead into and out of them are cut away; frozen pieces are dropped.
+A `Watcher` sees every frame once while `probe` decodes, so that a film is decoded a single time. Hard cuts come from
+PySceneDetect's adaptive detector; black runs and the brightness ramps that lead into and out of them are cut away;
+frozen pieces are dropped.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,8 +31,9 @@ _PROJECT_EVERY = 5
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What a `Watcher` saw: hard cuts (first frame of each new shot), and per frame the mean luma, the bright-end luma (99.5 %), and the largest
-    change against the frame before (8-bit levels on a thumbnail); `projection` [H, W] is the brightest luma each pixel reached."""
+    """What a `Watcher` saw: hard cuts (first frame of each new shot), and per frame the mean luma, the bright-end luma
+    (99.5 %), and the largest change against the frame before (8-bit levels on a thumbnail); `projection` [H, W] is the
+    brightest luma each pixel reached."""
 
     cuts: tuple[int, ...]
     mean: Array
@@ -84,13 +87,17 @@ class Watcher:
         """Everything seen so far; at least one frame."""
         assert self._projection is not None, "no frame was seen"
         return Signals(
-            tuple(sorted(set(self._cuts))), np.array(self._mean), np.array(self._peak), np.array(self._change), self._projection
-        )  # fmt: skip
+            tuple(sorted(set(self._cuts))),
+            np.array(self._mean),
+            np.array(self._peak),
+            np.array(self._change),
+            self._projection,
+        )
 
 
 def _ramp(mean: Array, edge: int, step: int, stop: int) -> int:
-    """From `edge`, the first frame beside a black run, walk away from black while the picture keeps brightening like a fade; returns the first
-    frame at full brightness. `stop` is the last frame that may be looked at."""
+    """From `edge`, the first frame beside a black run, walk away from black while the picture keeps brightening like a
+    fade; returns the first frame at full brightness. `stop` is the last frame that may be looked at."""
     rises: list[float] = []
     at = edge
     while at != stop:
@@ -127,14 +134,15 @@ def _runs(mask: Array) -> list[tuple[int, int]]:
 def find_pieces(
     signals: Signals, *, rate: Fraction, min_seconds: float, spans: Sequence[tuple[int, int]] | None = None
 ) -> tuple[list[Piece], list[str]]:
-    """The usable pieces in order, and in words what was left out. `spans` = [start, end) pairs from an EDL replace the detected cuts.
+    """The usable pieces in order, and in words what was left out. `spans` = [start, end) pairs from an EDL replace the
+    detected cuts.
 
     No piece holds a hard cut, a black frame, or part of a fade to or from black.
     """
     count = len(signals.mean)
     if spans is None:
         marks = [0, *[cut for cut in signals.cuts if 0 < cut < count], count]
-        spans = list(zip(marks[:-1], marks[1:], strict=True))
+        spans = list(itertools.pairwise(marks))
     black, fading = _no_picture(signals)
     left_out = [f"{int(mask.sum())} {what} frames" for what, mask in (("black", black), ("fade", fading)) if mask.any()]
     pieces: list[Piece] = []
@@ -162,8 +170,9 @@ def _repeats(change: Array) -> tuple[str, ...]:
 def find_bars(frames: Array) -> tuple[int, int, int, int]:
     """The picture inside letterbox or pillarbox as (x, y, width, height), edges on even pixels, inside the bars.
 
-    `frames` is luma [T, H, W] or R'G'B' [T, H, W, 3], black 0 and white 1; a single brightest-ever projection [1, H, W] serves too. A dark frame
-    cannot make a bar (the brightest a pixel ever gets decides), nor can a dark side of the picture: bars come in equal pairs.
+    `frames` is luma [T, H, W] or R'G'B' [T, H, W, 3], black 0 and white 1; a single brightest-ever projection [1, H, W]
+    serves too. A dark frame cannot make a bar (the brightest a pixel ever gets decides), nor can a dark side of the
+    picture: bars come in equal pairs.
     """
     luma = frames @ np.array([0.2126, 0.7152, 0.0722], np.float32) if frames.ndim == 4 else frames
     bright = luma.max(axis=0) > _BAR_LEVEL
@@ -179,7 +188,12 @@ def _extent(share: Array) -> tuple[int, int]:
     if share.max(initial=0.0) <= 0.0:
         return whole
     before, after = int(lit[0]), len(share) - 1 - int(lit[-1])
-    if before < 2 or after < 2 or abs(before - after) > max(2, (before + after) // 20) or before + after > 0.7 * len(share):
+    if (
+        before < 2
+        or after < 2
+        or abs(before - after) > max(2, (before + after) // 20)
+        or before + after > 0.7 * len(share)
+    ):
         return whole
     first, last = before + before % 2, len(share) - after
     return first, (last - first) // 2 * 2

@@ -9,28 +9,40 @@ import numpy as np
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
-from cinetune.footage.color import luma_levels, rgb_to_yuv, subsample_chroma, upsample_chroma, yuv_to_rgb
+from cinetune.footage.color import decide_colour, luma_levels, rgb_to_yuv, subsample_chroma, upsample_chroma, yuv_to_rgb
 
-__all__ = ["colour_tags", "frame_luma", "frame_rgb", "rgb_frame", "thumbnail"]
+__all__ = ["frame_colour", "frame_luma", "frame_rgb", "rgb_frame", "thumbnail"]
 
 Array = np.ndarray
 _PLANAR = re.compile(r"^(yuvj?4(10|11|20|22|40|44)p|gray)(\d+)?(le)?$")
 # Interleaved and big-endian layouts that reorder into a planar one without touching a value.
 _REORDER = {
-    "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "yuyv422": "yuv422p", "uyvy422": "yuv422p",
-    "p010le": "yuv420p10le", "p210le": "yuv422p10le", "yuv420p10be": "yuv420p10le", "yuv422p10be": "yuv422p10le",
-}  # fmt: skip
+    "nv12": "yuv420p",
+    "nv21": "yuv420p",
+    "nv16": "yuv422p",
+    "nv24": "yuv444p",
+    "yuyv422": "yuv422p",
+    "uyvy422": "yuv422p",
+    "p010le": "yuv420p10le",
+    "p210le": "yuv422p10le",
+    "yuv420p10be": "yuv420p10le",
+    "yuv422p10be": "yuv422p10le",
+}
 BT709_LIMITED = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
 """H.273 code points of BT.709 and the limited range, by the names libav gives them."""
 
 
-def colour_tags(frame: av.VideoFrame) -> dict[str, int | bool]:
-    """The frame's own tags as arguments of `decide_colour`."""
-    full = frame.format.name.startswith("yuvj")
-    return {
-        "matrix": int(frame.colorspace), "primaries": int(frame.color_primaries), "transfer": int(frame.color_trc),
-        "code_range": 2 if full else int(frame.color_range), "height": frame.height, "rgb": frame.format.is_rgb,
-    }  # fmt: skip
+def frame_colour(frame: av.VideoFrame) -> Colour:
+    """The colour of a decoded frame by its own tags. Raises `FootageError` as `decide_colour` does."""
+    jpeg_range = frame.format.name.startswith("yuvj")
+    return decide_colour(
+        matrix=int(frame.colorspace),
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        code_range=2 if jpeg_range else int(frame.color_range),
+        height=frame.height,
+        rgb=frame.format.is_rgb,
+    )
 
 
 def _plane(frame: av.VideoFrame, index: int, bits: int, width: int) -> Array:

@@ -39,7 +39,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def write_png16(path: Path, frame: np.ndarray) -> None:
-    """R'G'B' [H, W, 3] in [0, 1] as a 16-bit RGB PNG. Lossless to 1/131070. Atomic. Raises `StoreError` when the disk refuses."""
+    """R'G'B' [H, W, 3] in [0, 1] as a 16-bit RGB PNG. Lossless to 1/131070. Atomic. Raises `StoreError` when the disk
+    refuses.
+    """
     assert frame.ndim == 3 and frame.shape[2] == 3, f"a picture is [H, W, 3], not {frame.shape}"
     levels = np.rint(np.clip(frame, 0.0, 1.0) * 65535.0)
     encoder = av.CodecContext.create("png", "w")

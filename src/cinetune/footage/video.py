@@ -1,7 +1,8 @@
-"""Film files in and out, through PyAV: probe, read exact frames, write tagged movies and 16-bit stills. No ffmpeg program is needed.
+"""Film files in and out, through PyAV: probe, read exact frames, write tagged movies and 16-bit stills. No ffmpeg
+program is needed.
 
-Frames are counted by decoding, rates are exact fractions, and colour is converted by `cinetune.footage.color` alone. `size` is always
-(width, height) and `crop` (x, y, width, height), both in pixels.
+Frames are counted by decoding, rates are exact fractions, and colour is converted by `cinetune.footage.color` alone.
+`size` is always (width, height) and `crop` (x, y, width, height), both in pixels.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import av.container
 import av.error
 import av.video.stream
 import numpy as np
+from av.stream import Disposition
 
 from cinetune.artifacts import Colour, FootageClip, Window
 from cinetune.errors import FootageError
-from cinetune.footage.color import decide_colour, resize
-from cinetune.footage.planes import BT709_LIMITED, colour_tags, frame_rgb, rgb_frame
+from cinetune.footage.color import resize
+from cinetune.footage.planes import BT709_LIMITED, frame_colour, frame_rgb, rgb_frame
 from cinetune.store import atomic_write
 from cinetune.timecode import Span, exact_rate, resample_indices
 
@@ -58,30 +60,32 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.
         raise FootageError("the file is empty (0 bytes)", where=str(path), remedy="copy it again from its source")
     try:
         with av.open(str(path)) as container:
-            streams = [s for s in container.streams.video if "attached_pic" not in s.disposition.name.lower()]
+            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not streams:
                 kind = "sound but no picture" if container.streams.audio else "no picture"
                 raise FootageError(f"the file has {kind}", where=str(path), remedy="remove it from the footage folder")
             streams[0].thread_type = "AUTO"
             yield container, streams[0]
     except av.error.FFmpegError as error:
-        raise FootageError(f"not a video, or a damaged one ({error.strerror})", where=str(path),
-                           remedy="check that it plays to its end; copy or export it again") from error  # fmt: skip
+        raise FootageError(
+            f"not a video, or a damaged one ({error.strerror})",
+            where=str(path),
+            remedy="check that it plays to its end; copy or export it again",
+        ) from error
     except FootageError as error:
         if error.where:
             raise
         raise FootageError(error.what, where=str(path), remedy=error.remedy) from error
 
 
-def _decide(frame: av.VideoFrame) -> Colour:
-    return decide_colour(**colour_tags(frame))
-
-
-def probe(path: Path, *, min_seconds: float = 0.0, on_frame: Callable[[int, av.VideoFrame, Colour], None] | None = None) -> Probe:
+def probe(
+    path: Path, *, min_seconds: float = 0.0, on_frame: Callable[[int, av.VideoFrame, Colour], None] | None = None
+) -> Probe:
     """Decode the whole file once and say what it is; `on_frame(index, frame, colour)` sees every frame on the way.
 
-    Raises `FootageError` with the reason for: empty or missing files, no video, damage or truncation at any frame, a varying rate or frame
-    size, interlace, rotation, alpha, HDR or wide-gamut colour, and less than `min_seconds` of film.
+    Raises `FootageError` with the reason for: empty or missing files, no video, damage or truncation at any frame, a
+    varying rate or frame size, interlace, rotation, alpha, HDR or wide-gamut colour, and less than `min_seconds` of
+    film.
     """
     with _opened(path) as (container, stream):
         stamps: list[int | None] = []
@@ -91,10 +95,12 @@ def probe(path: Path, *, min_seconds: float = 0.0, on_frame: Callable[[int, av.V
         try:
             for frame in container.decode(stream):
                 if first is None or colour is None:
-                    first, colour = frame, _decide(frame)
+                    first, colour = frame, frame_colour(frame)
                     _check_first(frame)
                 if (frame.width, frame.height) != (first.width, first.height):
-                    raise FootageError(f"the picture size changes at frame {len(stamps)}", remedy="export it at one size")
+                    raise FootageError(
+                        f"the picture size changes at frame {len(stamps)}", remedy="export it at one size"
+                    )
                 if frame.is_corrupt:
                     raise FootageError(f"frame {len(stamps)} is damaged", remedy="copy or export it again")
                 if on_frame is not None:
@@ -104,23 +110,36 @@ def probe(path: Path, *, min_seconds: float = 0.0, on_frame: Callable[[int, av.V
         except av.error.FFmpegError as error:
             if first is None:
                 raise
-            raise FootageError(f"damaged after frame {len(stamps) - 1} ({error.strerror})",
-                               remedy="copy or export it again") from error  # fmt: skip
+            raise FootageError(
+                f"damaged after frame {len(stamps) - 1} ({error.strerror})", remedy="copy or export it again"
+            ) from error
         if first is None or colour is None:
             raise FootageError("no frame can be decoded", remedy="check that it plays; export it again")
         if interlaced * 2 > len(stamps):
-            raise FootageError("it is interlaced", remedy="deinterlace it (for example with bwdif) and export it progressive")
+            raise FootageError(
+                "it is interlaced", remedy="deinterlace it (for example with bwdif) and export it progressive"
+            )
         rate, notes = _exact_rate(stream, stamps)
         _check_complete(stream, len(stamps), rate)
         if len(stamps) < 2 or len(stamps) / rate < min_seconds:
-            raise FootageError(f"too short: {len(stamps)} frames, {len(stamps) / rate:.2f} s of the {min_seconds:g} s needed",
-                               remedy="use a longer clip, or lower footage.min_shot_seconds")  # fmt: skip
+            raise FootageError(
+                f"too short: {len(stamps)} frames, {float(len(stamps) / rate):.2f} s of the {min_seconds:g} s needed",
+                remedy="use a longer clip, or lower footage.min_shot_seconds",
+            )
         aspect = stream.sample_aspect_ratio
         timecode = stream.metadata.get("timecode") or container.metadata.get("timecode")
         return Probe(
-            path=path, codec=stream.codec_context.name, rate=rate, frames=len(stamps), width=first.width, height=first.height,
-            pixel_aspect=Fraction(aspect) if aspect else Fraction(1), colour=colour, timecode=timecode, notes=notes,
-        )  # fmt: skip
+            path=path,
+            codec=stream.codec_context.name,
+            rate=rate,
+            frames=len(stamps),
+            width=first.width,
+            height=first.height,
+            pixel_aspect=Fraction(aspect) if aspect else Fraction(1),
+            colour=colour,
+            timecode=timecode,
+            notes=notes,
+        )
 
 
 def _check_first(frame: av.VideoFrame) -> None:
@@ -131,13 +150,17 @@ def _check_first(frame: av.VideoFrame) -> None:
 
 
 def _check_complete(stream: av.video.stream.VideoStream, frames: int, rate: Fraction) -> None:
-    """A file cut off in transfer still opens; its header promises more than there is. Edit lists shorten both, so both must disagree."""
+    """A file cut off in transfer still opens; its header promises more than there is. Edit lists shorten both, so both
+    must disagree.
+    """
     if not stream.frames or stream.duration is None or stream.time_base is None:
         return
     promised = stream.duration * stream.time_base * rate
     if frames < stream.frames and frames + 0.5 < promised:
-        raise FootageError(f"truncated: its header promises {stream.frames} frames, {frames} can be decoded",
-                           remedy="copy it again from its source")  # fmt: skip
+        raise FootageError(
+            f"truncated: its header promises {stream.frames} frames, {frames} can be decoded",
+            remedy="copy it again from its source",
+        )
 
 
 def _exact_rate(stream: av.video.stream.VideoStream, stamps: Sequence[int | None]) -> tuple[Fraction, tuple[str, ...]]:
@@ -164,11 +187,15 @@ def _exact_rate(stream: av.video.stream.VideoStream, stamps: Sequence[int | None
     return claimed[best], ()
 
 
-def iterate(path: Path, *, colour: Colour | None = None, crop: Crop | None = None, size: Size | None = None) -> Iterator[Array]:
-    """Every frame in order as R'G'B' [H, W, 3] float32 in [0, 1]. `colour=None` decides from the file's tags. Raises `FootageError`."""
+def iterate(
+    path: Path, *, colour: Colour | None = None, crop: Crop | None = None, size: Size | None = None
+) -> Iterator[Array]:
+    """Every frame in order as R'G'B' [H, W, 3] float32 in [0, 1]. `colour=None` decides from the file's tags. Raises
+    `FootageError`.
+    """
     with _opened(path) as (container, stream):
         for frame in container.decode(stream):
-            colour = colour or _decide(frame)
+            colour = colour or frame_colour(frame)
             yield _shaped(frame_rgb(frame, colour), crop, size)
 
 
@@ -181,8 +208,12 @@ def _shaped(rgb: Array, crop: Crop | None, size: Size | None) -> Array:
     return rgb if size is None else resize(rgb, size)
 
 
-def _indexed(container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(frame number, frame) from at or before `start`: seeks by time stamp when that is quicker, and checks that it landed early enough."""
+def _indexed(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(frame number, frame) from at or before `start`: seeks by time stamp when that is quicker, and checks that it
+    landed early enough.
+    """
     rate = stream.guessed_rate or stream.average_rate
     tick = stream.time_base
     if start > _SEEK_MARGIN and rate and tick and container.format.name != "h264":
@@ -206,7 +237,12 @@ def _indexed(container: av.container.InputContainer, stream: av.video.stream.Vid
 
 
 def read_frames(
-    path: Path, indices: Sequence[int], *, colour: Colour | None = None, crop: Crop | None = None, size: Size | None = None
+    path: Path,
+    indices: Sequence[int],
+    *,
+    colour: Colour | None = None,
+    crop: Crop | None = None,
+    size: Size | None = None,
 ) -> Array:
     """Frames by number, in the given order (repeats allowed), as R'G'B' [T, H, W, 3] float32 in [0, 1].
 
@@ -218,24 +254,32 @@ def read_frames(
     with _opened(path) as (container, stream):
         for index, frame in _indexed(container, stream, min(wanted)):
             if index in wanted:
-                colour = colour or _decide(frame)
+                colour = colour or frame_colour(frame)
                 found[index] = _shaped(frame_rgb(frame, colour), crop, size)
             if len(found) == len(wanted):
                 break
     missing = sorted(wanted - set(found))
     if missing:
-        raise FootageError(f"the file has no frame {missing[0]}", where=str(path), remedy="it changed since it was ingested: run `cinetune ingest`")
+        raise FootageError(
+            f"the file has no frame {missing[0]}",
+            where=str(path),
+            remedy="it changed since it was ingested: run `cinetune ingest`",
+        )
     return np.stack([found[index] for index in indices])
 
 
 def read_window(root: Path, clip: FootageClip, window: Window) -> Array:
-    """The pixels of a window as R'G'B' [T, H, W, 3] float32 in [0, 1]: its source frames, cropped, Lanczos-resized. `root` = project folder."""
+    """The pixels of a window as R'G'B' [T, H, W, 3] float32 in [0, 1]: its source frames, cropped, Lanczos-resized.
+    `root` = project folder.
+    """
     return read_frames(
         root / clip.path, window.source_frames, colour=clip.colour, crop=window.crop, size=(window.width, window.height)
-    )  # fmt: skip
+    )
 
 
-def read_at_rate(path: Path, *, rate: Fraction, frames: int, crop: Crop | None = None, size: Size | None = None) -> Array:
+def read_at_rate(
+    path: Path, *, rate: Fraction, frames: int, crop: Crop | None = None, size: Size | None = None
+) -> Array:
     """The first `frames` frames at `rate`, picked by time from a file of any rate: [T, H, W, 3] float32 in [0, 1].
 
     Raises `FootageError` for unreadable files, `ConfigError` when the film is too short.
@@ -257,28 +301,39 @@ class Movie:
 
 MOVIES = {
     "h264": Movie(encoder="libx264", pixels="yuv420p", suffix=".mp4", options={"crf": "14", "preset": "medium"}),
-    "prores_hq": Movie(encoder="prores_ks", pixels="yuv422p10le", suffix=".mov", options={"profile": "3", "vendor": "apl0"}),
+    "prores_hq": Movie(
+        encoder="prores_ks", pixels="yuv422p10le", suffix=".mov", options={"profile": "3", "vendor": "apl0"}
+    ),
 }
 _THREADS = 4  # fixed: x264's result depends on the number of threads, and files should not depend on the machine
 
 
 def write_video(
-    path: Path, frames: Iterable[Array], *, rate: Fraction, codec: str = "h264", timecode: str | None = None, size: Size | None = None
+    path: Path,
+    frames: Iterable[Array],
+    *,
+    rate: Fraction,
+    codec: str = "h264",
+    timecode: str | None = None,
+    size: Size | None = None,
 ) -> None:
-    """Write R'G'B' frames [H, W, 3] in [0, 1] (an array [T, H, W, 3] or an iterator) as a BT.709 limited movie, every frame tagged.
+    """Write R'G'B' frames [H, W, 3] in [0, 1] (an array [T, H, W, 3] or an iterator) as a BT.709 limited movie, every
+    frame tagged.
 
-    `timecode` is the start label (`01:00:00:00`); `size` = (width, height) resizes. Atomic: the file appears whole or not at all.
-    Raises `FootageError` for no frames or odd sizes, `StoreError` when the disk refuses.
+    `timecode` is the start label (`01:00:00:00`); `size` = (width, height) resizes. Atomic: the file appears whole or
+    not at all. Raises `FootageError` for no frames or odd sizes, `StoreError` when the disk refuses.
     """
     movie = MOVIES[codec]
     with atomic_write(path) as temporary:
         try:
-            _encode(temporary, frames, movie, rate, timecode, size)
+            _encode(temporary, frames, movie, rate=rate, timecode=timecode, size=size)
         except av.error.FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error
 
 
-def _encode(path: Path, frames: Iterable[Array], movie: Movie, rate: Fraction, timecode: str | None, size: Size | None) -> None:
+def _encode(
+    path: Path, frames: Iterable[Array], movie: Movie, *, rate: Fraction, timecode: str | None, size: Size | None
+) -> None:
     stream: av.video.stream.VideoStream | None = None
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         for count, rgb in enumerate(frames):
@@ -287,7 +342,9 @@ def _encode(path: Path, frames: Iterable[Array], movie: Movie, rate: Fraction, t
                 stream = _add_stream(container, movie, rate, (rgb.shape[1], rgb.shape[0]))
                 if timecode is not None:
                     stream.metadata["timecode"] = timecode
-            assert (stream.width, stream.height) == (rgb.shape[1], rgb.shape[0]), "frames of one movie must have one size"
+            assert (stream.width, stream.height) == (rgb.shape[1], rgb.shape[0]), (
+                "frames of one movie must have one size"
+            )
             frame = rgb_frame(rgb, movie.pixels)
             frame.pts, frame.time_base = count, 1 / rate
             container.mux(stream.encode(frame))
@@ -296,10 +353,13 @@ def _encode(path: Path, frames: Iterable[Array], movie: Movie, rate: Fraction, t
         container.mux(stream.encode())
 
 
-def _add_stream(container: av.container.OutputContainer, movie: Movie, rate: Fraction, size: Size) -> av.video.stream.VideoStream:
+def _add_stream(
+    container: av.container.OutputContainer, movie: Movie, rate: Fraction, size: Size
+) -> av.video.stream.VideoStream:
     if size[0] % 2 or size[1] % 2:
         raise FootageError(f"a movie needs even sides, not {size[0]}x{size[1]}", remedy="choose an even deliver.height")
     stream = container.add_stream(movie.encoder, rate=rate)
+    assert isinstance(stream, av.video.stream.VideoStream)
     stream.width, stream.height = size
     stream.pix_fmt = movie.pixels
     stream.options = dict(movie.options)

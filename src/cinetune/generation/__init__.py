@@ -3,7 +3,7 @@
 from cinetune.generation.chain import Opening, anchored, chain, drift, plan_segments, shot_frames, worst_seam
 from cinetune.generation.executors import Cast, run_tasks
 from cinetune.generation.keyframe import Candidate, candidate_seed, film_cloud, look_distance, make_candidate, pick
-from cinetune.generation.segment import Recipe, fit_picture, generate, pictures, shot_size, starting_noise
+from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, shot_size, starting_noise
 
 __all__ = [
     "Candidate",
@@ -12,6 +12,7 @@ __all__ = [
     "Recipe",
     "anchored",
     "candidate_seed",
+    "centre_box",
     "chain",
     "drift",
     "film_cloud",

@@ -1,14 +1,15 @@
 """Who makes the shots: this process, or several worker processes that each load the model once.
 
-Tasks are independent and their results are kept in the store by whoever makes them, so any of them can be lost and made again, and it does
-not matter who makes which: serial and parallel runs give the same bytes.
+Tasks are independent and their results are kept in the store by whoever makes them, so any of them can be lost and made
+again, and it does not matter who makes which: serial and parallel runs give the same bytes.
 """
 
 from __future__ import annotations
 
-import concurrent.futures as futures
 import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,8 +40,11 @@ class Cast:
     def __init__(self, section: ModelSection, adapters: Mapping[Arm, Path]) -> None:
         self.device = choose_device(section.device, section.dtype)
         self.model: VideoModel = load_model(section, device=self.device)
-        for arm, path in adapters.items():
-            load_lora(self.model, path, name=arm)
+        with warnings.catch_warnings():
+            # PEFT doubts that a second adapter on one model is meant; it is, and only one is ever in use.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            for arm, path in adapters.items():
+                load_lora(self.model, path, name=arm)
         self.wear("base")
 
     def wear(self, arm: Arm) -> VideoModel:
@@ -52,8 +56,9 @@ class Cast:
 def run_tasks(tasks: Sequence[T], open_maker: Callable[[], Maker], *, workers: int, done: Callable[[T], None]) -> None:
     """Make every task, in `workers` processes that each call `open_maker` once (1 = in this process, in order).
 
-    `open_maker` and the tasks must pickle. `done` is called here as tasks end. The first error stops the rest and is raised; a worker that
-    dies (usually for lack of memory) raises `ModelError`. What was finished stays in the store either way.
+    `open_maker` and the tasks must pickle. `done` is called here as tasks end. The first error stops the rest and is
+    raised; a worker that dies (usually for lack of memory) raises `ModelError`. What was finished stays in the store
+    either way.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
@@ -73,9 +78,10 @@ def run_tasks(tasks: Sequence[T], open_maker: Callable[[], Maker], *, workers: i
                 done(waiting[future])
         except BrokenProcessPool as error:
             raise ModelError(
-                f"one of {workers} worker processes died", where="shoot.workers",
-                remedy="often too little memory: lower shoot.workers and run the same command again, nothing finished is lost",
-            ) from error  # fmt: skip
+                f"one of {workers} worker processes died",
+                where="shoot.workers",
+                remedy="often too little memory: lower shoot.workers and run again; what is finished is kept",
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

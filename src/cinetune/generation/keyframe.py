@@ -1,12 +1,13 @@
 """The first picture of a shot.
 
-An image-to-video model needs a first picture and then clings to it, so the look must be in that picture. Four ways to get one from a
-reference (a location still, a previs frame, a painting), the same way for every arm:
+An image-to-video model needs a first picture and then clings to it, so the look must be in that picture. Four ways to
+get one from a reference (a location still, a previs frame, a painting), the same way for every arm:
 
     as-is     the reference itself
     late      generate a segment from the reference and keep a late picture, when the adapter has had time to act
     restyle   SDEdit (Meng et al. 2022): noise the reference part of the way and denoise it with the adapter
-    develop   generate the shot's first segment from the reference; an adapter trained with reference augmentation grades it from
+    develop   generate the shot's first segment from the reference; an adapter trained with reference augmentation
+    grades it from
               frame 0 on, so frame 0 is the keyframe and the segment is kept
 """
 
@@ -44,7 +45,9 @@ class Candidate:
 
 
 def candidate_seed(shot_seed: int, seed_index: int, candidate: int) -> int:
-    """Noise seed of a candidate. Candidate 0 has the seed of the shot's first segment, so that `develop` makes that segment."""
+    """Noise seed of a candidate. Candidate 0 has the seed of the shot's first segment, so that `develop` makes that
+    segment.
+    """
     if candidate == 0:
         return derive(shot_seed, "shoot", seed_index, 0)
     return derive(shot_seed, "shoot", seed_index, "candidate", candidate)
@@ -61,7 +64,14 @@ def look_distance(picture_HWC: Tensor, film_N3: Array) -> float:
 
 
 def make_candidate(
-    method: Method, model: VideoModel, reference_HWC: Tensor, recipe: Recipe, *, seed: int, strength: float, film_N3: Array | None
+    method: Method,
+    model: VideoModel,
+    reference_HWC: Tensor,
+    recipe: Recipe,
+    *,
+    seed: int,
+    strength: float,
+    film_N3: Array | None,
 ) -> Candidate:
     """One candidate by one method. `strength` (0, 1] is used by `restyle`, `film_N3` (from `film_cloud`) by `late`.
 
@@ -75,7 +85,9 @@ def make_candidate(
             latents = generate(model, reference_HWC, recipe, seed=seed)
             return Candidate(picture_HWC=_late_picture(list(pictures(model, latents)), film_N3), opening=None)
         case "restyle":
-            return Candidate(picture_HWC=_restyle(model, reference_HWC, recipe, seed=seed, strength=strength), opening=None)
+            return Candidate(
+                picture_HWC=_restyle(model, reference_HWC, recipe, seed=seed, strength=strength), opening=None
+            )
         case "develop":
             latents = generate(model, reference_HWC, recipe, seed=seed)
             return Candidate(picture_HWC=next(pictures(model, latents)), opening=latents)

@@ -18,7 +18,7 @@ from cinetune.models.family import Conditioning, ModelInfo, VideoModel
 from cinetune.models.sample import sample
 from cinetune.timecode import frames_to_latent
 
-__all__ = ["Recipe", "conditioning", "fit_picture", "generate", "pictures", "shot_size", "starting_noise"]
+__all__ = ["Recipe", "centre_box", "conditioning", "fit_picture", "generate", "pictures", "shot_size", "starting_noise"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,9 @@ class Recipe:
 
 
 def shot_size(info: ModelInfo, *, height: int, width: int) -> tuple[int, int]:
-    """Picture (height, width) of a shot; 0 stands for the model's training size. Raises `ConfigError` off the model's grid."""
+    """Picture (height, width) of a shot; 0 stands for the model's training size. Raises `ConfigError` off the model's
+    grid.
+    """
     size = height or info.train_height, width or info.train_width
     for name, value in zip(("height", "width"), size, strict=True):
         if value % info.multiple:
@@ -46,17 +48,26 @@ def shot_size(info: ModelInfo, *, height: int, width: int) -> tuple[int, int]:
     return size
 
 
-def fit_picture(picture_HWC: np.ndarray, *, height: int, width: int) -> Tensor:
-    """The largest centred part of the picture with the right shape, resized to `height` x `width` as training windows are."""
-    rows, columns = picture_HWC.shape[:2]
+def centre_box(size: tuple[int, int], *, height: int, width: int) -> tuple[int, int, int, int]:
+    """The largest centred part (x, y, width, height) of a picture of `size` = (rows, columns) that has the wanted
+    shape.
+    """
+    rows, columns = size
     scale = max(height / rows, width / columns)
     tall, wide = min(rows, round(height / scale)), min(columns, round(width / scale))
-    top, left = (rows - tall) // 2, (columns - wide) // 2
-    return torch.from_numpy(resize(picture_HWC[top : top + tall, left : left + wide], (width, height)).copy())
+    return (columns - wide) // 2, (rows - tall) // 2, wide, tall
+
+
+def fit_picture(picture_HWC: np.ndarray, *, height: int, width: int) -> Tensor:
+    """The `centre_box` of the picture, resized to `height` x `width` as training windows are."""
+    x, y, wide, tall = centre_box(picture_HWC.shape[:2], height=height, width=width)
+    return torch.from_numpy(resize(picture_HWC[y : y + tall, x : x + wide], (width, height)).copy())
 
 
 def starting_noise(info: ModelInfo, frames: int, *, height: int, width: int, seed: int) -> Tensor:
-    """Unit Gaussian latents `1Cfhw`, float32, drawn on the CPU: the same for one seed on every device and in every arm."""
+    """Unit Gaussian latents `1Cfhw`, float32, drawn on the CPU: the same for one seed on every device and in every
+    arm.
+    """
     stride = info.stride_space
     shape = (1, info.latent_channels, frames_to_latent(frames, info.stride_time), height // stride, width // stride)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -1,6 +1,7 @@
 """What is measured on every generated shot: one literal table, and the evidence its rows read.
 
-A new metric is one pure function elsewhere in this package and one row here. Rows whose needs are not met give None and a reason.
+A new metric is one pure function elsewhere in this package and one row here. Rows whose needs are not met give None and
+a reason.
 """
 
 from __future__ import annotations
@@ -28,21 +29,38 @@ from cinetune.metrics.similarity import (
 )
 from cinetune.metrics.temporal import luma_flicker, motion, stillness
 
-__all__ = ["FRAME_STEP", "METRICS", "SET_METRICS", "Evidence", "Metric", "Semantics", "cloud", "embed", "embed_text", "measure"]
+__all__ = [
+    "CONTENT",
+    "FRAME_STEP",
+    "METRICS",
+    "Evidence",
+    "Metric",
+    "Semantics",
+    "cloud",
+    "embed",
+    "embed_text",
+    "measure",
+]
 
 FRAME_STEP = 4
-"""Feature metrics read every fourth frame, the given frame 0 left out: neighbouring frames hold almost the same features."""
+"""Feature metrics read every fourth frame, frame 0 left out: it is given, and neighbours hold almost the same
+features.
+"""
 CLOUD_PIXELS = 4000
+CONTENT = ("clip_kid", "clip_reference")
+"""Metrics of what is in the picture, not of its grade: outside the film's world, closeness to the film is no merit."""
 # Speeds this small (% of the short side per frame) are one speed: a ratio to a still truth would have no meaning.
 STILL_SPEED = 0.05
 
-Needs = Literal["film", "truth", "clip"]
+Needs = Literal["film", "truth", "clip", "joins", "keyframe"]
 Frames = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Semantics:
-    """CLIP features: `frames_TD` of the shot, `text_D` of its prompt, `film_ND` of the film, and a network for perceptual distance."""
+    """CLIP features: `frames_TD` of the shot, `text_D` of its prompt, `film_ND` of the film, and a network for
+    perceptual distance.
+    """
 
     frames_TD: Array
     text_D: Array
@@ -52,24 +70,33 @@ class Semantics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One shot and what it is held against. Frames `THWC` in [0, 1]; `cloud_N3` and `film_N3` from `cloud`; None = not known."""
+    """One shot and what it is held against; None = not known.
+
+    Frames `THWC` in [0, 1]; `cloud_N3` and `film_N3` from `cloud`; `drift` and `seam_ratio` as measured when it was
+    made.
+    """
 
     frames_THWC: Frames
     cloud_N3: Array
     film_N3: Array | None = None
     truth_THWC: Frames | None = None
     clip: Semantics | None = None
+    drift: float | None = None
+    seam_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A row: `measure` may rely on what `needs` names. `better="none"` is a fact about the shot, not a merit."""
+    """A row. `measure` may rely on what `needs` names; `better="none"` is a fact about the shot, not a merit; `spread`
+    is the distance between two Lab clouds that tells how far the film's own scenes lie apart.
+    """
 
     name: str
     measure: Callable[[Evidence], float]
     unit: str
     better: Literal["lower", "higher", "none"]
     needs: tuple[Needs, ...] = ()
+    spread: Callable[[Array, Array], float] | None = None
     version: str = "1"
 
 
@@ -79,7 +106,9 @@ def cloud(frames_THWC: Frames) -> Array:
 
 
 def embed(model: Any, frames_THWC: Frames) -> Array:
-    """CLIP features `[T', D]` of every `FRAME_STEP`-th frame after the first (of the first alone if there is no other)."""
+    """CLIP features `[T', D]` of every `FRAME_STEP`-th frame after the first (of the first alone if there is no
+    other).
+    """
     kept = frames_THWC[FRAME_STEP::FRAME_STEP] if len(frames_THWC) > FRAME_STEP else frames_THWC[:1]
     return clip_features(model, _signed(kept)).double().numpy()
 
@@ -95,8 +124,10 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
     """Every row of `METRICS` on one shot: its value, or None and the reason."""
     missing = {
         "film": "" if evidence.film_N3 is not None else "the film has no training windows",
-        "truth": "" if evidence.truth_THWC is not None else "no truth is known for this shot",
-        "clip": "" if evidence.clip is not None else "the CLIP features are not installed",
+        "truth": "" if evidence.truth_THWC is not None else "no truth is known for these shots",
+        "clip": "" if evidence.clip is not None else "no CLIP is installed",
+        "joins": "" if evidence.seam_ratio is not None else "the shots are one segment long",
+        "keyframe": "" if evidence.drift is not None else "not a generated shot",
     }
     found: dict[str, tuple[float | None, str]] = {}
     for row in METRICS:
@@ -106,11 +137,6 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
         except ScoreError as error:
             found[row.name] = (None, error.what)
     return found
-
-
-def _film(e: Evidence) -> Array:
-    assert e.film_N3 is not None
-    return e.film_N3
 
 
 def _clip(e: Evidence) -> Semantics:
@@ -129,12 +155,24 @@ def _signed(frames_THWC: Frames) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames_THWC, dtype=np.float32)).permute(0, 3, 1, 2) * 2 - 1
 
 
+def _to_film(distance: Callable[[Array, Array], float]) -> Callable[[Evidence], float]:
+    def apply(e: Evidence) -> float:
+        assert e.film_N3 is not None
+        return distance(e.cloud_N3, e.film_N3)
+
+    return apply
+
+
+def _tint(x_N3: Array, film_N3: Array) -> float:
+    return split_tone(x_N3, film_N3).mean
+
+
 def _motion_error(e: Evidence) -> float:
     shot, truth = (motion(film).speed + STILL_SPEED for film in _pair(e))
     return float(abs(np.log(shot / truth)))
 
 
-def _perceptual(e: Evidence) -> float:
+def _lpips(e: Evidence) -> float:
     shot, truth = _pair(e)
     return float(lpips_curve(_clip(e).net, _signed(shot[1:]), _signed(truth[1:])).mean())
 
@@ -144,22 +182,53 @@ def _tlp(e: Evidence) -> float:
     return tlp(_clip(e).net, _signed(shot), _signed(truth))
 
 
+def _known(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+def _film_metric(name: str, unit: str, distance: Callable[[Array, Array], float]) -> Metric:
+    return Metric(name=name, unit=unit, better="lower", needs=("film",), measure=_to_film(distance), spread=distance)
+
+
+# The pocket's perceptual distance has the form of LPIPS on CLIP maps; its unit says that it is not LPIPS.
 METRICS: tuple[Metric, ...] = (
-    Metric(name="tone_w1", unit="L*", better="lower", needs=("film",), measure=lambda e: tone_distance(e.cloud_N3, _film(e))),
-    Metric(name="lab_frechet", unit="Lab", better="lower", needs=("film",), measure=lambda e: lab_frechet(e.cloud_N3, _film(e))),
-    Metric(name="split_tone", unit="dE2000", better="lower", needs=("film",), measure=lambda e: split_tone(e.cloud_N3, _film(e)).mean),
-    Metric(name="palette", unit="dE2000", better="lower", needs=("film",), measure=lambda e: palette_distance(e.cloud_N3, _film(e))),
-    Metric(name="colour_error", unit="dE2000", better="lower", needs=("truth",), measure=lambda e: colour_error(*_pair(e))),
-    Metric(name="perceptual", unit="pocket distance", better="lower", needs=("truth", "clip"), measure=_perceptual),
-    Metric(name="tlp", unit="pocket distance", better="lower", needs=("truth", "clip"), measure=_tlp),
-    Metric(name="motion_error", unit="|log ratio|", better="lower", needs=("truth",), measure=_motion_error),
-    Metric(name="motion", unit="% of short side per frame", better="none", measure=lambda e: motion(e.frames_THWC).speed),
-    Metric(name="flicker", unit="L*", better="none", measure=lambda e: luma_flicker(e.frames_THWC).frame),
-    Metric(name="frozen", unit="share of steps", better="none", measure=lambda e: stillness(e.frames_THWC).share),
-    Metric(name="clip_text", unit="cosine", better="higher", needs=("clip",), measure=lambda e: text_similarity(_clip(e).frames_TD, _clip(e).text_D)),
-    Metric(name="clip_frame", unit="cosine", better="none", needs=("clip",), measure=lambda e: frame_similarity(_clip(e).frames_TD)),
-    Metric(name="clip_reference", unit="cosine", better="higher", needs=("film", "clip"),
-           measure=lambda e: reference_similarity(_clip(e).frames_TD, _clip(e).film_ND).mean),
-)  # fmt: skip
-SET_METRICS = ("clip_kid",)
-"""Metrics of all shots of an arm together; they need `kid` tables and have no value for one shot."""
+    _film_metric("tone_w1", "L*", tone_distance),
+    _film_metric("lab_frechet", "Lab", lab_frechet),
+    _film_metric("split_tone", "dE2000", _tint),
+    _film_metric("palette", "dE2000", palette_distance),
+    Metric(
+        name="colour_error", unit="dE2000", better="lower", needs=("truth",), measure=lambda e: colour_error(*_pair(e))
+    ),
+    Metric(name="lpips", unit="pocket distance, not LPIPS", better="lower", needs=("truth", "clip"), measure=_lpips),
+    Metric(name="tlp", unit="pocket distance, not LPIPS", better="lower", needs=("truth", "clip"), measure=_tlp),
+    Metric(name="motion_error", unit="|ln ratio to truth|", better="lower", needs=("truth",), measure=_motion_error),
+    Metric(
+        name="motion", unit="% of short side per frame", better="none", measure=lambda e: motion(e.frames_THWC).speed
+    ),
+    Metric(name="luma_flicker", unit="L*", better="lower", measure=lambda e: luma_flicker(e.frames_THWC).frame),
+    Metric(name="still", unit="share of steps", better="lower", measure=lambda e: stillness(e.frames_THWC).share),
+    Metric(name="drift", unit="dE2000", better="lower", needs=("keyframe",), measure=lambda e: _known(e.drift)),
+    Metric(name="seam_ratio", unit="ratio", better="lower", needs=("joins",), measure=lambda e: _known(e.seam_ratio)),
+    Metric(
+        name="clip_text",
+        unit="cosine",
+        better="higher",
+        needs=("clip",),
+        measure=lambda e: text_similarity(_clip(e).frames_TD, _clip(e).text_D),
+    ),
+    Metric(
+        name="clip_frame",
+        unit="cosine",
+        better="none",
+        needs=("clip",),
+        measure=lambda e: frame_similarity(_clip(e).frames_TD),
+    ),
+    Metric(
+        name="clip_reference",
+        unit="cosine",
+        better="higher",
+        needs=("clip",),
+        measure=lambda e: reference_similarity(_clip(e).frames_TD, _clip(e).film_ND).mean,
+    ),
+)

@@ -7,26 +7,31 @@ from typing import TYPE_CHECKING, Literal
 
 from cinetune.artifacts import ModelRef
 from cinetune.config import ModelSection
+from cinetune.errors import WeightsError
 from cinetune.runtime import Device, choose_device
 
 if TYPE_CHECKING:
-    from cinetune.models.family import VideoModel
+    from cinetune.models.wan21 import WanVideo
 
 __all__ = ["load_model", "model_folder", "model_ref"]
 
 
 def model_folder(section: ModelSection) -> Path:
-    """Where the weights are: `model.path`, or the folder inside the package for the pocket model."""
+    """Where the weights are: `model.path`, or the folder inside the package for the pocket model.
+
+    Raises `WeightsError` for another family without a path.
+    """
     if section.path:
         return Path(section.path).expanduser()
-    from cinetune.models import pocket
-
-    return pocket.weights_folder()
+    if section.family != "pocket":
+        remedy = "`cinetune weights` says what to download; then set model.path to that folder"
+        raise WeightsError(f"model.family is {section.family} but model.path is empty", remedy=remedy)
+    return Path(__file__).parent / "pocket_weights"
 
 
 def load_model(
     section: ModelSection, *, device: Device | None = None, parts: Literal["all", "encoders", "denoiser"] = "all"
-) -> VideoModel:
+) -> WanVideo:
     """The model of `[model]` on `device` (default: as the section says). `parts` leaves out what a stage does not need.
 
     Raises `WeightsError` with what to download when the weights are not there.
@@ -38,14 +43,24 @@ def load_model(
             from cinetune.models.wan21 import WanVideo
 
             return WanVideo.from_folder(
-                folder, family=section.family, device=place.name, dtype=place.dtype, clip_preprocess=section.clip_preprocess, parts=parts
+                folder,
+                family=section.family,
+                device=place.name,
+                dtype=place.dtype,
+                clip_preprocess=section.clip_preprocess,
+                parts=parts,
             )
 
 
 def model_ref(section: ModelSection) -> ModelRef:
-    """The base model by the hash of its weights, without loading them. Raises `WeightsError` when they are not usable."""
+    """The base model by the hash of its weights, without loading them.
+
+    Raises `WeightsError` when they are not usable.
+    """
     from cinetune.models import weights
 
     folder = model_folder(section)
     weights.need_folder(folder)
-    return ModelRef(family=section.family, location=section.path or "builtin", weights_sha256=weights.weights_sha256(folder))
+    return ModelRef(
+        family=section.family, location=section.path or "builtin", weights_sha256=weights.weights_sha256(folder)
+    )

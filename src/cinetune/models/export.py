@@ -1,11 +1,11 @@
 """Adapter files for the programs that shoot with them, and merged checkpoints.
 
-    diffusers  transformer.blocks.0.attn2.to_q.lora_A.weight                 diffusers and what is built on it
-    comfy      diffusion_model.blocks.0.cross_attn.q.lora_A.weight           ComfyUI, DiffSynth, musubi-tuner, and diffusers
-    kohya      lora_unet_blocks_0_cross_attn_q.lora_down.weight, .alpha      kohya's family (musubi-tuner), ComfyUI, and diffusers
+    diffusers  transformer.blocks.0.attn2.to_q.lora_A.weight             diffusers and what is built on it
+    comfy      diffusion_model.blocks.0.cross_attn.q.lora_A.weight       ComfyUI, DiffSynth, musubi-tuner, diffusers
+    kohya      lora_unet_blocks_0_cross_attn_q.lora_down.weight, .alpha  musubi-tuner, ComfyUI, diffusers
 
-Alpha is baked into B (`B *= alpha / rank`) because some readers ignore it where others look for it. Kohya files name every layer that
-diffusers expects, those without an adapter as zeros of rank 1: diffusers refuses the file otherwise.
+Alpha is baked into B (`B *= alpha / rank`) because some readers ignore it where others look for it. Kohya files name
+every layer that diffusers expects, those without an adapter as zeros of rank 1: diffusers refuses the file otherwise.
 Only safetensors are written or read: unpickling a file from a stranger can run their code.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear, LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -39,11 +39,19 @@ Format = Literal["diffusers", "comfy", "kohya"]
 FORMATS: tuple[Format, ...] = ("diffusers", "comfy", "kohya")
 
 _PAIRS = {
-    "attn1.to_q": "self_attn.q", "attn1.to_k": "self_attn.k", "attn1.to_v": "self_attn.v", "attn1.to_out.0": "self_attn.o",
-    "attn2.to_q": "cross_attn.q", "attn2.to_k": "cross_attn.k", "attn2.to_v": "cross_attn.v", "attn2.to_out.0": "cross_attn.o",
-    "attn2.add_k_proj": "cross_attn.k_img", "attn2.add_v_proj": "cross_attn.v_img",
-    "ffn.net.0.proj": "ffn.0", "ffn.net.2": "ffn.2",
-}  # fmt: skip
+    "attn1.to_q": "self_attn.q",
+    "attn1.to_k": "self_attn.k",
+    "attn1.to_v": "self_attn.v",
+    "attn1.to_out.0": "self_attn.o",
+    "attn2.to_q": "cross_attn.q",
+    "attn2.to_k": "cross_attn.k",
+    "attn2.to_v": "cross_attn.v",
+    "attn2.to_out.0": "cross_attn.o",
+    "attn2.add_k_proj": "cross_attn.k_img",
+    "attn2.add_v_proj": "cross_attn.v_img",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+}
 """Layer names inside a block: diffusers' and the original Wan2.1 release's."""
 _BACK = {original: layer for layer, original in _PAIRS.items()}
 _KOHYA_BACK = {original.replace(".", "_"): layer for layer, original in _PAIRS.items()}
@@ -66,14 +74,14 @@ def save_adapter(
     *,
     alpha: float,
     rank: int,
-    format: Format = "diffusers",
+    format: Format = "diffusers",  # noqa: A002
     metadata: Mapping[str, str] | None = None,
     shapes: Mapping[str, tuple[int, int]] | None = None,
 ) -> None:
     """Write an adapter (`lora_state`) as one safetensors file, atomically, mode 0644.
 
-    `metadata` (base, trigger, dataset hash...) goes into the header under `cinetune.` names. `shapes` (`linear_shapes`) is needed for
-    `kohya`. Raises `WeightsError` for another suffix, `ModelError` for NaN or missing shapes.
+    `metadata` (base, trigger, dataset hash...) goes into the header under `cinetune.` names. `shapes` (`linear_shapes`)
+    is needed for `kohya`. Raises `WeightsError` for another suffix, `ModelError` for NaN or missing shapes.
     """
     if path.suffix != ".safetensors":
         raise WeightsError("adapters are written as .safetensors only", where=str(path))
@@ -88,15 +96,23 @@ def save_adapter(
             tensors = {f"transformer.{key}": value for key, value in baked.items()}
             modules = sorted({key.rpartition(".lora_")[0] for key in state})
             plain = {"r": rank, "lora_alpha": rank, "target_modules": modules}
-            header["lora_adapter_metadata"] = json.dumps({f"transformer.{key}": value for key, value in plain.items()}, sort_keys=True)
+            header["lora_adapter_metadata"] = json.dumps(
+                {f"transformer.{key}": value for key, value in plain.items()}, sort_keys=True
+            )
         case "comfy":
             tensors = {_original(key): value for key, value in baked.items()}
         case "kohya":
             if shapes is None:
-                raise ModelError("the kohya format needs the shapes of all layers", remedy="pass linear_shapes(model.denoiser)")
+                raise ModelError(
+                    "the kohya format needs the shapes of all layers", remedy="pass linear_shapes(model.denoiser)"
+                )
             tensors = _kohya(baked, shapes)
     with atomic_write(path) as temporary:
-        save_file({key: value.detach().cpu().contiguous().clone() for key, value in sorted(tensors.items())}, temporary, metadata=header)
+        save_file(
+            {key: value.detach().cpu().contiguous().clone() for key, value in sorted(tensors.items())},
+            temporary,
+            metadata=header,
+        )
 
 
 def _original(key: str) -> str:
@@ -115,30 +131,42 @@ def _kohya(baked: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]]) -
         name = f"lora_unet_blocks_{block}_{_PAIRS[layer].replace('.', '_')}"
         down = baked.get(f"{module}.lora_A.weight", torch.zeros(1, inner))
         up = baked.get(f"{module}.lora_B.weight", torch.zeros(out, 1))
-        tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(float(len(down)))}
+        tensors |= {
+            f"{name}.lora_down.weight": down,
+            f"{name}.lora_up.weight": up,
+            f"{name}.alpha": torch.tensor(float(len(down))),
+        }
     return tensors
 
 
 def adapter_metadata(path: Path) -> dict[str, str]:
     """The header that `save_adapter` wrote, without the `cinetune.` prefix. Raises `WeightsError`."""
-    return {key.removeprefix("cinetune."): value for key, value in _open(path)[1].items() if key.startswith("cinetune.")}
+    return {
+        key.removeprefix("cinetune."): value for key, value in _open(path)[1].items() if key.startswith("cinetune.")
+    }
 
 
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise WeightsError("there is no such adapter file", where=str(path))
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path.suffix or 'this kind of'} files are refused: loading one can run code", where=str(path),
-                           remedy="ask for a .safetensors file")  # fmt: skip
+        raise WeightsError(
+            f"{path.suffix or 'this kind of'} files are refused: loading one can run code",
+            where=str(path),
+            remedy="ask for a .safetensors file",
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"not readable as safetensors: {error}", where=str(path), remedy="download or export it again") from error
+        raise WeightsError(
+            f"not readable as safetensors: {error}", where=str(path), remedy="download or export it again"
+        ) from error
 
 
 def read_adapter(path: Path) -> dict[str, Tensor]:
-    """An adapter file of any of the three formats as `blocks.0.attn2.to_q.lora_A.weight`..., float32, alpha applied, zero layers left out.
+    """An adapter file of any of the three formats as `blocks.0.attn2.to_q.lora_A.weight`..., float32, alpha applied,
+    zero layers left out.
 
     Raises `WeightsError` for pickles, damaged files, and names that are not a LoRA of a Wan transformer.
     """
@@ -153,7 +181,11 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
         module = _module_name(prefix)
         side = {"A.weight": "A", "down.weight": "A", "B.weight": "B", "up.weight": "B"}.get(part)
         if module is None or side is None:
-            raise WeightsError(f"{key!r} is not a layer of a Wan LoRA", where=str(path), remedy="it was made for another model, or is of another kind")
+            raise WeightsError(
+                f"{key!r} is not a layer of a Wan LoRA",
+                where=str(path),
+                remedy="it was made for another model, or is of another kind",
+            )
         value = value.float()
         if side == "B":
             rank = value.shape[1]
@@ -190,12 +222,14 @@ def _module_name(prefix: str) -> str | None:
 def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None = None) -> None:
     """Write the model with one adapter merged in, in diffusers layout; the model in memory is not changed.
 
-    Only `transformer/` is written, or a whole model when `base` (the folder of the base model) is given: its other files are linked,
-    or copied where the disk cannot link. The sum is made in float32 and stored in the base's dtype. Raises `ModelError` for an unknown
-    adapter or if `folder` exists.
+    Only `transformer/` is written, or a whole model when `base` (the folder of the base model) is given: its other
+    files are linked, or copied where the disk cannot link. The sum is made in float32 and stored in the base's dtype.
+    Raises `ModelError` for an unknown adapter or if `folder` exists.
     """
     if folder.exists():
-        raise ModelError("the folder for the merged model already exists", where=str(folder), remedy="choose a new folder")
+        raise ModelError(
+            "the folder for the merged model already exists", where=str(folder), remedy="choose a new folder"
+        )
     state = _merged_state(model.denoiser, name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
@@ -205,7 +239,9 @@ def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None
         target = staging / "transformer"
         target.mkdir(parents=True)
         model.denoiser.save_config(target)  # pyright: ignore[reportCallIssue]
-        save_torch_state_dict(state, target, filename_pattern="diffusion_pytorch_model{suffix}.safetensors", max_shard_size="10GB")
+        save_torch_state_dict(
+            state, target, filename_pattern="diffusion_pytorch_model{suffix}.safetensors", max_shard_size="10GB"
+        )
         for path in target.iterdir():
             path.chmod(0o644)
         staging.rename(folder)
@@ -229,7 +265,7 @@ def _merged_state(denoiser: nn.Module, name: str) -> dict[str, Tensor]:
         plain = key.replace(".base_layer.", ".")
         layer = layers.get(plain.removesuffix(".weight"))
         value = value.detach()
-        if layer is not None and plain.endswith(".weight") and name in layer.lora_A:
-            value = (value.float() + layer.get_delta_weight(name).float()).to(value.dtype)  # pyright: ignore[reportCallIssue]
+        if isinstance(layer, Linear) and plain.endswith(".weight") and name in layer.lora_A:
+            value = (value.float() + layer.get_delta_weight(name).float()).to(value.dtype)
         state[plain] = value.cpu().contiguous()
     return state

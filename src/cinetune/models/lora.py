@@ -1,13 +1,14 @@
 """Low-rank adapters (Hu et al., arXiv 2106.09685) on a model's denoiser, through PEFT.
 
-Several adapters can be attached under different names; one of them, or none, is in use. With none the model is its base, bit for bit.
-Adapters are never merged into a model in memory and never scaled through `attention_kwargs`: the first does not come back exactly, the
-second gives wrong gradients under activation checkpointing.
+Several adapters can be attached under different names; one of them, or none, is in use. With none the model is its
+base, bit for bit. Adapters are never merged into a model in memory and never scaled through `attention_kwargs`: the
+first does not come back exactly, the second gives wrong gradients under activation checkpointing.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,15 +41,16 @@ def add_lora(
 ) -> list[tuple[str, nn.Parameter]]:
     """Attach a fresh trainable adapter, put it in use, and return its parameters by module name.
 
-    `targets` is a preset of `model.info.targets` or a pattern that must match whole module names. Parameters are float32 whatever the
-    base is. The start depends on `seed` alone and the global random state is left as it was. Raises `ModelError` when nothing matches
-    or the name is taken.
+    `targets` is a preset of `model.info.targets` or a pattern that must match whole module names. Parameters are
+    float32 whatever the base is. The start depends on `seed` alone and the global random state is left as it was.
+    Raises `ModelError` when nothing matches or the name is taken.
     """
     pattern = model.info.targets.get(targets, targets)
-    linear = [key for key, module in model.denoiser.named_modules() if isinstance(module, nn.Linear)]
-    if not any(re.fullmatch(pattern, key) for key in linear):
-        raise ModelError(f"no layer of {model.info.name} matches the LoRA targets {targets!r}",
-                         remedy=f"use one of {', '.join(sorted(model.info.targets))}")  # fmt: skip
+    if not any(re.fullmatch(pattern, key) for key in _linear(model.denoiser)):
+        raise ModelError(
+            f"no layer of {model.info.name} matches the LoRA targets {targets!r}",
+            remedy=f"use one of {', '.join(sorted(model.info.targets))}",
+        )
     _inject(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), name, seed=seed)  # pyright: ignore[reportArgumentType]
     use_lora(model, name)
     return _parameters(model.denoiser, name)
@@ -56,12 +58,26 @@ def add_lora(
 
 def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int) -> None:
     if name in lora_names(model):
-        raise ModelError(f"the model already has an adapter called {name!r}", remedy="remove it first, or use another name")
+        raise ModelError(
+            f"the model already has an adapter called {name!r}", remedy="remove it first, or use another name"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model.denoiser.add_adapter(config, adapter_name=name)  # pyright: ignore[reportCallIssue]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are meant to be there
+            model.denoiser.add_adapter(config, adapter_name=name)  # pyright: ignore[reportCallIssue]
     for _, parameter in _parameters(model.denoiser, name):
         parameter.data = parameter.data.float()
+
+
+def _linear(denoiser: nn.Module) -> dict[str, tuple[int, int]]:
+    """(out, in) of every layer that can carry an adapter, also where one is already attached."""
+    found: dict[str, tuple[int, int]] = {}
+    for key, module in denoiser.named_modules():
+        layer = module.get_base_layer() if isinstance(module, LoraLayer) else module
+        if isinstance(layer, nn.Linear):
+            found[key] = (layer.out_features, layer.in_features)
+    return found
 
 
 def _layers(denoiser: nn.Module) -> list[tuple[str, LoraLayer]]:
@@ -90,7 +106,9 @@ def _need(model: VideoModel, name: str) -> None:
 
 
 def use_lora(model: VideoModel, name: str | None) -> None:
-    """Put one adapter in use; None puts none in use, which is the base model exactly. Raises `ModelError` for an unknown name."""
+    """Put one adapter in use; None puts none in use, which is the base model exactly. Raises `ModelError` for an
+    unknown name.
+    """
     denoiser: Any = model.denoiser
     if name is not None:
         _need(model, name)
@@ -111,18 +129,28 @@ def remove_lora(model: VideoModel, name: str) -> None:
 
 
 def lora_state(model: VideoModel, name: str) -> dict[str, Tensor]:
-    """A copy of an adapter as trained (alpha not applied), float32 on the CPU, by `blocks.0.attn2.to_q.lora_A.weight` and so on."""
+    """A copy of an adapter as trained (alpha not applied), float32 on the CPU, by `blocks.0.attn2.to_q.lora_A.weight`
+    and so on.
+    """
     _need(model, name)
-    return {key: parameter.detach().to("cpu", torch.float32, copy=True).contiguous() for key, parameter in _parameters(model.denoiser, name)}
+    return {
+        key: parameter.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for key, parameter in _parameters(model.denoiser, name)
+    }
 
 
 def set_lora_state(model: VideoModel, name: str, state: Mapping[str, Tensor]) -> None:
     """Put values from `lora_state` back, in place. Raises `ModelError` unless names and shapes are the same."""
     _need(model, name)
     parameters = dict(_parameters(model.denoiser, name))
-    wrong = sorted(set(parameters) ^ set(state)) or [key for key in parameters if parameters[key].shape != state[key].shape]
+    wrong = sorted(set(parameters) ^ set(state)) or [
+        key for key in parameters if parameters[key].shape != state[key].shape
+    ]
     if wrong:
-        raise ModelError(f"the adapter does not fit this model: {wrong[0]} differs", remedy="was it trained with another rank, targets or model?")
+        raise ModelError(
+            f"the adapter does not fit this model: {wrong[0]} differs",
+            remedy="was it trained with another rank, targets or model?",
+        )
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(state[key])
@@ -134,20 +162,28 @@ def load_lora(model: VideoModel, path: Path, *, name: str) -> None:
     Raises `WeightsError` for pickles and files that are no adapter, `ModelError` when it does not fit this model.
     """
     state = export.read_adapter(path)
-    modules = {key.rpartition(".lora_")[0] for key in state}
-    linear = {key for key, module in model.denoiser.named_modules() if isinstance(module, (nn.Linear, LoraLayer))}
-    strange = sorted(modules - linear)
-    if strange:
-        raise ModelError(f"the adapter has {strange[0]!r}, which {model.info.name} has not", where=str(path),
-                         remedy="it was made for another model")  # fmt: skip
-    ranks = {module: state[f"{module}.lora_A.weight"].shape[0] for module in sorted(modules)}
-    pattern = "|".join(re.escape(module) for module in sorted(modules))
+    linear = _linear(model.denoiser)
+    ranks: dict[str, int] = {}
+    for module in sorted({key.rpartition(".lora_")[0] for key in state}):
+        down, up = state[f"{module}.lora_A.weight"], state[f"{module}.lora_B.weight"]
+        ranks[module] = len(down)
+        if linear.get(module) != (up.shape[0], down.shape[1]):
+            raise ModelError(
+                f"{module} of the adapter is {up.shape[0]}x{down.shape[1]}, in {model.info.name} it is "
+                + ("absent" if module not in linear else "{}x{}".format(*linear[module])),
+                where=str(path),
+                remedy="it was made for another model",
+            )
     rank = max(ranks.values())
+    others = {f"^{re.escape(module)}": other for module, other in ranks.items() if other != rank}
     # read_adapter has applied alpha, so alpha = rank here in every layer
     config = LoraConfig(
-        r=rank, lora_alpha=rank, target_modules=pattern, rank_pattern={f"^{re.escape(k)}": r for k, r in ranks.items() if r != rank},
-        alpha_pattern={f"^{re.escape(k)}": r for k, r in ranks.items() if r != rank},
-    )  # fmt: skip
+        r=rank,
+        lora_alpha=rank,
+        target_modules="|".join(re.escape(module) for module in ranks),
+        rank_pattern=others,
+        alpha_pattern=others,
+    )
     _inject(model, config, name, seed=0)
     set_lora_state(model, name, state)
     use_lora(model, name)

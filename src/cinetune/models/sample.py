@@ -1,4 +1,6 @@
-"""The denoising loop: UniPC (Zhao et al., arXiv 2302.04867) with classifier-free guidance, equal to diffusers' Wan pipeline bit for bit."""
+"""The denoising loop: UniPC (Zhao et al., arXiv 2302.04867) with classifier-free guidance, equal to diffusers' Wan
+pipeline bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
 from cinetune.errors import ModelError
@@ -31,14 +33,18 @@ def sample(
 ) -> Tensor:
     """Latents `BCfhw` (float32, on the conditioning's device) made of `noise_BCfhw`. No random numbers are drawn here.
 
-    Guidance (Ho & Salimans, arXiv 2207.12598) costs a second pass and is used when `guidance` > 1 and `cond` has negative text; the
-    picture conditions both passes. With `strength` < 1 the last `round(steps * strength)` steps are run on `start_latents` noised to
-    that level (SDEdit, arXiv 2108.01073); strength 0 returns them unchanged. `on_step(done, total)` is called after each step.
-    Raises `ModelError` on shapes that do not fit and when the result is not finite.
+    Guidance (Ho & Salimans, arXiv 2207.12598) costs a second pass and is used when `guidance` > 1 and `cond` has
+    negative text; the picture conditions both passes. With `strength` < 1 the last `round(steps * strength)` steps are
+    run on `start_latents` noised to that level (SDEdit, arXiv 2108.01073); strength 0 returns them unchanged.
+    `on_step(done, total)` is called after each step. Raises `ModelError` on shapes that do not fit and when the result
+    is not finite.
     """
     fits = noise_BCfhw.shape[0] == cond.latent_BCfhw.shape[0] and noise_BCfhw.shape[2:] == cond.latent_BCfhw.shape[2:]
     if not fits or noise_BCfhw.shape[1] != model.info.latent_channels:
-        raise ModelError(f"noise of shape {tuple(noise_BCfhw.shape)} does not fit conditioning of shape {tuple(cond.latent_BCfhw.shape)}")
+        raise ModelError(
+            f"noise of shape {tuple(noise_BCfhw.shape)} does not fit "
+            f"conditioning of shape {tuple(cond.latent_BCfhw.shape)}"
+        )
     if not 0 <= strength <= 1 or (strength < 1 and start_latents is None):
         raise ModelError(f"strength {strength} needs start latents and a value from 0 to 1")
     device = cond.latent_BCfhw.device
@@ -64,5 +70,8 @@ def sample(
         if on_step is not None:
             on_step(done, steps - begin)
     if not bool(torch.isfinite(latents).all()):
-        raise ModelError("the model produced NaN or infinite latents", remedy="check the adapter and the dtype; float32 rules out overflow")
+        raise ModelError(
+            "the model produced NaN or infinite latents",
+            remedy="check the adapter and the dtype; float32 rules out overflow",
+        )
     return latents

@@ -1,7 +1,8 @@
-"""Wan2.1 image-to-video (arXiv 2503.20314) through the diffusers and transformers classes; the pocket model is the same in miniature.
+"""Wan2.1 image-to-video (arXiv 2503.20314) through the diffusers and transformers classes; the pocket model is the same
+in miniature.
 
-The conditioning is the one of diffusers' `WanImageToVideoPipeline`, and equal to it (tests/parity); it is written out here because the
-pipeline cannot be given cached parts, several clips, or the original model's CLIP preprocessing.
+The conditioning is the one of diffusers' `WanImageToVideoPipeline`, and equal to it (tests/parity); it is written out
+here because the pipeline cannot be given cached parts, several clips, or the original model's CLIP preprocessing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import ftfy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from torch import Tensor, nn
@@ -27,31 +28,38 @@ from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models import lora, weights
+from cinetune.models import lora, pocket, weights
 from cinetune.models.family import Conditioning, ModelInfo
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = ["TEXT_TOKENS", "WanVideo", "clean_prompt", "pad_text", "wan21_meta"]
 
 TEXT_TOKENS = 512
-"""The attention of the image branch takes the last 512 tokens as text, so a prompt is always padded to exactly this many."""
+"""The attention of the image branch takes the last 512 tokens as text, so a prompt is always padded to exactly this
+many.
+"""
 
 Preprocess = Literal["squash", "crop"]
 Parts = Literal["all", "encoders", "denoiser"]
 
 
 def clean_prompt(prompt: str) -> str:
-    """Mend broken encodings, undo HTML escapes (twice: scraped captions are often escaped twice), and collapse white space."""
+    """Mend broken encodings, undo HTML escapes (twice: scraped captions are often escaped twice), and collapse white
+    space.
+    """
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
 
 
 def pad_text(rows: Sequence[Tensor], length: int = TEXT_TOKENS) -> Tensor:
-    """Rows `[n, D]` of different lengths as one `BLD` with exact zeros behind each: the denoiser sees pads, so they must be zero."""
+    """Rows `[n, D]` of different lengths as one `BLD` with exact zeros behind each: the denoiser sees pads, so they
+    must be zero.
+    """
     return torch.stack([F.pad(row, (0, 0, 0, length - len(row))) for row in rows])
 
 
 class WanVideo:
-    """A Wan2.1-I2V model in parts: `VideoModel`, plus `text`, `image_tokens` and `condition_latent` for caching them one by one.
+    """A Wan2.1-I2V model in parts: `VideoModel`, plus `text`, `image_tokens` and `condition_latent` for caching them
+    one by one.
 
     The VAE and CLIP compute in float32, the denoiser and text encoder in the dtype they were loaded with.
     """
@@ -60,6 +68,7 @@ class WanVideo:
         self,
         *,
         info: ModelInfo,
+        dtype: torch.dtype,
         vae: AutoencoderKLWan,
         transformer: WanTransformer3DModel | None,
         text_encoder: UMT5EncoderModel | None,
@@ -69,6 +78,7 @@ class WanVideo:
         clip_preprocess: Preprocess,
     ) -> None:
         self._info = info
+        self._dtype = dtype
         self._vae = vae
         self._transformer = transformer
         self._text_encoder = text_encoder
@@ -78,7 +88,8 @@ class WanVideo:
         self._clip_mean, self._clip_std = (torch.tensor(v).view(1, 3, 1, 1) for v in clip_mean_std)
         shape = (1, info.latent_channels, 1, 1, 1)
         self._mean = torch.tensor(vae.config["latents_mean"]).view(shape)
-        self._std = torch.tensor(vae.config["latents_std"]).view(shape)
+        # the reciprocal, as in the pipeline: division by the deviation itself differs in the last bit
+        self._scale = 1.0 / torch.tensor(vae.config["latents_std"]).view(shape)
         for part in (vae, transformer, text_encoder, image_encoder):
             if part is not None:
                 part.eval().requires_grad_(False)
@@ -94,29 +105,24 @@ class WanVideo:
         clip_preprocess: Preprocess = "squash",
         parts: Parts = "all",
     ) -> WanVideo:
-        """Read a folder in diffusers layout, from disk only. `parts` leaves out the denoiser (for caching) or the text and image
-        encoders (for training on a cache). Raises `WeightsError` when files are missing, damaged or of another model.
+        """Read a folder in diffusers layout, from disk only. `parts` leaves out the denoiser (for caching) or the text
+        and image encoders (for training on a cache). Raises `WeightsError` when files are missing, damaged or of
+        another model.
         """
         weights.need_folder(folder)
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
         kind = getattr(torch, dtype)
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-        vae = AutoencoderKLWan.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **options)
-        transformer = text_encoder = tokenizer = image_encoder = None
-        if parts != "encoders":
-            transformer = WanTransformer3DModel.from_pretrained(folder, subfolder="transformer", torch_dtype=kind, **options).to(device)
-        if parts != "denoiser":
-            text_encoder = UMT5EncoderModel.from_pretrained(folder, subfolder="text_encoder", dtype=kind, **options)
-            _check_embedding(text_encoder, folder)
-            text_encoder = text_encoder.to(device)
-            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-            image_encoder = CLIPVisionModel.from_pretrained(folder, subfolder="image_encoder", dtype=torch.float32, **options).to(device)
+        with torch.random.fork_rng(devices=[]):  # some loaders fill layers with random numbers first
+            modules = _load(folder, kind, device, parts)
         processor = _config(folder, "image_processor/preprocessor_config.json")
         return cls(
-            info=_info(folder, family), vae=vae.to(device), transformer=transformer, text_encoder=text_encoder, tokenizer=tokenizer,
-            image_encoder=image_encoder, clip_mean_std=(processor["image_mean"], processor["image_std"]), clip_preprocess=clip_preprocess,
-        )  # fmt: skip
+            info=_info(folder, family),
+            dtype=kind,
+            clip_mean_std=(processor["image_mean"], processor["image_std"]),
+            clip_preprocess=clip_preprocess,
+            **modules,
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -132,9 +138,13 @@ class WanVideo:
 
     @property
     def denoiser(self) -> WanTransformer3DModel:
-        """The network that LoRA, checkpointing and sharding wrap. Raises `ModelError` when the model was loaded without it."""
+        """The network that LoRA, checkpointing and sharding wrap. Raises `ModelError` when the model was loaded without
+        it.
+        """
         if self._transformer is None:
-            raise ModelError("this model was loaded without its denoiser", remedy="load it with parts=\"all\" or parts=\"denoiser\"")
+            raise ModelError(
+                "this model was loaded without its denoiser", remedy='load it with parts="all" or parts="denoiser"'
+            )
         return self._transformer
 
     def free_encoders(self) -> None:
@@ -145,17 +155,22 @@ class WanVideo:
 
     @torch.no_grad()
     def encode_video(self, x_BCTHW: Tensor) -> Tensor:
-        """Normalised latents `BCfhw` in float32 (posterior mode). Raises `ModelError` unless T is 4n+1 and the size fits."""
+        """Normalised latents `BCfhw` in float32 (posterior mode). Raises `ModelError` unless T is 4n+1 and the size
+        fits.
+
+        Off the rule the VAE would drop the last frames without a word. On a CPU two small clips take the time of one.
+        """
         self._check_size(x_BCTHW.shape[-2:], frames=x_BCTHW.shape[2])
         x = x_BCTHW.to(self.device, torch.float32)
-        latents = _pairwise(lambda batch: self._vae.encode(batch).latent_dist.mode(), x)
-        return (latents - self._mean.to(x.device)) / self._std.to(x.device)
+        latents = self._vae.encode(x, return_dict=False)[0].mode()
+        return (latents - self._mean.to(x.device)) * self._scale.to(x.device)
 
     @torch.no_grad()
     def condition_latent(self, first_BCHW: Tensor, frames: int) -> Tensor:
         """Mask (4 channels) and latents of [first frame, mid-grey, mid-grey...] as one `BCfhw`.
 
-        Grey frames are encoded, not latents zeroed: the latent of grey is not zero. The mask is 1 on the first latent frame.
+        Grey frames are encoded, not latents zeroed: the latent of grey is not zero. The mask is 1 on the first latent
+        frame.
         """
         video = first_BCHW.new_zeros(*first_BCHW.shape[:2], frames, *first_BCHW.shape[2:])
         video[:, :, 0] = first_BCHW
@@ -169,7 +184,7 @@ class WanVideo:
         """CLIP's last hidden layer but one, `BLD` (257 tokens of 1280 for Wan2.1), of pictures in [-1, 1]."""
         if self._image_encoder is None:
             raise _freed("image")
-        size = self._image_encoder.config.image_size
+        size: int = self._image_encoder.config.image_size  # pyright: ignore[reportAssignmentType]
         if self._clip_preprocess == "squash":
             pixels = F.interpolate(first_BCHW.float() / 2 + 0.5, size=(size, size), mode="bicubic", antialias=True)
         else:
@@ -179,13 +194,20 @@ class WanVideo:
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> list[Tensor]:
-        """umT5 embeddings `[n, D]` of each prompt without padding, n <= 512; `pad_text` makes the denoiser's input of them."""
+        """umT5 embeddings `[n, D]` of each prompt without padding, n <= 512; `pad_text` makes the denoiser's input of
+        them.
+        """
         if self._text_encoder is None:
             raise _freed("text")
         tokens = self._tokenizer(
-            [clean_prompt(prompt) for prompt in prompts], padding="max_length", max_length=TEXT_TOKENS, truncation=True,
-            add_special_tokens=True, return_attention_mask=True, return_tensors="pt",
-        )  # fmt: skip
+            [clean_prompt(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=TEXT_TOKENS,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
         mask = tokens.attention_mask
         hidden = self._text_encoder(tokens.input_ids.to(self.device), mask.to(self.device)).last_hidden_state
         return [row[: int(used)] for row, used in zip(hidden, mask.sum(dim=1), strict=True)]
@@ -201,63 +223,63 @@ class WanVideo:
     ) -> Conditioning:
         """Everything the denoiser is told about clips of `frames` frames that start at `first_BCHW` ([-1, 1]).
 
-        Raises `ModelError` on sizes the model cannot take, on different numbers of prompts and pictures, and for `last_BCHW`: Wan2.1
-        image-to-video was never taught to arrive at a given picture.
+        Raises `ModelError` on sizes the model cannot take, on different numbers of prompts and pictures, and for
+        `last_BCHW`: Wan2.1 image-to-video was never taught to arrive at a given picture.
         """
         if last_BCHW is not None:
             raise ModelError(f"{self._info.name} does not support a last keyframe", remedy="leave out the last picture")
         if len(prompts) != len(first_BCHW) or (negative is not None and len(negative) != len(prompts)):
-            raise ModelError(f"{len(prompts)} prompts for {len(first_BCHW)} pictures (and {len(negative or prompts)} negative prompts)")
+            raise ModelError(
+                f"{len(prompts)} prompts for {len(first_BCHW)} pictures "
+                f"(and {len(negative or prompts)} negative prompts)"
+            )
         return Conditioning(
-            text_BLD=pad_text(self.text(prompts)), image_BLD=self.image_tokens(first_BCHW), latent_BCfhw=self.condition_latent(first_BCHW, frames),
+            text_BLD=pad_text(self.text(prompts)),
+            image_BLD=self.image_tokens(first_BCHW),
+            latent_BCfhw=self.condition_latent(first_BCHW, frames),
             negative_BLD=None if negative is None else pad_text(self.text(negative)),
-        )  # fmt: skip
+        )
 
     def velocity(self, x_BCfhw: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         """Predicted velocity `n - x0` in float32 at noise level `sigma_B` in [0, 1]."""
-        denoiser = self.denoiser
-        kind, device = denoiser.dtype, x_BCfhw.device
+        kind, device = self._dtype, x_BCfhw.device
         video = torch.cat([x_BCfhw, cond.latent_BCfhw.to(device, x_BCfhw.dtype)], dim=1)
         # scaled in sigma's own precision: from float64 the sampler's whole-number times come out exact
         time = (sigma_B * 1000).to(device, torch.float32)
-        return denoiser(
-            hidden_states=video.to(kind), timestep=time, encoder_hidden_states=cond.text_BLD.to(device, kind),
-            encoder_hidden_states_image=cond.image_BLD.to(device, kind), return_dict=False,
-        )[0].float()  # fmt: skip
+        return self.denoiser(
+            hidden_states=video.to(kind),
+            timestep=time,
+            encoder_hidden_states=cond.text_BLD.to(device, kind),
+            encoder_hidden_states_image=cond.image_BLD.to(device, kind),
+            return_dict=False,
+        )[0].float()
 
     def decode(self, z_BCfhw: Tensor) -> Iterator[Tensor]:
-        """Pixel chunks `BCtHW` in [-1, 1], one latent frame at a time (1 frame, then 4, 4...): constant memory for any length, and
-        joined they equal a whole decode bit for bit. The convolution history is this call's own, so calls may be interleaved.
+        """Pixel chunks `BCtHW` in [-1, 1], one latent frame at a time (1 frame, then 4, 4...): constant memory for any
+        length, and joined they equal a whole decode bit for bit. The convolution history is this call's own, so calls
+        may be interleaved.
         """
         decoder = self._vae.decoder
         history: list[Any] = [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
-        z = z_BCfhw.to(self.device, torch.float32) * self._std.to(self.device) + self._mean.to(self.device)
-        count = len(z)
+        z = z_BCfhw.to(self.device, torch.float32) / self._scale.to(self.device) + self._mean.to(self.device)
         with torch.no_grad():
-            z = _pairwise(self._vae.post_quant_conv, z, keep=True)
+            z = self._vae.post_quant_conv(z)
         for index in range(z.shape[2]):
             with torch.no_grad():
                 chunk = decoder(z[:, :, index : index + 1], feat_cache=history, feat_idx=[0], first_chunk=index == 0)
-            yield chunk[:count].clamp(-1, 1)
+            yield chunk.clamp(-1, 1)
 
     def _check_size(self, size: Sequence[int], *, frames: int) -> None:
         low, high = nearest_legal_frames(frames, self._info.stride_time)
         if low != frames:
-            raise ModelError(f"{frames} frames do not fit the rule {self._info.stride_time}n+1", remedy=f"use {low} or {high}")
+            raise ModelError(
+                f"{frames} frames do not fit the rule {self._info.stride_time}n+1", remedy=f"use {low} or {high}"
+            )
         if any(side % self._info.multiple for side in size):
             raise ModelError(
                 f"a picture of {size[1]}x{size[0]} does not fit {self._info.name}",
                 remedy=f"width and height must be multiples of {self._info.multiple}",
             )
-
-
-def _pairwise(function: Any, batch: Tensor, *, keep: bool = False) -> Tensor:
-    """`function(batch)`; on the CPU a single item goes through twice, because torch's convolution over one clip takes a path that is many
-    times slower than over two. `keep` leaves the copy in."""
-    if batch.device.type != "cpu" or len(batch) > 1:
-        return function(batch)
-    done = function(torch.cat([batch, batch]))
-    return done if keep else done[:1]
 
 
 def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
@@ -267,13 +289,38 @@ def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
     scale = size / min(height, width)
     resized = Image.fromarray(pixels).resize(
         (max(size, int(width * scale)), max(size, int(height * scale))), Image.Resampling.BICUBIC
-    )  # fmt: skip
+    )
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
-    return torch.from_numpy(np.asarray(resized.crop((left, top, left + size, top + size))).copy()).permute(2, 0, 1).float() / 255
+    return (
+        torch.from_numpy(np.asarray(resized.crop((left, top, left + size, top + size))).copy()).permute(2, 0, 1).float()
+        / 255
+    )
+
+
+def _load(folder: Path, kind: torch.dtype, device: str, parts: Parts) -> dict[str, Any]:
+    """The networks of a folder, each moved to the device before the next is read."""
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+    networks: dict[str, Any] = {"vae": (AutoencoderKLWan, torch.float32)}
+    if parts != "encoders":
+        networks["transformer"] = (WanTransformer3DModel, kind)
+    if parts != "denoiser":
+        networks |= {"text_encoder": (UMT5EncoderModel, kind), "image_encoder": (CLIPVisionModel, torch.float32)}
+    loaded: dict[str, Any] = dict.fromkeys(weights.COMPONENTS)
+    for name, (network, dtype) in networks.items():
+        which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
+        part: nn.Module = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
+        loaded[name] = part.to(device)
+    loaded["tokenizer"] = None
+    if loaded["text_encoder"] is not None:
+        _check_embedding(loaded["text_encoder"], folder)
+        loaded["tokenizer"] = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    return loaded
 
 
 def _freed(which: str) -> ModelError:
-    return ModelError(f"this model has no {which} encoder any more", remedy="load it with parts=\"all\" or parts=\"encoders\"")
+    return ModelError(
+        f"this model has no {which} encoder any more", remedy='load it with parts="all" or parts="encoders"'
+    )
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
@@ -282,35 +329,73 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
 
 def _check_embedding(encoder: UMT5EncoderModel, folder: Path) -> None:
     # some transformers releases left this table at zero when loading Wan's files: every prompt then means the same
-    table = encoder.get_input_embeddings().weight
+    table = encoder.encoder.embed_tokens.weight
     if not bool(table[:64].any()):
-        raise WeightsError("the text encoder's word table is all zeros", where=str(folder / "text_encoder"),
-                           remedy="upgrade transformers, or download the weights again")  # fmt: skip
+        raise WeightsError(
+            "the text encoder's word table is all zeros",
+            where=str(folder / "text_encoder"),
+            remedy="upgrade transformers, or download the weights again",
+        )
 
 
 def _info(folder: Path, family: str) -> ModelInfo:
-    """Facts of the model in a folder: from its configurations, and for small models from `cinetune.json` beside them."""
+    """Facts of the model in a folder: from its configurations, and its family; a `cinetune.json` beside them has the
+    last word.
+    """
     vae, transformer = _config(folder, "vae/config.json"), _config(folder, "transformer/config.json")
-    large = "720" in folder.name
+    if family == "pocket":
+        name, frames, height, width, shift = "pocket", pocket.FRAMES, pocket.HEIGHT, pocket.WIDTH, pocket.SHIFT
+    elif "720" in folder.name:  # nothing in the files tells the two 14B models apart
+        name, frames, height, width, shift = "Wan2.1-I2V-14B-720P", 81, 720, 1280, 5.0
+    else:
+        name, frames, height, width, shift = "Wan2.1-I2V-14B-480P", 81, 480, 832, 3.0
     facts: dict[str, Any] = {
-        "name": "Wan2.1-I2V-14B-720P" if large else "Wan2.1-I2V-14B-480P", "rate": "16", "frames": 81, "height": 720 if large else 480,
-        "width": 1280 if large else 832, "shift": 5.0 if large else 3.0, "licence": "Apache-2.0",
-    }  # fmt: skip
+        "name": name,
+        "rate": "16",
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "shift": shift,
+        "licence": "Apache-2.0",
+    }
     if (folder / "cinetune.json").is_file():
         facts |= _config(folder, "cinetune.json")
     return ModelInfo(
-        family=family, name=facts["name"], rate=Fraction(facts["rate"]), latent_channels=vae["z_dim"], stride_time=2 ** sum(vae["temperal_downsample"]),
-        stride_space=vae["scale_factor_spatial"], patch_space=transformer["patch_size"][1], train_frames=facts["frames"],
-        train_height=facts["height"], train_width=facts["width"], train_shift=facts["shift"], targets=dict(lora.TARGETS),
-        weights_sha256=weights.weights_sha256(folder), location=str(folder), licence=facts["licence"],
-    )  # fmt: skip
+        family=family,
+        name=facts["name"],
+        rate=Fraction(facts["rate"]),
+        latent_channels=vae["z_dim"],
+        stride_time=2 ** sum(vae["temperal_downsample"]),
+        stride_space=vae["scale_factor_spatial"],
+        patch_space=transformer["patch_size"][1],
+        train_frames=facts["frames"],
+        train_height=facts["height"],
+        train_width=facts["width"],
+        train_shift=facts["shift"],
+        targets=dict(lora.TARGETS),
+        weights_sha256=weights.weights_sha256(folder),
+        location=str(folder),
+        licence=facts["licence"],
+    )
 
 
 def wan21_meta() -> WanTransformer3DModel:
     """The 14B denoiser on the `meta` device: its names and shapes without its memory (for counting and planning)."""
     with torch.device("meta"):
         return WanTransformer3DModel(
-            patch_size=(1, 2, 2), num_attention_heads=40, attention_head_dim=128, in_channels=36, out_channels=16, text_dim=4096,
-            freq_dim=256, ffn_dim=13824, num_layers=40, cross_attn_norm=True, qk_norm="rms_norm_across_heads", eps=1e-6,
-            image_dim=1280, added_kv_proj_dim=5120, rope_max_seq_len=1024,
-        )  # fmt: skip
+            patch_size=(1, 2, 2),
+            num_attention_heads=40,
+            attention_head_dim=128,
+            in_channels=36,
+            out_channels=16,
+            text_dim=4096,
+            freq_dim=256,
+            ffn_dim=13824,
+            num_layers=40,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            eps=1e-6,
+            image_dim=1280,
+            added_kv_proj_dim=5120,
+            rope_max_seq_len=1024,
+        )

@@ -35,8 +35,9 @@ _SIDECAR_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model can be had. `gib` is its size in GiB with the networks at their usual precision (VAE and CLIP float32, the rest
-    bfloat16); repositories that store the denoiser in float32 need about twice as much disk."""
+    """Where a model can be had. `gib` is its size in GiB with the networks at their usual precision (VAE and CLIP
+    float32, the rest bfloat16); repositories that store the denoiser in float32 need about twice as much disk.
+    """
 
     repository: str
     licence: str
@@ -52,8 +53,12 @@ class Source:
 _WAN_GIB = {"transformer": 30.54, "vae": 0.47, "text_encoder": 10.58, "image_encoder": 2.35}
 
 SOURCES = {
-    "wan21-480p": Source("Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "Apache-2.0", round(sum(_WAN_GIB.values()), 2), _WAN_GIB),
-    "wan21-720p": Source("Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", "Apache-2.0", round(sum(_WAN_GIB.values()), 2), _WAN_GIB),
+    "wan21-480p": Source(
+        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "Apache-2.0", round(sum(_WAN_GIB.values()), 2), _WAN_GIB
+    ),
+    "wan21-720p": Source(
+        "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", "Apache-2.0", round(sum(_WAN_GIB.values()), 2), _WAN_GIB
+    ),
 }
 """Models that can be trained, beside the embedded pocket model."""
 
@@ -63,7 +68,9 @@ def need_folder(folder: Path) -> None:
     problems = check(folder)
     if not problems:
         return
-    options = "; or ".join(f"`{source.command}` ({source.licence}, about {source.gib:.0f} GiB)" for source in SOURCES.values())
+    options = "; or ".join(
+        f"`{source.command}` ({source.licence}, about {source.gib:.0f} GiB)" for source in SOURCES.values()
+    )
     raise WeightsError(
         "the model's weights cannot be used:\n  - " + "\n  - ".join(problems),
         where=str(folder),
@@ -112,9 +119,10 @@ def _check_files(part: Path) -> list[str]:
         table = _read_json(index)
         if table is None:
             return [f"{part.name}/{index.name} is not readable as JSON"]
-        missing = sorted(set(table.get("weight_map", {}).values()) - names)
+        wanted = set(table.get("weight_map", {}).values())
+        missing = sorted(wanted - names)
         if missing:
-            return [f"{part.name}: {len(missing)} of {len(set(table['weight_map'].values()))} files are missing, first {missing[0]}"]
+            return [f"{part.name}: {len(missing)} of {len(wanted)} files are missing, first {missing[0]}"]
     if not names:
         if any(path.suffix in _PICKLES for path in part.iterdir()):
             return [f"{part.name} holds pickled weights only, which are refused because loading one can run code"]
@@ -150,10 +158,16 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def weights_sha256(folder: Path) -> str:
     """sha256 over the names and bytes of all networks, their configurations and the tokenizer.
 
-    Hashing 65 GB takes minutes, so for large models the hash of each file is kept in `.cinetune-sha256.json` inside the folder and
-    used again while the file's size and time are unchanged. A folder that cannot be written is hashed anew by every process.
+    Hashing 65 GB takes minutes, so for large models the hash of each file is kept in `.cinetune-sha256.json` inside the
+    folder and used again while the file's size and time are unchanged. A folder that cannot be written is hashed anew
+    by every process.
     """
-    paths = [path for name in _HASHED for path in sorted((folder / name).rglob("*")) if path.suffix in (".safetensors", ".json", ".model")]
+    paths = [
+        path
+        for name in _HASHED
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix in (".safetensors", ".json", ".model")
+    ]
     sidecar = folder / ".cinetune-sha256.json"
     keep = sum(path.stat().st_size for path in paths) > _SIDECAR_BYTES
     known = (_read_json(sidecar) or {}) if keep else {}

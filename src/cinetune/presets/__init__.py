@@ -1,0 +1,1 @@
+"""Project settings by name, as TOML files."""

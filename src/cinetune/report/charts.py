@@ -16,7 +16,7 @@ __all__ = ["Interval", "Line", "Pair", "interval_plot", "intervals_plot", "line_
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve `(x, y)`; `kind` is its style class: `look`, `plain`, `floor`, `ceiling`, with `faint` for raw data behind a smoothed line.
+    """A curve `(x, y)`; `kind` is its style class: `look`, `plain`, `floor`, `ceiling`, and `faint` for raw data.
 
     `label` is written over its right end; `marks` puts a dot on every point."""
 
@@ -67,10 +67,12 @@ def line_chart(
     left, right, top, bottom = 46, 12, 14, 30
     x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
     ticks = _ticks(min(ys), max(ys), 4)
-    y0, y1 = min(ticks[0], min(ys)), max(ticks[-1], max(ys))
+    y0, y1 = ticks[0], ticks[-1]
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return left + (x - x0) / (x1 - x0) * (width - left - right), top + (y1 - y) / (y1 - y0) * (height - top - bottom)
+        return left + (x - x0) / (x1 - x0) * (width - left - right), top + (y1 - y) / (y1 - y0) * (
+            height - top - bottom
+        )
 
     parts = [_open(width, height, title, "chart")]
     for tick in ticks:
@@ -79,7 +81,8 @@ def line_chart(
         parts.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{_plain(tick)}</text>')
     for tick in _ticks(x0, x1, 4):
         if x0 <= tick <= x1:
-            parts.append(f'<text class="tick" x="{at(tick, y0)[0]:.1f}" y="{height - 8}" text-anchor="middle">{_plain(tick)}</text>')
+            x = at(tick, y0)[0]
+            parts.append(f'<text class="tick" x="{x:.1f}" y="{height - 8}" text-anchor="middle">{_plain(tick)}</text>')
     for step, kind in kept:
         x = at(step, y0)[0]
         parts.append(f'<line class="kept {kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 6}" y2="{height - bottom}"/>')
@@ -92,7 +95,9 @@ def line_chart(
             parts += [f'<circle class="dot {line.kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in spots]
         if line.label:
             x, y = at(*line.points[-1])
-            parts.append(f'<text class="tick" x="{x:.1f}" y="{y - 6:.1f}" text-anchor="end">{escape(line.label)}</text>')
+            parts.append(
+                f'<text class="tick" x="{x:.1f}" y="{y - 6:.1f}" text-anchor="end">{escape(line.label)}</text>'
+            )
     return Markup("".join(parts) + "</svg>")
 
 
@@ -133,7 +138,7 @@ def pairs_plot(pairs: Sequence[Pair], *, title: str, width: int = 520) -> Markup
         return Markup("")
     label, row, right = 150, 24, 14
     ticks = _ticks(min(values), max(values), 4)
-    low, high = min(ticks[0], min(values)), max(ticks[-1], max(values))
+    low, high = ticks[0], ticks[-1]
     height = row * len(pairs) + 28
 
     def at(value: float) -> float:
@@ -142,7 +147,9 @@ def pairs_plot(pairs: Sequence[Pair], *, title: str, width: int = 520) -> Markup
     parts = [_open(width, height, title, "pairs")]
     for tick in ticks:
         parts.append(f'<line class="rule" x1="{at(tick):.1f}" x2="{at(tick):.1f}" y1="0" y2="{height - 24}"/>')
-        parts.append(f'<text class="tick" x="{at(tick):.1f}" y="{height - 8}" text-anchor="middle">{_plain(tick)}</text>')
+        parts.append(
+            f'<text class="tick" x="{at(tick):.1f}" y="{height - 8}" text-anchor="middle">{_plain(tick)}</text>'
+        )
     for index, pair in enumerate(pairs):
         y = row * index + row / 2
         parts.append(f'<text class="label" x="0" y="{y + 4}">{escape(_short(pair.label, 22))}</text>')
@@ -151,7 +158,9 @@ def pairs_plot(pairs: Sequence[Pair], *, title: str, width: int = 520) -> Markup
             parts.append(f'<line class="join" {ends} y1="{y}" y2="{y}"/>')
         for arm, value in pair.values.items():
             said = f"{escape(pair.label)}, {escape(arm)}: {_plain(value)}"
-            parts.append(f'<circle class="spot {escape(arm)}" cx="{at(value):.1f}" cy="{y}" r="5"><title>{said}</title></circle>')
+            parts.append(
+                f'<circle class="spot {escape(arm)}" cx="{at(value):.1f}" cy="{y}" r="5"><title>{said}</title></circle>'
+            )
     return Markup("".join(parts) + "</svg>")
 
 
@@ -180,7 +189,10 @@ def _whisker(item: Interval, *, width: float, reach: float, y: float) -> str:
     if item.low is not None and item.high is not None:
         low, high = at(item.low), at(item.high)
         parts.append(f'<line class="whisker {item.kind}" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>')
-        parts += [f'<line class="whisker {item.kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 5}" y2="{y + 5}"/>' for x in (low, high)]
+        parts += [
+            f'<line class="whisker {item.kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 5}" y2="{y + 5}"/>'
+            for x in (low, high)
+        ]
     parts.append(f'<circle class="mean {item.kind}" cx="{at(item.value):.1f}" cy="{y}" r="5"/>')
     return "".join(parts)
 
@@ -193,7 +205,7 @@ def _words(item: Interval) -> str:
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers that span low..high."""
+    """Round numbers that reach from at or below `low` to at or above `high`."""
     span = high - low
     if span <= 0:
         span = abs(low) or 1.0
@@ -211,7 +223,7 @@ def _plain(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
 def _short(text: str, length: int) -> str:

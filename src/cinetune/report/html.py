@@ -10,8 +10,12 @@ __all__ = ["render"]
 
 
 def render(context: dict[str, Any]) -> str:
-    """The page as text. Everything that is not markup made by us is escaped; a name the template does not know is an error."""
+    """The page as text. What is not markup of our own is escaped; a name missing from `context` is an error."""
     environment = Environment(
-        loader=PackageLoader("cinetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("cinetune.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(context)

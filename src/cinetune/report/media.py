@@ -32,7 +32,7 @@ __all__ = [
 
 _PLAYER_HEIGHT = 240  # small films are enlarged by a whole factor so that browsers do not blur them
 _WORD = re.compile(r"[a-z]+")
-_STOP = frozenset("a an the of in on at to and with from by is are its it over under while as into".split())
+_STOP = frozenset(("a", "an", "and", "as", "at", "by", "from", "in", "into", "of", "on", "over", "the", "to", "with"))
 
 
 def sampled(frames: int, count: int = 5) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ def master_frames(project: Project, video: FileRef, frames: Sequence[int]) -> li
 
 
 def film_still(project: Project, clip: FootageClip, window: Window) -> Image.Image:
-    """The middle frame of a training window, as the training saw it: cropped, display-referred. Raises `FootageError`."""
+    """The middle frame of a training window, as training saw it: cropped, display-referred. Raises `FootageError`."""
     from cinetune.footage.video import read_frames
 
     middle = window.source_frames[len(window.source_frames) // 2]
@@ -81,7 +81,9 @@ def film_still(project: Project, clip: FootageClip, window: Window) -> Image.Ima
     return to_image(read_frames(project.root / clip.path, [middle], colour=clip.colour, crop=window.crop, size=size)[0])
 
 
-def truth_film(project: Project, shot: PlannedShot, *, rate: Fraction, frames: int) -> tuple[list[Image.Image], str] | None:
+def truth_film(
+    project: Project, shot: PlannedShot, *, rate: Fraction, frames: int
+) -> tuple[list[Image.Image], str] | None:
     """What the film itself would show at the times of a shot's frames (fewer if it is shorter), and as an mp4 data URI.
 
     None where it is not known. Raises `FootageError` for an unreadable file.

@@ -1,7 +1,7 @@
 """Contact sheets and strips: pictures in a neutral surround, labelled small, so that colour can be judged.
 
-The surround is a dark neutral grey (sRGB 46, L* 18) without a tint. Small pictures are enlarged with a bicubic filter and larger ones reduced
-with Lanczos, always to the same cell width and with their own shape.
+The surround is a dark neutral grey (sRGB 46, L* 18) without a tint. Small pictures are enlarged with a bicubic filter
+and larger ones reduced with Lanczos, always to the same cell width and with their own shape.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ __all__ = ["SURROUND", "Cell", "candidates_sheet", "film_sheet", "shot_strip", "
 SURROUND = (46, 46, 46)
 _INK = (214, 214, 214)
 _FAINT = (150, 150, 150)
-_EMPTY = (56, 56, 56)
 _PICKED = (236, 190, 110)
-_MARGIN, _GAP, _LINE = 20, 10, 17
+_MARGIN, _GAP, _LINE = 22, 12, 20
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One picture of a sheet (None leaves an empty frame), the caption under it, and whether it is the chosen one."""
+    """One picture of a sheet (None leaves a gap), the caption under it, and whether it is the chosen one."""
 
     picture: Image.Image | None
     caption: str = ""
@@ -75,7 +74,7 @@ def _grid(
     column_labels: Sequence[str] = (),
     caption_lines: int = 0,
 ) -> Image.Image:
-    font = ImageFont.load_default(size=13)
+    font = ImageFont.load_default(size=15)
     height = _cell_height(rows, cell_width)
     left = _MARGIN + (round(max(font.getlength(label) for label in row_labels)) + 18 if row_labels else 0)
     top = _MARGIN + (_LINE + 8 if column_labels else 0)
@@ -110,7 +109,6 @@ def _cell_height(rows: Sequence[Sequence[Cell]], width: int) -> int:
 def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, *, box: tuple[int, int, int, int]) -> None:
     x, y, width, height = box
     if cell.picture is None:
-        draw.rectangle((x, y, x + width - 1, y + height - 1), fill=_EMPTY)
         return
     scale = min(width / cell.picture.width, height / cell.picture.height)
     size = (max(1, round(cell.picture.width * scale)), max(1, round(cell.picture.height * scale)))

@@ -1,11 +1,12 @@
 """From scorecards to words: what was asked, what the numbers answer, and in which words.
 
-The words are the scorecard's own (`improved`, `worse`, `cannot tell`); nothing is decided again here. A claim over several metrics is only
-`improved` when every metric that could be measured says so, and `worse` as soon as one does.
+The words are the scorecard's own (`improved`, `worse`, `cannot tell`); nothing is decided again here. A claim over
+several metrics is only `improved` when every metric that could be measured says so, and `worse` as soon as one does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from cinetune.artifacts import Score, Scorecard
 __all__ = ["Claim", "Row", "claims", "find", "number", "rows", "signed", "title_of", "tone_of"]
 
 _TITLES = {
-    "tone_w1": ("tone-curve distance", "How far the picture's spread from shadows to highlights is from the film's. L* units."),
+    "tone_w1": ("tone-curve distance", "How far the spread from shadows to highlights is from the film's."),
     "colour_error": ("colour error", "Distance to the known graded picture, where there is one."),
     "lab_frechet": ("colour-cloud distance", "Difference between all colours of the shot and all colours of the film."),
     "split_tone": ("split-tone difference", "Colour cast of shadows, mids and highlights against the film's."),
@@ -23,7 +24,7 @@ _TITLES = {
     "motion": ("motion", "How much moves from frame to frame."),
     "still": ("frozen frames", "Share of frames that repeat the one before."),
     "clip_text": ("agreement with the words", "CLIP similarity between the frames and the prompt."),
-    "clip_frame": ("frame-to-frame agreement", "CLIP similarity of neighbouring frames. A frozen picture scores best: read it beside motion."),
+    "clip_frame": ("frame-to-frame agreement", "CLIP similarity of neighbours. A frozen picture scores best."),
     "clip_reference": ("agreement with the film", "CLIP similarity between the frames and the film's own."),
     "clip_kid": ("CLIP-KID", "Distance between the set of shots and the film in CLIP features."),
     "lpips": ("LPIPS", "Perceptual distance to the true shot, frame by frame, first frame left out."),
@@ -63,19 +64,24 @@ class Claim:
     rows: tuple[Row, ...]
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, or an em dash."""
+def number(value: float | None, *, places: int | None = None) -> str:
+    """`places` decimals (three significant digits if None) with a true minus sign; an em dash for None."""
     if value is None:
         return "\N{EM DASH}"
-    text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-    return text.replace("-", "\N{MINUS SIGN}")
+    shown = _places(value) if places is None else places
+    return f"{value:.{shown}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def signed(value: float | None) -> str:
-    """Three significant digits with a plus or a true minus sign, or an em dash."""
-    if value is None:
-        return "\N{EM DASH}"
-    return number(value) if value <= 0 else "+" + number(value)
+def signed(value: float | None, *, places: int | None = None) -> str:
+    """As `number`, with a plus sign before what is above zero."""
+    text = number(value, places=places)
+    return text if value is None or value <= 0 else "+" + text
+
+
+def _places(*values: float | None, digits: int = 3) -> int:
+    """Decimals that show the largest value to `digits` digits, so that a row's numbers line up."""
+    largest = max((abs(value) for value in values if value), default=1.0)
+    return min(6, max(0, digits - 1 - math.floor(math.log10(largest))))
 
 
 def title_of(metric: str) -> str:
@@ -101,14 +107,16 @@ def rows(card: Scorecard, primary: Sequence[str]) -> list[Row]:
 
 def _row(card: Scorecard, score: Score, primary: bool) -> Row:
     word = "not measured" if score.value is None else score.verdict or "cannot tell"
-    level = card.levels.get(score.metric, {})
+    level = {} if card.domain == "both" else card.levels.get(score.metric, {})
+    before, after = level.get(card.versus), level.get(card.arm)
+    places, fine = _places(before, after), _places(score.value, score.low, score.high, digits=2)
     interval = ""
     if score.low is not None and score.high is not None:
-        interval = f"{signed(score.low)} to {signed(score.high)}"
+        interval = f"{signed(score.low, places=fine)} to {signed(score.high, places=fine)}"
     title, explained = _TITLES.get(score.metric, (title_of(score.metric), ""))
     return Row(
-        score=score, title=title, help=explained, word=word, tone=tone_of(word), before=number(level.get(card.versus)),
-        after=number(level.get(card.arm)), effect=signed(score.value), interval=interval, primary=primary,
+        score=score, title=title, help=explained, word=word, tone=tone_of(word), before=number(before, places=places),
+        after=number(after, places=places), effect=signed(score.value, places=fine), interval=interval, primary=primary,
     )  # fmt: skip
 
 
@@ -136,8 +144,8 @@ def _closer(cards: Sequence[Scorecard], primary: Sequence[str], domain: str) -> 
     where, word = _WHERE[domain], _overall(found)
     count = f"{len(card.shots)} shot{'s' * (len(card.shots) != 1)}"
     sentence = {
-        "improved": f"Yes. Over {count} {where}, pictures made with the look sit closer to the film than the base model's.",
-        "worse": f"No. Over {count} {where}, the look moves the picture away from the film in at least one primary measure.",
+        "improved": f"Yes. Over {count} {where}, the look sits closer to the film than the base model does.",
+        "worse": f"No. Over {count} {where}, the look is further from the film in at least one primary measure.",
         "cannot tell": f"Not shown. Over {count} {where}, the difference is not large or steady enough to call.",
         "not measured": f"No primary measure could be taken {where}.",
     }[word]
@@ -197,7 +205,9 @@ def _control(cards: Sequence[Scorecard], primary: Sequence[str]) -> Claim | None
     if alone:
         plain = _overall([row for row in rows(alone, primary) if row.primary])
         sentence += f" Ordinary training alone, against base: {plain}."
-    return Claim("Was reference augmentation needed?", word, tone_of(word), sentence, tuple(found[: len(shown)] or found))
+    return Claim(
+        "Was reference augmentation needed?", word, tone_of(word), sentence, tuple(found[: len(shown)] or found)
+    )
 
 
 def _list(names: Sequence[str]) -> str:

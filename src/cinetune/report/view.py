@@ -35,15 +35,18 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
     windows: Sequence[Window] = stages["prepare"].groups["windows"]
     primary = project.config.score.primary
     return {
-        "film": project.config.name,
+        "film": project.config.name.replace("-", " ").replace("_", " ").title(),
         "made": stages["score"].provenance.created_utc[:10],
         "facts": _facts(stages, shots),
         "claims": verdicts.claims(cards, primary),
         "warnings": _warnings(project, cards, stages),
         "shots": shots,
-        "arms": {name: ARMS[name] for name in ARMS if any(player["arm"] == name for shot in shots for player in shot["players"])},
+        "arms": {
+            name: ARMS[name]
+            for name in ARMS
+            if any(player["arm"] == name for shot in shots for player in shot["players"])
+        },
         "sheet": _film_sheet(project, stages, report),
-        "candidates": _candidates(project, stages["keyframes"].groups["keyframes"]),
         "training": _training(project, stages["train"].groups["looks"]),
         "comparisons": [_comparison(card, primary) for card in cards],
         "interaction": _interaction(cards, primary),
@@ -73,12 +76,17 @@ def _warnings(project: Project, cards: Sequence[Scorecard], stages: dict[str, St
     found = [warning for card in cards for warning in card.warnings]
     smallest = min((len(card.shots) for card in cards if card.domain != "both"), default=0)
     if cards and smallest < 6:
-        found.insert(0, f"Small sample: {smallest} shots in one comparison. No p value is given below six shots.")
+        count = f"{smallest} shot{'s' * (smallest != 1)}"
+        found.insert(0, f"Small sample: {count} in one comparison. No p value is given below six shots.")
     if project.config.model.family == "pocket":
-        found.append("CLIP and LPIPS figures come from the pocket model's own small features. Compare them with nothing published.")
+        found.append(
+            "CLIP and LPIPS come from the pocket model's own small features: compare them with nothing published."
+        )
     rejected = len(stages["ingest"].groups.get("rejected", ()))
     if rejected:
-        found.append(f"{rejected} footage file{'s' * (rejected != 1)} could not be used; the table under Footage says why.")
+        found.append(
+            f"{rejected} footage file{'s' * (rejected != 1)} could not be used; the table under Footage says why."
+        )
     return list(dict.fromkeys(found))
 
 
@@ -99,19 +107,22 @@ def _shot(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -
     first = next(iter(shown.values()))
     columns = media.sampled(first.frames)
     reference = media.open_picture(project.root / shot.reference)
-    rows = [(ARMS[arm][0], [reference, *media.master_frames(project, found.video, columns)]) for arm, found in shown.items()]
+    rows = [
+        (ARMS[arm][0], [reference, *media.master_frames(project, found.video, columns)]) for arm, found in shown.items()
+    ]
     truth = media.truth_film(project, shot, rate=first.rate, frames=first.frames)
     if truth is not None:
         rows.append(("Film", [None, *(truth[0][frame] if frame < len(truth[0]) else None for frame in columns)]))
     strip = sheets.shot_strip(rows, columns=["reference", *(f"frame {frame}" for frame in columns)])
-    keyframes: Sequence[Keyframe] = stages["keyframes"].groups["keyframes"]
+    keyframes = [keyframe for keyframe in stages["keyframes"].groups["keyframes"] if keyframe.shot == shot.id]
     return {
         "plan": shot,
         "rate": float(first.rate),
         "frames": first.frames,
         "aspect": f"{first.width} / {first.height}",
         "seeds": len({sequence.seed for sequence in sequences if sequence.shot == shot.id}),
-        "methods": {found.arm: found.method for found in keyframes if found.shot == shot.id},
+        "methods": {keyframe.arm: keyframe.method for keyframe in keyframes},
+        "candidates": _candidates(project, keyframes),
         "players": [_player(project, found) for found in shown.values()],
         "reference": media.picture_uri(reference, width=384),
         "truth": truth[1] if truth is not None else None,
@@ -159,6 +170,7 @@ def _film_sheet(project: Project, stages: dict[str, StageRecord], report: Report
 
 
 def _candidates(project: Project, keyframes: Sequence[Keyframe]) -> str | None:
+    """The ranked candidates of one shot's keyframes; None where there was nothing to choose from."""
     rows = []
     for keyframe in keyframes:
         if len(keyframe.candidates) < 2:
@@ -166,10 +178,12 @@ def _candidates(project: Project, keyframes: Sequence[Keyframe]) -> str | None:
         pictures = [media.open_picture(project.store.path(ref)) for ref in keyframe.candidates]
         scores = [*keyframe.scores, *[None] * (len(pictures) - len(keyframe.scores))]
         cells = [
-            sheets.Cell(picture, f"{verdicts.number(score)}{' · picked' * (index == keyframe.picked)}", index == keyframe.picked)
+            sheets.Cell(
+                picture, f"{verdicts.number(score)}{' · picked' * (index == keyframe.picked)}", index == keyframe.picked
+            )
             for index, (picture, score) in enumerate(zip(pictures, scores, strict=True))
         ]
-        rows.append((f"{keyframe.shot} {keyframe.arm}", cells))
+        rows.append((f"{ARMS[keyframe.arm][0]}, seed {keyframe.seed}", cells))
     return media.picture_uri(sheets.candidates_sheet(rows)) if rows else None
 
 
@@ -203,16 +217,27 @@ def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
         reach = [step for step, _ in _series(log, "step", "loss")] or [0, look.step]
         if look is looks[0] and "floor" in scale and "ceiling" in scale:
             anchors = (("floor", "floor: the film through the VAE"), ("ceiling", "ceiling: the first frame, frozen"))
-            curves["distance"] += [charts.Line(((0, scale[key]), (reach[-1], scale[key])), key, label) for key, label in anchors]
-        ends.append({"look": look, "alarms": found.get("alarms", ()), "evaluations": len(_series(log, "evaluation", "distance"))})
+            curves["distance"] += [
+                charts.Line(((0, scale[key]), (reach[-1], scale[key])), key, label) for key, label in anchors
+            ]
+        ends.append(
+            {
+                "look": look,
+                "alarms": found.get("alarms", ()),
+                "evaluations": len(_series(log, "evaluation", "distance")),
+            }
+        )
     titles = {
         "loss": "Training loss",
         "v_loss": "Loss on scenes it never saw",
-        "distance": "Perceptual distance to the film (LPIPS), held-out shots",
+        "distance": "Perceptual distance (LPIPS) to scenes it never saw",
         "motion": "Motion of samples (1 = as much as the film)",
     }
     kept = [(float(look.step), look.arm) for look in looks]
-    drawn = [(title, charts.line_chart(curves[key], title=f"{title}, over training steps", kept=kept)) for key, title in titles.items()]
+    drawn = [
+        (title, charts.line_chart(curves[key], title=f"{title}, over training steps", kept=kept))
+        for key, title in titles.items()
+    ]
     return {"charts": [(title, chart) for title, chart in drawn if chart], "ends": ends}
 
 
@@ -243,7 +268,9 @@ def _interaction(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[dic
                     intervals.append(charts.Interval(label, row.score.value, row.score.low, row.score.high, row.tone))
         if len(intervals) > 1:
             title = verdicts.title_of(metric)
-            drawn.append({"title": title, "plot": charts.intervals_plot(intervals, better=better, title=title), "better": better})
+            drawn.append(
+                {"title": title, "plot": charts.intervals_plot(intervals, better=better, title=title), "better": better}
+            )
     return drawn
 
 

@@ -1,7 +1,7 @@
 """expand: every keyframe becomes a shot.
 
-Reads the keyframes and the looks; writes `Sequence` records, each with a lossless master (`frames_THWC`, uint16, full range) and a small mp4
-to look at. Segments, seeds and noise are the same in every arm.
+Reads the keyframes and the looks; writes `Sequence` records, each with a lossless master (`frames_THWC`, uint16, full
+range) and a small mp4 to look at. Segments, seeds and noise are the same in every arm.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def inputs(project: Project) -> dict[str, str]:
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
-    """Make the missing shots and save the stage. Raises `StoreError` if a parent stage is missing, `ModelError` on NaN."""
+    """Make the missing shots and save the stage. Raises `StoreError` if a parent stage is missing, `ModelError` on
+    NaN.
+    """
     started = time.monotonic()
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
     looks: dict[Arm, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
@@ -60,18 +62,23 @@ def run(project: Project, report: Reporter) -> StageRecord:
 
         if len(missing) < len(tasks):
             report.say(f"{len(tasks) - len(missing)} of {len(tasks)} shots are there already")
-        adapters = {arm: project.store.path(look.weights) for arm, look in looks.items()}
+        adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
         with report.progress(NAME, len(missing)) as bar:
             run_tasks(
-                missing, partial(_open, project.root, project.config, adapters), workers=project.config.shoot.workers,
+                missing,
+                partial(_open, project.root, project.config, adapters),
+                workers=project.config.shoot.workers,
                 done=lambda task: bar.advance(1, f"{task.shot.id} {task.keyframe.arm}"),
-            )  # fmt: skip
+            )
     sequences = [project.store.unit(NAME, task.key, Sequence, _never) for task in tasks]
     device = choose_device(project.config.model.device, project.config.model.dtype)
     made = provenance(
-        seed=None, config_sha=section_sha(project.config, SECTIONS), parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
-        device=device.name, wall_seconds=time.monotonic() - started,
-    )  # fmt: skip
+        seed=None,
+        config_sha=section_sha(project.config, SECTIONS),
+        parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
+        device=device.name,
+        wall_seconds=time.monotonic() - started,
+    )
     return project.store.save_stage(NAME, key, {"sequences": sequences}, made=made, notes=_notes(sequences))
 
 
@@ -81,7 +88,9 @@ def _never() -> Sequence:
 
 def _notes(sequences: list[Sequence]) -> list[str]:
     seams = [sequence.seam_ratio for sequence in sequences if sequence.seam_ratio is not None]
-    lines = [f"colour drift from keyframe to last frame: at most dE2000 {max(sequence.drift for sequence in sequences):.1f}"]
+    lines = [
+        f"colour drift from keyframe to last frame: at most dE2000 {max(sequence.drift for sequence in sequences):.1f}"
+    ]
     return lines + ([f"worst join: {max(seams):.1f} times the change inside segments"] if seams else [])
 
 
@@ -92,9 +101,14 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
     shots = {shot.id: shot for shot in project.shots().shots}
     model, shoot = model_ref(config.model), config.shoot
     settings = {
-        "frames": shoot.segment_frames, "steps": shoot.steps, "guidance": shoot.guidance, "shift": shoot.shift, "anchor": shoot.anchor,
-        "dtype": config.model.dtype, "clip": config.model.clip_preprocess,
-    }  # fmt: skip
+        "frames": shoot.segment_frames,
+        "steps": shoot.steps,
+        "guidance": shoot.guidance,
+        "shift": shoot.shift,
+        "anchor": shoot.anchor,
+        "dtype": config.model.dtype,
+        "clip": config.model.clip_preprocess,
+    }
     tasks: list[_Task] = []
     for keyframe in keyframes:
         shot = shots.get(keyframe.shot)
@@ -103,9 +117,18 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         look = looks.get(keyframe.arm)
         prompt = f"{look.trigger}, {shot.prompt}" if look and look.trigger else shot.prompt
         key = content_key(
-            NAME, VERSION, model.weights_sha256, look.weights.sha256 if look else "", keyframe, prompt, shot.negative,
-            shot.seconds, shot.seed, shot.domain, settings,
-        )  # fmt: skip
+            NAME,
+            VERSION,
+            model.weights_sha256,
+            look.weights.sha256 if look else "",
+            keyframe,
+            prompt,
+            shot.negative,
+            shot.seconds,
+            shot.seed,
+            shot.domain,
+            settings,
+        )
         tasks.append(_Task(key=key, shot=shot, keyframe=keyframe, prompt=prompt))
     return tasks
 
@@ -129,23 +152,40 @@ def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
     started, keyframe, model = time.monotonic(), task.keyframe, cast.wear(task.keyframe.arm)
     frames = shot_frames(task.shot.seconds, model.info.rate, model.info.stride_time)
     segments = plan_segments(
-        frames, config.shoot.segment_frames, shot_seed=task.shot.seed, seed_index=keyframe.seed, candidate=keyframe.picked if keyframe.opening else 0
+        frames,
+        config.shoot.segment_frames,
+        shot_seed=task.shot.seed,
+        seed_index=keyframe.seed,
+        candidate=keyframe.picked if keyframe.opening else 0,
     )
     master = _render(store, config, model, task, segments)
     film = master.astype("float32") / 65535
     video, proxy = _master(store, master), _proxy(store, film, model.info.rate)
     wall = time.monotonic() - started
     return Sequence(
-        shot=task.shot.id, arm=keyframe.arm, seed=keyframe.seed, domain=task.shot.domain, rate=model.info.rate,
-        frames=frames, width=film.shape[2], height=film.shape[1], segments=segments,
-        seam_ratio=worst_seam(film, segments), drift=drift(film, read_image(store.path(keyframe.image))),
-        video=video, proxy=proxy, keyframe=keyframe.image.sha256,
+        shot=task.shot.id,
+        arm=keyframe.arm,
+        seed=keyframe.seed,
+        domain=task.shot.domain,
+        rate=model.info.rate,
+        frames=frames,
+        width=film.shape[2],
+        height=film.shape[1],
+        segments=segments,
+        seam_ratio=worst_seam(film, segments),
+        drift=drift(film, read_image(store.path(keyframe.image))),
+        video=video,
+        proxy=proxy,
+        keyframe=keyframe.image.sha256,
         timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
         provenance=provenance(
-            seed=task.shot.seed, config_sha=section_sha(config, SECTIONS), parents=(keyframe.image.sha256,),
-            device=cast.device.name, wall_seconds=wall,
+            seed=task.shot.seed,
+            config_sha=section_sha(config, SECTIONS),
+            parents=(keyframe.image.sha256,),
+            device=cast.device.name,
+            wall_seconds=wall,
         ),
-    )  # fmt: skip
+    )
 
 
 def _render(store: Store, config: Config, model: Any, task: _Task, segments: tuple[Segment, ...]) -> np.ndarray:
@@ -160,13 +200,18 @@ def _render(store: Store, config: Config, model: Any, task: _Task, segments: tup
     keyframe, shoot = task.keyframe, config.shoot
     condition = torch.from_numpy(read_image(store.path(keyframe.condition)))
     opening = Opening(
-        condition_HWC=condition, keyframe_HWC=torch.from_numpy(read_image(store.path(keyframe.image))),
+        condition_HWC=condition,
+        keyframe_HWC=torch.from_numpy(read_image(store.path(keyframe.image))),
         latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))["latents_BCfhw"],
-    )  # fmt: skip
+    )
     recipe = Recipe(
-        prompt=task.prompt, negative=task.shot.negative, frames=shoot.segment_frames,
-        steps=shoot.steps, guidance=shoot.guidance, shift=shoot.shift,
-    )  # fmt: skip
+        prompt=task.prompt,
+        negative=task.shot.negative,
+        frames=shoot.segment_frames,
+        steps=shoot.steps,
+        guidance=shoot.guidance,
+        shift=shoot.shift,
+    )
     last = segments[-1]
     master = np.empty((last.first_frame + last.frames, *condition.shape), dtype=np.uint16)
     for index, picture in enumerate(chain(model, opening, recipe, segments, anchor=shoot.anchor)):

@@ -1,7 +1,7 @@
 """keyframes: the first picture of every planned shot, for every arm and seed.
 
-Reads `shots.toml`, the reference pictures and the trained looks; writes `Keyframe` records. All arms get the same treatment: the same
-method, seeds, noise and ranking rule; only the adapter (and its trigger phrase) differs.
+Reads `shots.toml`, the reference pictures and the trained looks; writes `Keyframe` records. All arms get the same
+treatment: the same method, seeds, noise and ranking rule; only the adapter (and its trigger phrase) differs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def inputs(project: Project) -> dict[str, str]:
 def run(project: Project, report: Reporter) -> StageRecord:
     """Make the missing keyframes and save the stage.
 
-    Raises `StoreError` if a parent stage is missing, `ConfigError` for an empty shot list or a size the model cannot take.
+    Raises `StoreError` if a parent stage is missing, `ConfigError` for an empty shot list or a size the model cannot
+    take.
     """
     started = time.monotonic()
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
@@ -67,19 +68,24 @@ def run(project: Project, report: Reporter) -> StageRecord:
         if len(missing) < len(tasks):
             report.say(f"{len(tasks) - len(missing)} of {len(tasks)} keyframes are there already")
         film = _film(project, windows, clips) if any(_ranked(project.config, task.method) for task in missing) else None
-        adapters = {arm: project.store.path(look.weights) for arm, look in looks.items()}
+        adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
         opener = partial(_open, project.root, project.config, adapters, film)
         with report.progress(NAME, len(missing)) as bar:
             run_tasks(
-                missing, opener, workers=project.config.shoot.workers,
+                missing,
+                opener,
+                workers=project.config.shoot.workers,
                 done=lambda task: bar.advance(1, f"{task.shot.id} {task.arm}"),
-            )  # fmt: skip
+            )
     keyframes = [project.store.unit(NAME, task.key, Keyframe, _never) for task in tasks]
     device = choose_device(project.config.model.device, project.config.model.dtype)
     made = provenance(
-        seed=None, config_sha=section_sha(project.config, SECTIONS), parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
-        device=device.name, wall_seconds=time.monotonic() - started,
-    )  # fmt: skip
+        seed=None,
+        config_sha=section_sha(project.config, SECTIONS),
+        parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
+        device=device.name,
+        wall_seconds=time.monotonic() - started,
+    )
     return project.store.save_stage(NAME, key, {"keyframes": keyframes}, made=made)
 
 
@@ -98,7 +104,9 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
 
     config, shots = project.config, project.shots().shots
     if not shots:
-        raise ConfigError("the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table")
+        raise ConfigError(
+            "the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table"
+        )
     model = model_ref(config.model)
     references = {shot.reference: sha256_file(project.root / shot.reference) for shot in shots}
     arms: list[Arm] = ["base", *sorted(looks)]
@@ -110,9 +118,20 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
             prompt = f"{looks[arm].trigger}, {shot.prompt}" if arm in looks and looks[arm].trigger else shot.prompt
             for seed in range(config.shoot.seeds):
                 key = content_key(
-                    NAME, VERSION, model.weights_sha256, adapter, arm, shot.id, method, references[shot.reference], prompt, shot.negative,
-                    [shot.seed, seed], _settings(config, method), film if _ranked(config, method) else "",
-                )  # fmt: skip
+                    NAME,
+                    VERSION,
+                    model.weights_sha256,
+                    adapter,
+                    arm,
+                    shot.id,
+                    method,
+                    references[shot.reference],
+                    prompt,
+                    shot.negative,
+                    [shot.seed, seed],
+                    _settings(config, method),
+                    film if _ranked(config, method) else "",
+                )
                 tasks.append(_Task(key=key, shot=shot, arm=arm, seed=seed, method=method, prompt=prompt))
     return tasks
 
@@ -123,9 +142,14 @@ def _settings(config: Config, method: Method) -> dict[str, Any]:
     settings: dict[str, Any] = {"size": [shoot.height, shoot.width]}
     if method != "as-is":
         settings |= {
-            "frames": shoot.segment_frames, "steps": shoot.steps, "guidance": shoot.guidance, "shift": shoot.shift,
-            "candidates": config.keyframes.candidates, "dtype": config.model.dtype, "clip": config.model.clip_preprocess,
-        }  # fmt: skip
+            "frames": shoot.segment_frames,
+            "steps": shoot.steps,
+            "guidance": shoot.guidance,
+            "shift": shoot.shift,
+            "candidates": config.keyframes.candidates,
+            "dtype": config.model.dtype,
+            "clip": config.model.clip_preprocess,
+        }
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
 
@@ -135,12 +159,15 @@ def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageCl
     from cinetune.generation import film_cloud
 
     stills = [
-        read_window(project.root, clips[window.clip], replace(window, source_frames=window.source_frames[:1]))[0] for window in windows
+        read_window(project.root, clips[window.clip], replace(window, source_frames=window.source_frames[:1]))[0]
+        for window in windows
     ]
     return film_cloud(stills)
 
 
-def _open(root: Path, config: Config, adapters: Mapping[Arm, Path], film_N3: np.ndarray | None) -> Callable[[_Task], None]:
+def _open(
+    root: Path, config: Config, adapters: Mapping[Arm, Path], film_N3: np.ndarray | None
+) -> Callable[[_Task], None]:
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
     from cinetune.generation import Cast
 
@@ -164,26 +191,41 @@ def _make(store: Store, config: Config, cast: Any, film_N3: np.ndarray | None, t
     # The model sees exactly what the file holds, so that a shot made later from the file is the same shot.
     given = torch.from_numpy(read_image(store.path(reference)))
     recipe = Recipe(
-        prompt=task.prompt, negative=task.shot.negative, frames=shoot.segment_frames,
-        steps=shoot.steps, guidance=shoot.guidance, shift=shoot.shift,
-    )  # fmt: skip
+        prompt=task.prompt,
+        negative=task.shot.negative,
+        frames=shoot.segment_frames,
+        steps=shoot.steps,
+        guidance=shoot.guidance,
+        shift=shoot.shift,
+    )
     count = 1 if task.method == "as-is" else config.keyframes.candidates
     candidates = [
         make_candidate(
-            task.method, model, given, recipe,
-            seed=candidate_seed(task.shot.seed, task.seed, number), strength=config.keyframes.strength, film_N3=film_N3,
+            task.method,
+            model,
+            given,
+            recipe,
+            seed=candidate_seed(task.shot.seed, task.seed, number),
+            strength=config.keyframes.strength,
+            film_N3=film_N3,
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
     picked, scores = pick(candidates, film_N3 if _ranked(config, task.method) else None)
     images = tuple(_picture(store, candidate.picture_HWC) for candidate in candidates)
     opening = candidates[picked].opening
     return Keyframe(
-        shot=task.shot.id, arm=task.arm, seed=task.seed, method=task.method, image=images[picked],
+        shot=task.shot.id,
+        arm=task.arm,
+        seed=task.seed,
+        method=task.method,
+        image=images[picked],
         condition=reference if task.method in ("as-is", "develop") else images[picked],
         opening=None if opening is None else _latents(store, opening),
-        candidates=images, scores=scores, picked=picked,
-    )  # fmt: skip
+        candidates=images,
+        scores=scores,
+        picked=picked,
+    )
 
 
 def _picture(store: Store, picture_HWC: Tensor) -> FileRef:

@@ -1,7 +1,8 @@
-"""Reference augmentation: the picture an image-to-video model starts from is re-graded at random, the clip it must produce is not.
+"""Reference augmentation: the picture an image-to-video model starts from is re-graded at random, the clip it must
+produce is not.
 
-An adapter trained only on clips whose first frame already wears the look learns to copy that frame; given a neutral first frame it does nothing.
-With the condition re-graded it has to produce the look from frame 0 on.
+An adapter trained only on clips whose first frame already wears the look learns to copy that frame; given a neutral
+first frame it does nothing. With the condition re-graded it has to produce the look from frame 0 on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ BT709_LUMA = np.array((0.2126, 0.7152, 0.0722), dtype=np.float32)
 class Grade:
     """One drawn re-grade. `saturation` 1, `gain` 1, `offset` 0, `gamma` 1, `grain` 0 and `blur` 0 change nothing.
 
-    `grain` is the standard deviation of Gaussian noise, in picture units of [0, 1]; `blur` the standard deviation of a Gaussian, in pixels.
+    `grain` is the standard deviation of Gaussian noise, in picture units of [0, 1]; `blur` the standard deviation of
+    a Gaussian, in pixels.
     """
 
     saturation: float = 1.0
@@ -49,7 +51,9 @@ def draw_grade(ranges: AugmentSection, random: np.random.Generator) -> Grade:
 
 
 def apply_grade(frame_HWC: NDArray[np.float32], grade: Grade, random: np.random.Generator) -> NDArray[np.float32]:
-    """The frame (float32 RGB in [0, 1]) re-graded: saturation about BT.709 luma, gain and offset, gamma, then blur and grain. Stays in [0, 1]."""
+    """The frame (float32 RGB in [0, 1]) re-graded: saturation about BT.709 luma, gain and offset, gamma, then blur
+    and grain. Stays in [0, 1].
+    """
     luma = (frame_HWC @ BT709_LUMA)[..., None]
     x = luma + (frame_HWC - luma) * np.float32(grade.saturation)
     x = x * np.asarray(grade.gain, np.float32) + np.asarray(grade.offset, np.float32)
@@ -64,7 +68,8 @@ def apply_grade(frame_HWC: NDArray[np.float32], grade: Grade, random: np.random.
 def regrade(
     frame_HWC: NDArray[np.float32], ranges: AugmentSection, *, seed: int, window: str, variant: int
 ) -> NDArray[np.float32]:
-    """Re-graded variant number `variant` (from 1) of the first frame of `window`: the same bytes for the same seed, window and variant.
+    """Re-graded variant number `variant` (from 1) of the first frame of `window`: the same bytes for the same seed,
+    window and variant.
 
     Raises `ModelError` for a frame that is not float `[H, W, 3]`.
     """

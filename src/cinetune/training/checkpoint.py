@@ -1,4 +1,6 @@
-"""Everything a killed training run needs to end with the same bytes: one file, replaced atomically, and the log beside it."""
+"""Everything a killed training run needs to end with the same bytes: one file, replaced atomically, and the log
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ FORMAT = 1
 
 @dataclass(slots=True, kw_only=True)
 class TrainState:
-    """Progress of one run. `step` optimiser steps are done; `best` is the adapter of `best_step` (evaluations after step 0 compete);
-    `stopped` says why the run is over and is empty while it is not."""
+    """Progress of one run. `step` optimiser steps are done; `best` is the adapter of `best_step` (evaluations after
+    step 0 compete); `stopped` says why the run is over and is empty while it is not.
+    """
 
     plateau: Plateau
     step: int = 0
@@ -39,9 +42,16 @@ class TrainState:
 
 
 def save_checkpoint(
-    path: Path, state: TrainState, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, *, fingerprint: Mapping[str, str]
+    path: Path,
+    state: TrainState,
+    parameters: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    *,
+    fingerprint: Mapping[str, str],
 ) -> None:
-    """Write adapter, optimiser moments, best adapter and progress. No random state is kept: every draw is seeded by its step."""
+    """Write adapter, optimiser moments, best adapter and progress. No random state is kept: every draw is seeded by
+    its step.
+    """
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         tensors[f"adapter/{name}"] = parameter.detach()
@@ -49,11 +59,16 @@ def save_checkpoint(
             tensors[f"optimiser/{name}/{key}"] = value
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
     facts = {
-        "format": FORMAT, "fingerprint": dict(fingerprint), "step": state.step, "stopped": state.stopped, "alarms": state.alarms,
-        "plateau": asdict(state.plateau), "best_step": state.best_step,
+        "format": FORMAT,
+        "fingerprint": dict(fingerprint),
+        "step": state.step,
+        "stopped": state.stopped,
+        "alarms": state.alarms,
+        "plateau": asdict(state.plateau),
+        "best_step": state.best_step,
         "first": asdict(state.first) if state.first else None,
         "best_evaluation": asdict(state.best_evaluation) if state.best_evaluation else None,
-    }  # fmt: skip
+    }
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         # One metadata key: safetensors writes several in random order, and the bytes would differ from run to run.
@@ -61,24 +76,32 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, state: TrainState, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, *, fingerprint: Mapping[str, str]
+    path: Path,
+    state: TrainState,
+    parameters: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    *,
+    fingerprint: Mapping[str, str],
 ) -> bool:
     """Continue an unfinished run in place; False when there is nothing to continue.
 
-    A finished run of other data or settings counts as nothing. Raises `StoreError` when an *unfinished* run was made from other data or
-    settings, and when the file is damaged.
+    A finished run of other data or settings counts as nothing. Raises `StoreError` when an *unfinished* run was made
+    from other data or settings, and when the file is damaged.
     """
     if not path.is_file():
         return False
     facts, tensors = _read(path)
-    differ = sorted(key for key in {*facts["fingerprint"], *fingerprint} if facts["fingerprint"].get(key) != fingerprint.get(key))
+    differ = sorted(
+        key for key in {*facts["fingerprint"], *fingerprint} if facts["fingerprint"].get(key) != fingerprint.get(key)
+    )
     if differ and facts["stopped"]:
         return False
     if differ:
         raise StoreError(
-            f"training stopped at step {facts['step']} with another {' and another '.join(differ)}, so it cannot go on from there", where=str(path),
+            f"the training that stopped at step {facts['step']} had another {' and another '.join(differ)}",
+            where=str(path),
             remedy=f"put the settings back, or delete {path.parent} to start over",
-        )  # fmt: skip
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"adapter/{name}"])
@@ -112,7 +135,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 class Log:
-    """A JSON line per event, each with its `kind` and `step`. It holds no times, so that a resumed run ends with the same log."""
+    """A JSON line per event, each with its `kind` and `step`. It holds no times, so that a resumed run ends with the
+    same log.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -13,11 +13,10 @@ from torch import Tensor
 from cinetune.config import AugmentSection
 from cinetune.errors import ModelError
 from cinetune.models.family import Batch, Conditioning
+from cinetune.models.wan21 import pad_text
 from cinetune.runtime import generator
 
-__all__ = ["TEXT_TOKENS", "Picked", "WindowFile", "load_batch", "load_empty", "pad_text", "pick"]
-
-TEXT_TOKENS = 512
+__all__ = ["Picked", "WindowFile", "load_batch", "load_empty", "pick", "window_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +30,36 @@ class WindowFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """What one optimiser step trains on: positions in the list of windows, the condition variant of each (0 = original), and whether
-    the whole step uses one-frame windows."""
+    """What one optimiser step trains on: positions in the list of windows, the condition variant of each (0 =
+    original), and whether the whole step uses one-frame windows.
+    """
 
     windows: tuple[int, ...]
     variants: tuple[int, ...]
     single_frame: bool
 
 
-def pick(step: int, *, count: int, windows: int, available: int, augment: AugmentSection, seed: int) -> Picked:
-    """The `count` elements of optimiser step `step` (from 0): shuffled passes over all windows, without a gap between passes.
+def window_file(window: str, path: Path) -> WindowFile:
+    """Open a cached window and count its variants."""
+    with safe_open(path, framework="pt") as tensors:
+        variants = sum(name.startswith("cond_Cfhw.") for name in tensors.keys())  # noqa: SIM118  (safe_open is not a dict)
+    return WindowFile(id=window, path=path, variants=variants)
 
-    `available` is the number of cached variants. A pure function of its arguments: a resumed run needs no sampler state.
+
+def pick(step: int, *, count: int, windows: int, available: int, augment: AugmentSection, seed: int) -> Picked:
+    """The `count` elements of optimiser step `step` (from 0): shuffled passes over all windows, without a gap between
+    passes.
+
+    `available` is the number of cached variants. A pure function of its arguments: a resumed run needs no sampler
+    state.
     """
     order: list[int] = []
+    shuffled: dict[int, list[int]] = {}
     for position in range(step * count, (step + 1) * count):
         epoch, place = divmod(position, windows)
-        order.append(int(torch.randperm(windows, generator=generator(seed, "train/order", epoch))[place]))
+        if epoch not in shuffled:
+            shuffled[epoch] = torch.randperm(windows, generator=generator(seed, "train/order", epoch)).tolist()
+        order.append(shuffled[epoch][place])
     gen = generator(seed, "train/augment", step)
     changed = torch.rand(count, generator=gen) < augment.probability
     chosen = torch.randint(1, max(available, 1) + 1, (count,), generator=gen)
@@ -57,7 +69,8 @@ def pick(step: int, *, count: int, windows: int, available: int, augment: Augmen
 
 
 def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_frame: bool = False) -> Batch:
-    """Read a batch on the CPU. With `single_frame` only the first latent frame is read, which is exact: the VAE is causal.
+    """Read a batch on the CPU. With `single_frame` only the first latent frame is read, which is exact: the VAE is
+    causal.
 
     Raises `ModelError` when the windows differ in shape.
     """
@@ -68,28 +81,22 @@ def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_f
             latents.append(_frames(tensors, "latents_Cfhw", single_frame))
             conds.append(_frames(tensors, f"cond_Cfhw{suffix}", single_frame))
             images.append(tensors.get_tensor(f"image_LD{suffix}"))
-            texts.append(pad_text(tensors.get_tensor("text_LD")))
+            texts.append(tensors.get_tensor("text_LD"))
     shapes = {tuple(latent.shape) for latent in latents}
     if len(shapes) != 1:
         raise ModelError(
-            f"windows of different shapes cannot share a batch: {sorted(shapes)}", where=", ".join(file.id for file in files),
+            f"windows of different shapes cannot share a batch: {sorted(shapes)}",
+            where=", ".join(file.id for file in files),
             remedy="prepare all windows at one size, or set train.batch = 1 and train.accumulate = 1",
-        )  # fmt: skip
-    cond = Conditioning(text_BLD=torch.stack(texts), image_BLD=torch.stack(images), latent_BCfhw=torch.stack(conds))
+        )
+    cond = Conditioning(text_BLD=pad_text(texts), image_BLD=torch.stack(images), latent_BCfhw=torch.stack(conds))
     return Batch(latents_BCfhw=torch.stack(latents), cond=cond)
 
 
 def load_empty(path: Path) -> Tensor:
     """The embedding of the empty prompt, padded, `[1, 512, D]`."""
     with safe_open(path, framework="pt") as tensors:
-        return pad_text(tensors.get_tensor("empty_LD"))[None]
-
-
-def pad_text(rows_LD: Tensor) -> Tensor:
-    """Rows of a prompt padded to 512 with exact zeros: the denoiser has no text mask, so what the padding holds matters."""
-    padded = rows_LD.new_zeros(TEXT_TOKENS, rows_LD.shape[1])
-    padded[: len(rows_LD)] = rows_LD
-    return padded
+        return pad_text([tensors.get_tensor("empty_LD")])
 
 
 def _frames(tensors: safe_open, name: str, single_frame: bool) -> Tensor:

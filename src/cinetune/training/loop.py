@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cinetune.config import TrainSection
 from cinetune.errors import ModelError
 from cinetune.models.family import Batch, VideoModel
-from cinetune.models.lora import add_lora
+from cinetune.models.lora import add_lora, set_lora_state
 from cinetune.runtime import Reporter, derive, generator
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
-from cinetune.training.data import WindowFile, load_batch, pick
+from cinetune.training.data import Picked, WindowFile, load_batch, pick
 from cinetune.training.step import Draws, draw, split, step_loss
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
@@ -25,7 +26,9 @@ __all__ = ["Finished", "learning_rate", "train"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """How a run ended. The model carries the adapter of `step`, the best evaluation; `last_step` is where it stopped, `stopped` says why."""
+    """How a run ended. The model carries the adapter of `step`, the best evaluation; `last_step` is where it stopped,
+    `stopped` says why.
+    """
 
     step: int
     last_step: int
@@ -36,7 +39,9 @@ class Finished:
 
 
 def learning_rate(step: int, recipe: TrainSection) -> float:
-    """Rate of optimiser step `step` (from 0): linear warm-up over `warmup * steps`, then a half cosine to zero at the last step."""
+    """Rate of optimiser step `step` (from 0): linear warm-up over `warmup * steps`, then a half cosine to zero at the
+    last step.
+    """
     rising = math.ceil(recipe.warmup * recipe.steps)
     if step < rising:
         return recipe.lr * (step + 1) / rising
@@ -44,16 +49,26 @@ def learning_rate(step: int, recipe: TrainSection) -> float:
 
 
 def train(
-    model: VideoModel, files: Sequence[WindowFile], empty_1LD: Tensor, *, validator: Validator, recipe: TrainSection, arm: str, folder: Path,
-    fingerprint: Mapping[str, str], report: Reporter,
-) -> Finished:  # fmt: skip
-    """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from `folder/checkpoint.safetensors`.
+    model: VideoModel,
+    files: Sequence[WindowFile],
+    empty_1LD: Tensor,
+    *,
+    validator: Validator,
+    recipe: TrainSection,
+    arm: str,
+    folder: Path,
+    fingerprint: Mapping[str, str],
+    report: Reporter,
+) -> Finished:
+    """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from
+    `folder/checkpoint.safetensors`.
 
-    `empty_1LD` is the padded embedding of the empty prompt. Events go to `folder/log.jsonl`. All randomness is seeded by its purpose and step,
-    so a run that was killed ends with the same bytes as one that was not (on one device, with one thread count).
+    `empty_1LD` is the padded embedding of the empty prompt. Events go to `folder/log.jsonl`. All randomness is seeded
+    by its purpose and step, so a run that was killed ends with the same bytes as one that was not (on one device,
+    with one thread count).
 
-    Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an unfinished run used other data
-    or settings (`fingerprint`).
+    Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
+    unfinished run used other data or settings (`fingerprint`).
     """
     assert files, "training needs at least one window"
     device = next(model.denoiser.parameters()).device
@@ -61,9 +76,7 @@ def train(
     available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
 
-    parameters = dict(add_lora(
-        model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=derive(recipe.seed, "train/adapter"),
-    ))  # fmt: skip
+    parameters = _adapter(model, recipe, arm)
     trained = list(parameters.values())
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
@@ -73,27 +86,27 @@ def train(
     resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
     log.rewind(state.step if resumed else -1)
     if not resumed:
-        log.write("start", 0, arm=arm, recipe=recipe.model_dump(mode="json"), fingerprint=dict(fingerprint), validation=validator.describe())
+        validator.clear()
+        log.write("start", 0, arm=arm, fingerprint=dict(fingerprint), **_asked(recipe, validator))
 
     with report.progress(f"train {arm}", recipe.steps) as bar:
         if resumed:
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
         else:
-            _evaluate(validator, state, parameters, log, report, arm)
+            _evaluate(validator, state, parameters, log=log, report=report, arm=arm)
             save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
 
         while not state.stopped:
             step = state.step  # optimiser steps done so far
 
             # What this step sees: windows, condition variants, noise levels, noise, dropped captions.
-            picked = pick(step, count=elements, windows=len(files), available=available, augment=recipe.augment, seed=recipe.seed)
+            picked = pick(
+                step, count=elements, windows=len(files), available=available, augment=recipe.augment, seed=recipe.seed
+            )
             chosen = [files[index] for index in picked.windows]
             batch = _to(load_batch(chosen, picked.variants, single_frame=picked.single_frame), device)
-            draws = draw(
-                batch.latents_BCfhw, generator(recipe.seed, "train/noise", step),
-                timesteps=recipe.timesteps, shift=recipe.shift, caption_dropout=recipe.caption_dropout,
-            )  # fmt: skip
+            draws = draw(batch.latents_BCfhw, generator(recipe.seed, "train/noise", step), recipe)
 
             # Gradients, one micro-batch at a time.
             losses: list[Tensor] = []
@@ -115,44 +128,73 @@ def train(
             state.step = step + 1
 
             loss = float(loss_B.mean())
-            log.write(
-                "step", state.step, loss=loss, grad_norm=float(norm), lr=rate, sigmas=[round(value, 6) for value in draws.sigma_B.tolist()],
-                windows=[file.id for file in chosen], variants=list(picked.variants), single_frame=picked.single_frame,
-                dropped=int(draws.drop_B.sum()),
-            )  # fmt: skip
+            log.write("step", state.step, loss=loss, grad_norm=float(norm), lr=rate, **_seen(picked, chosen, draws))
             bar.advance(1, f"loss {loss:.4f}")
 
             # Look at it now and then, always at the end.
             last = state.step == recipe.steps
             evaluated = last or state.step % recipe.validate_every == 0
             if evaluated:
-                _evaluate(validator, state, parameters, log, report, arm)
+                _evaluate(validator, state, parameters, log=log, report=report, arm=arm)
                 if state.plateau.stalled:
-                    state.stopped = f"lpips plateau at step {state.step}: no gain of {recipe.min_delta} in {recipe.patience} evaluations"
+                    gains = f"no gain of {recipe.min_delta} in {recipe.patience} evaluations"
+                    state.stopped = f"lpips plateau at step {state.step}: {gains}"
                 elif last:
                     state.stopped = f"reached {recipe.steps} steps"
 
+            # The best adapter is the result; what is wrong with it is said before it is used.
             if state.stopped:
-                _restore(parameters, state.best)
-                assert state.first is not None and state.best_evaluation is not None
-                state.alarms = validator.alarms(arm, state.first, state.best_evaluation)
+                set_lora_state(model, arm, state.best)
+                state.alarms = validator.alarms(arm, *_first_and_best(state))
                 log.write("end", state.step, stopped=state.stopped, best_step=state.best_step, alarms=state.alarms)
             if evaluated or state.step % recipe.checkpoint_every == 0:
                 log.sync()
                 save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
 
-    _restore(parameters, state.best)
-    assert state.first is not None and state.best_evaluation is not None
+    set_lora_state(model, arm, state.best)
+    first, best = _first_and_best(state)
     return Finished(
-        step=state.best_step, last_step=state.step, stopped=state.stopped, first=state.first, best=state.best_evaluation,
+        step=state.best_step,
+        last_step=state.step,
+        stopped=state.stopped,
+        first=first,
+        best=best,
         alarms=tuple(state.alarms),
-    )  # fmt: skip
+    )
+
+
+def _adapter(model: VideoModel, recipe: TrainSection, arm: str) -> dict[str, nn.Parameter]:
+    """A fresh adapter, the same start in every arm."""
+    seed = derive(recipe.seed, "train/adapter")
+    return dict(add_lora(model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=seed))
+
+
+def _asked(recipe: TrainSection, validator: Validator) -> dict[str, Any]:
+    return {"recipe": recipe.model_dump(mode="json"), "validation": validator.describe()}
+
+
+def _first_and_best(state: TrainState) -> tuple[Evaluation, Evaluation]:
+    assert state.first is not None and state.best_evaluation is not None, "step 0 and the last are always evaluated"
+    return state.first, state.best_evaluation
+
+
+def _seen(picked: Picked, files: Sequence[WindowFile], draws: Draws) -> dict[str, Any]:
+    """What one step saw, for its line in the log."""
+    return {
+        "windows": [file.id for file in files],
+        "variants": list(picked.variants),
+        "single_frame": picked.single_frame,
+        "sigmas": [round(value, 6) for value in draws.sigma_B.tolist()],
+        "dropped": int(draws.drop_B.sum()),
+    }
 
 
 def _evaluate(
-    validator: Validator, state: TrainState, parameters: Mapping[str, Tensor], log: Log, report: Reporter, arm: str
+    validator: Validator, state: TrainState, parameters: Mapping[str, Tensor], *, log: Log, report: Reporter, arm: str
 ) -> None:
-    """Evaluate, log, say, and keep the adapter when it is the best yet. The untrained adapter of step 0 does not compete."""
+    """Evaluate, log, say, and keep the adapter when it is the best yet. The untrained adapter of step 0 does not
+    compete.
+    """
     found = validator(state.step)
     length = math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in parameters.values()))
     log.write("evaluation", state.step, adapter_norm=length, **asdict(found))
@@ -168,18 +210,14 @@ def _evaluate(
         state.best = {name: tensor.detach().cpu().clone() for name, tensor in parameters.items()}
 
 
-def _restore(parameters: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in kept.items():
-            parameters[name].copy_(tensor)
-
-
 def _to(batch: Batch, device: torch.device) -> Batch:
     return Batch(latents_BCfhw=batch.latents_BCfhw.to(device), cond=batch.cond.to(device, batch.cond.text_BLD.dtype))
 
 
 def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[str], *, step: int) -> None:
-    """Raise `ModelError` naming step, noise level and window of the first loss that is not finite, or of all when only the gradient is not."""
+    """Raise `ModelError` naming step, noise level and window of the first loss that is not finite, or of all when
+    only the gradient is not.
+    """
     bad = (~torch.isfinite(loss_B)).nonzero().flatten().tolist()
     if not bad and bool(torch.isfinite(norm)):
         return
@@ -188,6 +226,7 @@ def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[
     which = bad[:1] or range(len(windows))
     places = ", ".join(f"window {windows[index]} at sigma {sigmas[index]}" for index in which)
     raise ModelError(
-        f"{what} is not finite at training step {step}", where=places,
-        remedy="look at that clip; if it is sound, lower train.lr or use model.dtype = \"float32\". The last checkpoint is intact",
-    )  # fmt: skip
+        f"{what} is not finite at training step {step}",
+        where=places,
+        remedy='look at that clip; if it is sound, lower train.lr or set model.dtype = "float32", and run again',
+    )

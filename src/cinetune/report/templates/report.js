@@ -25,13 +25,14 @@ class Player {
     }
     this.show();
   }
+  get over() { return this.lead.ended || this.lead.currentTime >= this.lead.duration - 0.001; }
   get frame() { return Math.min(this.frames - 1, Math.floor(this.lead.currentTime * this.rate + 0.01)); }
   toggle() { this.playing ? this.pause() : this.play(); }
   play() {
     if (this.playing) return;
     this.playing = true;
     this.label();
-    if (this.lead.ended || this.frame >= this.frames - 1) this.align(0);
+    if (this.over || this.frame >= this.frames - 1) this.align(0);
     this.start();
     requestAnimationFrame(() => this.tick());
   }
@@ -53,7 +54,7 @@ class Player {
   step(by) { this.seek(this.frame + by); }
   tick() {
     if (!this.playing) return;
-    if (this.lead.ended) { this.align(0); this.start(); }
+    if (this.over) { this.align(0); this.start(); }
     for (const film of this.films) {
       if (Math.abs(film.currentTime - this.lead.currentTime) > 1 / this.rate && !film.ended) film.currentTime = this.lead.currentTime;
     }
@@ -107,6 +108,10 @@ document.addEventListener("keydown", (event) => {
     End: () => player.seek(player.frames - 1),
   };
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+});
+
+addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll(".shot details")) fold.open = true;
 });
 
 // How many films this browser could open, for whoever checks the page without eyes.

@@ -1,0 +1,117 @@
+"""A small film to try cinetune on: reels shot on the backlot in one look, and a shot list with neutral references.
+
+The film is historical. Half of the shots to make are historical too (`in`), in places and at times of day the film
+never shows together; the other half is science fiction (`out`). Each reference is an ungraded still; because the
+backlot can render the same shot with the film's grade, the truth is known too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from cinetune.artifacts import Domain
+from cinetune.backlot.looks import LOOKS, grade
+from cinetune.backlot.reels import shoot_reels
+from cinetune.backlot.scenes import HISTORICAL, SCIFI, Scene, caption, render, sample_scene
+from cinetune.footage.stills import write_png16
+from cinetune.footage.video import write_video
+from cinetune.runtime import Reporter, derive
+from cinetune.store import atomic_write
+
+__all__ = ["FILM_SCENES", "LOOK", "SHOTS_PER_DOMAIN", "SHOTS_PER_SCENE", "make_demo"]
+
+LOOK = "ember"
+SEED = 7
+FILM_SCENES, SHOTS_PER_SCENE, SHOTS_PER_DOMAIN = 10, 4, 8
+PICTURE_HEIGHT, PICTURE_WIDTH, LETTERBOX = 128, 192, 16
+TIMES = ("dawn", "noon", "dusk", "night")
+
+CONFIG = """# A film of {scenes} scenes in the look "{look}", made by `cinetune demo`.
+# `cinetune plan` lists every key.
+preset = "pocket"
+name = "demo"
+
+[prepare]
+trigger = "ember film look"
+"""
+
+SHOT = """[[shot]]
+id = "{id}"
+prompt = "{prompt}"
+domain = "{domain}"
+reference = "references/{id}.png"
+truth = "references/{id}_truth.mov"
+seed = {seed}
+
+"""
+
+
+def _locations(domain: str) -> list[tuple[str, str]]:
+    """Every (place, time of day) of a domain, in an order that depends on the seed alone."""
+    lot = HISTORICAL if domain == "historical" else SCIFI
+    pairs = [(place, time) for place in lot.places for time in TIMES]
+    order = np.random.default_rng(derive(SEED, "locations", domain)).permutation(len(pairs))
+    return [pairs[i] for i in order]
+
+
+def _shots_at(locations: Sequence[tuple[str, str]], domain: str, each: int) -> list[Scene]:
+    """`each` scenes at every location: subject, direction and camera are drawn, no subject twice at one location."""
+    rng = np.random.default_rng(derive(SEED, "shots", domain, len(locations), each))
+    scenes: list[Scene] = []
+    for place, time in locations:
+        subjects: set[str] = set()
+        while len(subjects) < each:
+            scene = sample_scene(rng, domain=domain)
+            if (scene.place, scene.time) == (place, time) and scene.subject not in subjects:
+                subjects.add(scene.subject)
+                scenes.append(scene)
+    return scenes
+
+
+def _shoot_list(root: Path, report: Reporter) -> None:
+    """References (neutral stills), truths (the same shots with the film's grade), and `shots.toml`."""
+    plan: list[tuple[str, Domain, Scene]] = []
+    for domain, name, prefix, skip in (("in", "historical", "hist", FILM_SCENES), ("out", "sci-fi", "scifi", 0)):
+        scenes = _shots_at(_locations(name)[skip : skip + SHOTS_PER_DOMAIN], name, 1)
+        plan += [(f"{prefix}{i:02d}", domain, scene) for i, scene in enumerate(scenes, start=1)]
+    text = "# Shots to make. `truth` is what the film itself would show; a real film has none.\n\n"
+    with report.progress("references and truths", len(plan)) as bar:
+        for number, (name, domain, scene) in enumerate(plan):
+            neutral = render(scene)
+            write_png16(root / "references" / f"{name}.png", neutral[0])
+            write_video(
+                root / "references" / f"{name}_truth.mov",
+                grade(neutral, LOOKS[LOOK]),
+                rate=Fraction(16),
+                codec="prores_hq",
+            )
+            text += SHOT.format(id=name, prompt=caption(scene), domain=domain, seed=number)
+            bar.advance()
+    with atomic_write(root / "shots.toml") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_demo(root: Path, report: Reporter) -> None:
+    """Write the demo project into `root`, or leave it alone if it is there already; a killed call can be repeated."""
+    if (root / "cinetune.toml").is_file():
+        return
+    report.say(
+        f"shooting a film of {FILM_SCENES} scenes on the backlot, in the look {LOOK!r}: {LOOKS[LOOK].description}"
+    )
+    scenes = _shots_at(_locations("historical")[:FILM_SCENES], "historical", SHOTS_PER_SCENE)
+    shoot_reels(
+        root / "footage",
+        scenes,
+        LOOKS[LOOK],
+        per_reel=SHOTS_PER_SCENE,
+        height=PICTURE_HEIGHT,
+        width=PICTURE_WIDTH,
+        letterbox=LETTERBOX,
+    )
+    _shoot_list(root, report)
+    with atomic_write(root / "cinetune.toml") as temporary:
+        temporary.write_text(CONFIG.format(scenes=FILM_SCENES, look=LOOK), encoding="utf-8")

@@ -1,0 +1,151 @@
+"""Can this machine do the work? Each check says what it found and, if it is not well, the remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from cinetune.config import ModelSection, load_config
+from cinetune.errors import CinetuneError
+from cinetune.models import model_folder, weights
+from cinetune.store import atomic_write
+
+__all__ = ["Check", "examine"]
+
+RAM_GIB = {"pocket": 4, "wan21": 48}
+"""Memory below which a run of this family is likely to fail; for wan21 the 14B weights pass through it."""
+DISK_GIB = {"pocket": 2, "wan21": 60}
+ENCODERS = {"libx264": "review copies (.mp4)", "prores_ks": "ProRes masters"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of `cinetune doctor`."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+def examine(root: Path) -> list[Check]:
+    """All checks, for the project in `root` or, where there is none, for the embedded model."""
+    checks: list[Check] = []
+    model = ModelSection()
+    if (root / "cinetune.toml").is_file():
+        try:
+            model = load_config(root / "cinetune.toml")[0].model
+            checks.append(Check(name="project", state="ok", found=str(root.resolve())))
+        except CinetuneError as error:
+            checks.append(Check(name="project", state="fail", found=error.what, remedy=error.remedy))
+    return [
+        *checks, _python(), _torch(), _torchvision(), _gpu(model.family), _memory(model.family),
+        _disk(root, model.family), _writable(root), *_codecs(), _weights(model),
+    ]  # fmt: skip
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    return Check(
+        name="python", state="ok" if good else "fail", found=found, remedy="" if good else "install Python 3.11"
+    )
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Check(name="torch", state="fail", found=str(error), remedy="pip install torch")
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    return Check(name="torch", state="ok", found=f"{torch.__version__}, {build}, {torch.get_num_threads()} threads")
+
+
+def _torchvision() -> Check:
+    """cinetune does not need torchvision, but one that was built for another torch breaks transformers' imports."""
+    try:
+        version = metadata.version("torchvision")
+    except metadata.PackageNotFoundError:
+        return Check(name="torchvision", state="ok", found="not installed (not needed)")
+    try:
+        import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except (ImportError, RuntimeError, OSError) as error:
+        remedy = "pip uninstall torchvision, or install the one made for this torch"
+        return Check(name="torchvision", state="fail", found=f"{version} is broken: {error}", remedy=remedy)
+    return Check(name="torchvision", state="ok", found=version)
+
+
+def _gpu(family: str) -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        found = [
+            f"{torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB"
+            for i in range(torch.cuda.device_count())
+        ]
+        return Check(name="GPU", state="ok", found="; ".join(found))
+    if torch.backends.mps.is_available():
+        return Check(name="GPU", state="ok", found="Apple GPU")
+    if family == "pocket":
+        return Check(name="GPU", state="ok", found="none (the pocket model runs on the CPU)")
+    remedy = 'use a machine with a CUDA GPU of 48 GB or more, or preset = "pocket"'
+    return Check(name="GPU", state="warn", found="none", remedy=remedy)
+
+
+def _memory(family: str) -> Check:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return Check(name="memory", state="warn", found="cannot be told here")
+    gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    need = RAM_GIB[family]
+    if gib < need:
+        remedy = f"{family} wants about {need} GiB"
+        return Check(name="memory", state="warn", found=f"{gib:.1f} GiB", remedy=remedy)
+    return Check(name="memory", state="ok", found=f"{gib:.1f} GiB")
+
+
+def _disk(root: Path, family: str) -> Check:
+    place = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
+    free = shutil.disk_usage(place).free / 2**30
+    need = DISK_GIB[family]
+    if free < need:
+        remedy = f"free at least {need} GiB"
+        return Check(name="disk", state="warn", found=f"{free:.1f} GiB free", remedy=remedy)
+    return Check(name="disk", state="ok", found=f"{free:.1f} GiB free")
+
+
+def _writable(root: Path) -> Check:
+    if not root.is_dir():
+        return Check(name="folder", state="warn", found=f"{root} does not exist", remedy="`cinetune new` makes it")
+    probe = root / ".cinetune-doctor"
+    try:
+        with atomic_write(probe) as temporary:
+            temporary.write_text("x", encoding="utf-8")
+        probe.unlink()
+    except CinetuneError as error:
+        return Check(name="folder", state="fail", found=error.what, remedy=error.remedy)
+    return Check(name="folder", state="ok", found=f"{root.resolve()} can be written")
+
+
+def _codecs() -> list[Check]:
+    import av
+
+    checks: list[Check] = []
+    for name, use in ENCODERS.items():
+        there = name in av.codecs_available
+        remedy = "" if there else "install PyAV from its own wheel: pip install --force-reinstall av"
+        checks.append(Check(name=name, state="ok" if there else "fail", found=use, remedy=remedy))
+    return checks
+
+
+def _weights(model: ModelSection) -> Check:
+    try:
+        folder = model_folder(model)
+        weights.need_folder(folder)
+    except CinetuneError as error:
+        return Check(name="weights", state="fail", found=error.what, remedy=error.remedy)
+    return Check(name="weights", state="ok", found=f"{model.family}, {folder}")

@@ -1,0 +1,150 @@
+"""The story in order: which stages there are, which of them are still true, and running those that are not.
+
+A stage is `done` when its record was made from exactly today's settings, parents and files, `stale` when one of them
+changed since, `missing` when it never finished, `blocked` when not even that can be told (a broken shot list).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from cinetune import report as report_page
+from cinetune.errors import CinetuneError, ConfigError
+from cinetune.runtime import Reporter
+from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, score, train
+from cinetune.store import Inputs, Project, StageRecord
+
+__all__ = ["STAGES", "Row", "Stage", "run", "run_stage", "stage_named", "status"]
+
+
+class Stage(Protocol):
+    """A module that does one verb. `PARENTS` are the stages whose records it reads, `SECTIONS` the settings that shape
+    its result."""
+
+    @property
+    def NAME(self) -> str: ...  # noqa: N802
+    @property
+    def PARENTS(self) -> tuple[str, ...]: ...  # noqa: N802
+    @property
+    def SECTIONS(self) -> tuple[str, ...]: ...  # noqa: N802
+
+    def inputs(self, project: Project) -> dict[str, str]:
+        """Content hashes of what it depends on outside the store."""
+        ...
+
+    def run(self, project: Project, report: Reporter) -> StageRecord:
+        """Do the work, resumably, and save the stage."""
+        ...
+
+
+STAGES: tuple[Stage, ...] = (ingest, prepare, cache, train, keyframes, expand, deliver, score, report_page)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of `cinetune status`."""
+
+    stage: str
+    state: Literal["done", "stale", "missing", "blocked"]
+    why: str
+    created_utc: str = ""
+    wall_seconds: float | None = None
+
+
+def stage_named(name: str, stages: Sequence[Stage] = STAGES) -> Stage:
+    """The stage of that name. Raises `ConfigError`."""
+    for stage in stages:
+        if name == stage.NAME:
+            return stage
+    raise ConfigError(f"no stage {name!r}", remedy=f"one of {', '.join(stage.NAME for stage in stages)}")
+
+
+def status(project: Project, stages: Sequence[Stage] = STAGES) -> list[Row]:
+    """The state of every stage, in order. Reads only."""
+    rows: list[Row] = []
+    for stage in stages:
+        waiting = [row.stage for row in rows if row.stage in stage.PARENTS and row.state != "done"]
+        rows.append(_row(project, stage, waiting))
+    return rows
+
+
+def _row(project: Project, stage: Stage, waiting: Sequence[str]) -> Row:
+    try:
+        record = project.store.load_stage(stage.NAME)
+        reasons = [] if record is None else _reasons(project, stage, record)
+    except CinetuneError as error:
+        return Row(stage=stage.NAME, state="blocked", why=error.what)
+    if waiting:
+        reasons.append(f"after {', '.join(waiting)}")
+    if record is None:
+        return Row(stage=stage.NAME, state="missing", why="; ".join(reasons) or "not run yet")
+    return Row(
+        stage=stage.NAME, state="stale" if reasons else "done", why="; ".join(reasons),
+        created_utc=record.provenance.created_utc, wall_seconds=record.provenance.wall_seconds,
+    )  # fmt: skip
+
+
+def _reasons(project: Project, stage: Stage, record: StageRecord) -> list[str]:
+    """Why a finished stage is no longer true; empty = it is."""
+    key = project.input_key(stage.NAME, parents=stage.PARENTS, sections=stage.SECTIONS, inputs=stage.inputs(project))
+    reasons: list[str] = []
+    if key != record.input_key:
+        changes = list(_changes(record.inputs, project.store.inputs[key])) or ["made by another version of cinetune"]
+        more = [f"and {len(changes) - 3} more changes"] if len(changes) > 3 else []
+        reasons += changes[:3] + more
+    if gone := project.store.missing(list(record.groups.values())):
+        reasons.append(f"{gone} is gone")
+    return reasons
+
+
+def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
+    """Every named part that differs, in words."""
+    for group, parts in now.items():
+        old = before.get(group, {})
+        for name in sorted(parts.keys() | old.keys()):
+            if name not in parts:
+                yield f"{name} is gone"
+            elif name not in old:
+                yield f"{name} is new"
+            elif parts[name] != old[name]:
+                yield f"{name}: {old[name]!r} -> {parts[name]!r}" if group == "settings" else f"{name} changed"
+
+
+def run_stage(project: Project, stage: Stage, report: Reporter) -> StageRecord:
+    """Run one stage, whatever its state. Holds the project's lock.
+
+    Raises the stage's own errors, `StoreError` if a stage before it never ran or another process works here.
+    """
+    with project.store.lock():
+        return stage.run(project, report)
+
+
+def run(
+    project: Project,
+    report: Reporter,
+    *,
+    until: str | None = None,
+    only: str | None = None,
+    stages: Sequence[Stage] = STAGES,
+) -> list[StageRecord]:
+    """Run every stage that is not done, in order, up to and with `until` (or just `only`); those already done are left.
+
+    Returns the records of the stages that ran: none when there was nothing to do. Raises what a stage raises; what was
+    finished before stays finished, and a second call goes on from there.
+    """
+    wanted = list(stages)
+    if only is not None:
+        wanted = [stage_named(only, stages)]
+    elif until is not None:
+        wanted = wanted[: wanted.index(stage_named(until, stages)) + 1]
+    ran: list[StageRecord] = []
+    with project.store.lock():
+        for stage in wanted:
+            row = _row(project, stage, ())
+            if row.state == "done":
+                continue
+            report.say(f"[{stage.NAME}] {row.why}")
+            ran.append(stage.run(project, report))
+    return ran

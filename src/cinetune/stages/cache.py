@@ -1,0 +1,157 @@
+"""cache: everything about a training window that does not depend on the training step, computed once.
+
+Reads the windows; writes `LatentEntry` records, each with one safetensors file:
+
+    latents_Cfhw   the clip                      cond_Cfhw     mask (4) and latents of its first frame, grey behind
+    text_LD        caption, rows without padding image_LD      CLIP tokens of its first frame
+    cond_Cfhw.k, image_LD.k for k = 1..variants  the same from a first frame re-graded by reference augmentation, when
+    that is on
+
+and, as the group `shared`, one file with `empty_LD`, the embedding of the empty prompt. A one-frame window is `[:,
+:1]` of latents and condition: the VAE is causal, so the slice equals encoding one frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cinetune.artifacts import FileRef, FootageClip, LatentEntry, ModelRef, Window
+from cinetune.config import Config, section_sha
+from cinetune.errors import StoreError
+from cinetune.runtime import Reporter, choose_device, provenance
+from cinetune.store import Project, StageRecord, content_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cinetune.models.family import VideoModel
+
+NAME = "cache"
+PARENTS = ("ingest", "prepare")
+SECTIONS = ("model",)
+VERSION = 1
+
+
+def inputs(project: Project) -> dict[str, str]:
+    """The settings of other sections that end up in the files: trigger and re-grades. Other training settings leave
+    the cache alone.
+    """
+    return {"trigger": project.config.prepare.trigger, "augment": content_key(_regrades(project.config))}
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Encode the missing windows and save the stage. Raises `StoreError` if a parent stage is missing."""
+    from cinetune.models import load_model, model_ref
+
+    started = time.monotonic()
+    store, config = project.store, project.config
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    clips: dict[str, FootageClip] = {clip.id: clip for clip in store.need_stage("ingest").groups["clips"]}
+    windows: Sequence[Window] = store.need_stage("prepare").groups["windows"]
+    if not windows:
+        raise StoreError(
+            "there are no windows to cache",
+            where=str(project.root),
+            remedy="see why in the table of `cinetune prepare`",
+        )
+    ref = model_ref(config.model)
+    base = [NAME, VERSION, ref.family, ref.weights_sha256, config.model.dtype, config.model.clip_preprocess]
+    keys = [
+        content_key(*base, window, clips[window.clip].sha256, clips[window.clip].colour, inputs(project))
+        for window in windows
+    ]
+    shared_key = content_key(*base, "shared")
+
+    model: VideoModel | None = None
+    device = choose_device(config.model.device, config.model.dtype)
+    if not all(store.has_unit(NAME, name) for name in (*keys, shared_key)):
+        report.say(f"encoding on {device.name} ({device.reason})")
+        model = load_model(config.model, device=device, parts="encoders")
+    shared = store.unit(NAME, shared_key, FileRef, lambda: _encode_empty(project, _need(model)))
+    entries: list[LatentEntry] = []
+    with report.progress(NAME, len(windows)) as bar:
+        for window, name in zip(windows, keys, strict=True):
+            clip = clips[window.clip]
+            entries.append(
+                store.unit(NAME, name, LatentEntry, lambda w=window, c=clip: _encode(project, _need(model), ref, c, w))
+            )
+            bar.advance(1, window.id)
+    made = provenance(
+        seed=config.train.seed,
+        config_sha=section_sha(config, SECTIONS),
+        parents=tuple(sorted({clips[window.clip].sha256 for window in windows})),
+        device=device.name,
+        wall_seconds=time.monotonic() - started,
+    )
+    return store.save_stage(NAME, key, {"entries": entries, "shared": [shared]}, made=made)
+
+
+def _need(model: VideoModel | None) -> VideoModel:
+    assert model is not None, "a unit vanished while the stage ran"
+    return model
+
+
+def _regrades(config: Config) -> dict[str, Any]:
+    """What decides the re-graded variants; empty when augmentation is off."""
+    augment = config.train.augment
+    if augment.probability == 0:
+        return {}
+    return augment.model_dump(mode="json", exclude={"probability", "single_frame"}) | {"seed": config.train.seed}
+
+
+def _encode(project: Project, model: VideoModel, ref: ModelRef, clip: FootageClip, window: Window) -> LatentEntry:
+    """One window. Its batches are its own pictures and nothing else, so its bytes do not depend on what else is
+    encoded in this run.
+    """
+    import torch
+
+    from cinetune.footage.video import read_window
+    from cinetune.training.augment import regrade
+
+    train = project.config.train
+    frames_THWC = read_window(project.root, clip, window)
+    firsts = [frames_THWC[0]]
+    for variant in range(1, train.augment.variants + 1 if _regrades(project.config) else 1):
+        firsts.append(regrade(frames_THWC[0], train.augment, seed=train.seed, window=window.id, variant=variant))
+    trigger = project.config.prepare.trigger
+    caption = f"{trigger}, {window.caption}" if trigger else window.caption
+
+    pictures_BCHW = torch.stack([torch.from_numpy(first).permute(2, 0, 1) for first in firsts]) * 2 - 1
+    latents = model.encode_video(torch.from_numpy(frames_THWC).permute(3, 0, 1, 2)[None] * 2 - 1)[0]
+    cond = model.condition([caption] * len(firsts), pictures_BCHW, len(frames_THWC))
+    tensors = {"latents_Cfhw": latents, "text_LD": _unpadded(cond.text_BLD[0])}
+    for variant in range(len(firsts)):
+        suffix = f".{variant}" if variant else ""
+        tensors |= {f"cond_Cfhw{suffix}": cond.latent_BCfhw[variant], f"image_LD{suffix}": cond.image_BLD[variant]}
+    channels, frames, rows, columns = latents.shape
+    return LatentEntry(
+        window=window.id,
+        split=window.split,
+        scene=window.scene,
+        model=ref,
+        file=_keep(project, tensors),
+        latent_shape=(channels, frames, rows, columns),
+    )
+
+
+def _encode_empty(project: Project, model: VideoModel) -> FileRef:
+    import torch
+
+    grey = torch.zeros(1, 3, model.info.multiple, model.info.multiple)
+    return _keep(project, {"empty_LD": _unpadded(model.condition([""], grey, 1).text_BLD[0])})
+
+
+def _unpadded(text_LD: Tensor) -> Tensor:
+    """The rows up to the last that is not all zero; padding with zeros gives the same tensor back."""
+    used = text_LD.any(dim=1).nonzero()
+    return text_LD[: int(used.max()) + 1 if len(used) else 1]
+
+
+def _keep(project: Project, tensors: dict[str, Tensor]) -> FileRef:
+    from safetensors.torch import save_file
+
+    with project.store.new_object(".safetensors") as (temporary, done):
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+    return done[0]

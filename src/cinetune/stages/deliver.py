@@ -1,0 +1,252 @@
+"""`cinetune deliver`: turn generated shots into files for people. Reads `expand`, writes movies, stills and a timeline.
+
+Everything lies in DIR/deliveries under names from one template. A version is never overwritten: shots that changed get
+the next free number, shots that did not keep theirs. Beside every delivery lies a JSON file that says how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from cinetune.artifacts import Delivery, FileRef, Sequence, from_json, to_json
+from cinetune.config import DeliverSection, section_sha
+from cinetune.errors import ConfigError, FootageError, StoreError
+from cinetune.footage.formats import DELIVERIES, Card, Picture, conform_indices, first_frame_number
+from cinetune.footage.timeline import TimelineEntry, write_otio
+from cinetune.runtime import Reporter, provenance
+from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.timecode import exact_rate
+
+__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+
+NAME = "deliver"
+PARENTS = ("expand",)
+SECTIONS = ("name", "deliver")
+_REVISION = 1  # raise when the same master would be delivered with other pixels
+_NUMBER = 987654321  # stands for the version while a name is turned into a pattern
+
+
+def inputs(project: Project) -> dict[str, str]:  # noqa: ARG001
+    """Nothing outside the store."""
+    return {}
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Write what is missing. Raises `ConfigError` for an unusable name template, `FootageError` when no arm matches."""
+    started = time.monotonic()
+    config = project.config.deliver
+    parent = project.store.need_stage("expand")
+    sequences: list[Sequence] = [item for item in parent.groups["sequences"] if item.arm in config.arms]
+    if not sequences:
+        raise FootageError(
+            f"no generated shot is of the arms {', '.join(config.arms)}",
+            where=str(project.root),
+            remedy="check deliver.arms, and the shot list",
+        )
+    for arm in sorted(set(config.arms) - {item.arm for item in sequences}):
+        report.warn(f"arm {arm!r} is to be delivered but no shot was generated with it")
+    _check_names(config, sequences)
+    deliveries: list[Delivery] = []
+    written = 0
+    with report.progress(NAME, len(sequences) * len(config.formats)) as bar:
+        for sequence in sequences:
+            made, fresh = _deliver(project, sequence)
+            deliveries += made
+            written += fresh
+            bar.advance(len(config.formats), f"{sequence.shot} {sequence.arm}")
+    timeline = _timeline(project, sequences, deliveries)
+    kept = len(deliveries) - written
+    report.say(f"{written} deliveries written, {kept} unchanged; timeline {timeline}")
+    provenance_ = provenance(
+        seed=None,
+        config_sha=section_sha(project.config, SECTIONS),
+        parents=(parent.output_sha,),
+        device="cpu",
+        wall_seconds=time.monotonic() - started,
+    )
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    return project.store.save_stage(
+        NAME, key, {"deliveries": deliveries}, made=provenance_, notes=[f"timeline: {timeline}"]
+    )
+
+
+def _folder(project: Project) -> Path:
+    return project.root / "deliveries"
+
+
+def _task(sequence: Sequence) -> str:
+    return sequence.arm if sequence.seed == 0 else f"{sequence.arm}{sequence.seed}"
+
+
+def _name(config: DeliverSection, sequence: Sequence, version: int) -> str:
+    """The template filled in. Raises `ConfigError` for fields it does not know and for characters unfit for a file
+    name.
+    """
+    fields = {"seq": config.seq, "shot": sequence.shot, "task": _task(sequence), "version": version}
+    try:
+        name = config.name.format(**fields)
+    except (KeyError, ValueError, IndexError) as error:
+        raise ConfigError(
+            f"deliver.name = {config.name!r} cannot be filled in ({error})",
+            remedy="its fields are {seq} {shot} {task} {version:03d}",
+        ) from error
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name.startswith("."):
+        raise ConfigError(
+            f"{name!r} is not a safe file name",
+            where=f"deliver.name, shot {sequence.shot}",
+            remedy="use letters, digits, '.', '_' and '-'",
+        )
+    return name
+
+
+def _check_names(config: DeliverSection, sequences: list[Sequence]) -> None:
+    names = [_name(config, sequence, 1) for sequence in sequences]
+    if len(set(names)) < len(names) or _name(config, sequences[0], 2) == names[0]:
+        raise ConfigError(
+            f"deliver.name = {config.name!r} gives two files one name",
+            remedy="keep {shot}, {task} and {version:03d} in it",
+        )
+
+
+def _source_key(project: Project, sequence: Sequence) -> str:
+    """What the content of a version depends on; the formats of one version share it."""
+    settings = project.config.deliver
+    return content_key(
+        NAME, _REVISION, project.config.name, sequence.video.sha256, settings.conform, settings.rate, settings.height
+    )
+
+
+def _choose_version(project: Project, sequence: Sequence, source: str) -> int:
+    """The newest version made of the same source with all its files untouched, else the number after every one there
+    is.
+    """
+    folder, config = _folder(project), project.config.deliver
+    pattern = re.compile(
+        re.escape(_name(config, sequence, _NUMBER)).replace(str(_NUMBER), r"(\d+)") + r"(\.[^/]+|_png16)?"
+    )
+    taken = {int(match[1]) for path in folder.glob("*") if (match := pattern.fullmatch(path.name))}
+    for version in sorted(taken, reverse=True):
+        notes = [_read_note(folder / _note_name(config, sequence, version, name)) for name in DELIVERIES]
+        known = [note for note in notes if note is not None]
+        if known and all(key == source and _untouched(project.root, record) for key, record in known):
+            return version
+    return max(taken, default=0) + 1
+
+
+def _note_name(config: DeliverSection, sequence: Sequence, version: int, format_name: str) -> str:
+    return f"{_name(config, sequence, version)}.{format_name}.json"
+
+
+def _read_note(path: Path) -> tuple[str, Delivery | None] | None:
+    """(source key, record) of the JSON beside a delivery, the record None where someone rewrote it; None without
+    one.
+    """
+    if not path.is_file():
+        return None
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        return body["source_key"], from_json(Delivery, json.dumps(body["delivery"]), where=str(path))
+    except (ValueError, KeyError, TypeError, StoreError):
+        return "", None
+
+
+def _untouched(root: Path, record: Delivery | None) -> bool:
+    return record is not None and all(
+        (root / ref.path).is_file() and sha256_file(root / ref.path) == ref.sha256 for ref in record.files
+    )
+
+
+def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]:
+    """Every format of one shot, and how many of them had to be written."""
+    config, folder = project.config.deliver, _folder(project)
+    source = _source_key(project, sequence)
+    version = _choose_version(project, sequence, source)
+    done: dict[str, Delivery] = {}
+    for name in config.formats:
+        note = _read_note(folder / _note_name(config, sequence, version, name))
+        if note is not None and note[1] is not None:
+            done[name] = note[1]
+    missing = [name for name in config.formats if name not in done]
+    if missing:
+        shown, rate = conform_indices(sequence.frames, sequence.rate, exact_rate(config.rate), config.conform)
+        master = load_file(project.store.path(sequence.video))["frames_THWC"]
+        picture = Picture(frames_THWC=master, shown=shown, rate=rate, height=config.height)
+        card = Card(
+            film=project.config.name,
+            shot=f"{config.seq} {sequence.shot}",
+            version=version,
+            look=_task(sequence),
+            conform=f"{config.conform} from {sequence.rate} fps",
+        )
+        target = folder / _name(config, sequence, version)
+        for name in missing:
+            paths = DELIVERIES[name].write(target, picture, card)
+            refs = tuple(FileRef(path=p.relative_to(project.root).as_posix(), sha256=sha256_file(p)) for p in paths)
+            done[name] = Delivery(
+                shot=sequence.shot,
+                arm=sequence.arm,
+                format=name,
+                version=version,
+                files=refs,
+                rate=rate,
+                frames=len(shown),
+                conform=config.conform,
+            )
+            _write_note(project, sequence, done[name], source)
+    return [done[name] for name in config.formats], len(missing)
+
+
+def _write_note(project: Project, sequence: Sequence, record: Delivery, source: str) -> None:
+    body = {
+        "generated": True,
+        "source_key": source,
+        "delivery": json.loads(to_json(record)),
+        "sequence": json.loads(to_json(sequence)),
+        "settings": project.config.deliver.model_dump(mode="json"),
+    }
+    name = _note_name(project.config.deliver, sequence, record.version, record.format)
+    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
+    project.store.write_text(_folder(project) / name, text)
+
+
+def _timeline(project: Project, sequences: list[Sequence], deliveries: list[Delivery]) -> str:
+    """Write an OTIO timeline of the delivered look shots (of all shots when there is no look); its name.
+
+    It points at ProRes where that is delivered, else at the proxy, else at the first still. An unchanged timeline keeps
+    its version.
+    """
+    arm = "look" if any(item.arm == "look" for item in sequences) else sequences[0].arm
+    config, folder = project.config.deliver, _folder(project)
+    preferred = next(name for name in ("prores_hq", "proxy", "png16") if name in config.formats)
+    entries = [
+        TimelineEntry(
+            name=_name(config, sequence, record.version),
+            media=Path(record.files[0].path).relative_to(folder.name).as_posix(),
+            rate=record.rate,
+            frames=record.frames,
+            first=first_frame_number(record.rate),
+            metadata={
+                "shot": sequence.shot,
+                "arm": sequence.arm,
+                "version": str(record.version),
+                "conform": record.conform,
+            },
+        )
+        for sequence, record in zip(sequences, [item for item in deliveries if item.format == preferred], strict=True)
+        if sequence.arm == arm
+    ]
+    stem = f"{project.config.name}_{arm}_v"
+    found = [path for path in folder.glob(f"{stem}*.otio") if path.stem[len(stem) :].isdigit()]
+    versions = {int(path.stem[len(stem) :]): path for path in found}
+    newest = max(versions, default=0)
+    path = folder / f"{stem}{newest + 1:03d}.otio"
+    write_otio(path, entries, name=project.config.name)
+    if newest and versions[newest].read_bytes() == path.read_bytes():
+        path.unlink()
+        path = versions[newest]
+    return f"{folder.name}/{path.name}"

@@ -1,0 +1,236 @@
+"""`cinetune ingest`: look at every film file once; say what it is, where its shots are, or why it cannot be used.
+
+Reads the footage folder, writes `clips`, `shots` and `rejected`. A bad file never stops the others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
+from cinetune.config import FootageSection, section_sha
+from cinetune.errors import FootageError
+from cinetune.footage.cuts import Watcher, find_bars, find_pieces
+from cinetune.footage.sidecars import footage_files, read_rows, rights_of, sidecar_files
+from cinetune.footage.timeline import read_edl
+from cinetune.footage.video import Probe, probe
+from cinetune.runtime import Reporter, provenance
+from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.timecode import Span
+
+__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+
+NAME = "ingest"
+PARENTS: tuple[str, ...] = ()
+SECTIONS = ("footage",)
+_REVISION = 1  # raise when the same file would give another result
+
+
+@artifact
+class _Verdict:
+    """What one file came to: a clip with its shots, or a rejection."""
+
+    clip: FootageClip | None
+    shots: tuple[Shot, ...]
+    rejected: Rejected | None
+
+
+def _folder(project: Project) -> Path:
+    return project.root / project.config.footage.folder
+
+
+def inputs(project: Project) -> dict[str, str]:
+    """sha256 of every film file, EDL and caption table, by path."""
+    folder = _folder(project)
+    if not folder.is_dir():
+        return {}
+    files = [*footage_files(folder), *sorted(folder.rglob("*.edl")), *sidecar_files(folder)]
+    return {_relative(project.root, path): sha256_file(path) for path in files}
+
+
+def _relative(root: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _clip_ids(folder: Path, files: list[Path]) -> dict[Path, str]:
+    """A short unique name for each file: its stem; with its folders, then its suffix, where stems clash."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+
+    makers = (
+        lambda path: plain(path.stem),
+        lambda path: plain("_".join(path.relative_to(folder).with_suffix("").parts)),
+        lambda path: plain("_".join(path.relative_to(folder).parts)),
+    )
+    ids: dict[Path, str] = {}
+    for make in makers:
+        rest = [path for path in files if path not in ids]
+        counts = Counter(make(path) for path in rest)
+        ids |= {path: make(path) for path in rest if counts[make(path)] == 1 and make(path) not in ids.values()}
+    for number, path in enumerate(path for path in files if path not in ids):
+        ids[path] = f"clip_{number}_{plain(path.stem)}"
+    return ids
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Probe every file and cut it into shots. Raises `FootageError` when there is no folder, no file, or no usable
+    file.
+    """
+    started = time.monotonic()
+    folder = _folder(project)
+    files = footage_files(folder) if folder.is_dir() else []
+    if not files:
+        state = "is empty" if folder.is_dir() else "does not exist"
+        raise FootageError(
+            f"the footage folder {state}", where=str(folder), remedy="put your clips there, or set footage.folder"
+        )
+    hashes = inputs(project)
+    ids = _clip_ids(folder, files)
+    verdicts: list[_Verdict] = []
+    seen: dict[str, str] = {}
+    with report.progress("ingest", len(files)) as bar:
+        for path in files:
+            name = _relative(project.root, path)
+            twin = seen.setdefault(hashes[name], name)
+            if twin != name:
+                verdicts.append(_reject(name, f"the same bytes as {twin}", "remove one of them"))
+            else:
+                verdicts.append(_examine(project, path, ids[path], hashes))
+            bar.advance(note=path.name)
+    report.say(_table(verdicts))
+    clips = [verdict.clip for verdict in verdicts if verdict.clip]
+    rejected = [verdict.rejected for verdict in verdicts if verdict.rejected]
+    if not clips:
+        reasons = "\n  ".join(f"{row.path}: {row.reason}" for row in rejected)
+        raise FootageError(f"no film file can be used:\n  {reasons}", where=str(folder), remedy=rejected[0].remedy)
+    shots = [shot for verdict in verdicts for shot in verdict.shots]
+    report.say(f"{len(clips)} clips, {len(shots)} shots, {len(rejected)} files refused")
+    made = provenance(
+        seed=None,
+        config_sha=section_sha(project.config, SECTIONS),
+        parents=tuple(sorted(hashes.values())),
+        device="cpu",
+        wall_seconds=time.monotonic() - started,
+    )
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=hashes)
+    return project.store.save_stage(NAME, key, {"clips": clips, "shots": shots, "rejected": rejected}, made=made)
+
+
+def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str]) -> _Verdict:
+    """The verdict on one file, kept by its content so that a second run need not decode it again."""
+    settings = project.config.footage
+    name = _relative(project.root, path)
+    rights = rights_of(read_rows(_folder(project), path))
+    edl = path.with_suffix(".edl")
+    key = content_key(
+        NAME,
+        _REVISION,
+        clip_id,
+        name,
+        hashes[name],
+        hashes.get(_relative(project.root, edl), ""),
+        rights,
+        settings.model_dump(mode="json", exclude={"folder"}),
+    )
+    return project.store.unit(
+        NAME, key, _Verdict, lambda: _judge(path, name, clip_id, hashes[name], settings=settings, rights=rights)
+    )
+
+
+def _reject(name: str, reason: str, remedy: str) -> _Verdict:
+    return _Verdict(clip=None, shots=(), rejected=Rejected(path=name, reason=reason, remedy=remedy))
+
+
+def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSection, rights: Rights) -> _Verdict:
+    edl = path.with_suffix(".edl")
+    watcher = Watcher(detect=settings.detector == "adaptive" and not edl.is_file())
+    try:
+        if settings.strict_rights and not (rights.owner and rights.licence):
+            raise FootageError(
+                "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
+            )
+        facts = probe(path, min_seconds=settings.min_shot_seconds, on_frame=watcher.see)
+        spans, source = _spans(facts, edl, settings)
+    except FootageError as error:
+        return _reject(name, error.what, error.remedy)
+    signals = watcher.signals()
+    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=settings.min_shot_seconds, spans=spans)
+    if not pieces:
+        return _reject(name, f"no usable shot ({', '.join(left_out)})", "use a longer clip with moving pictures")
+    whole = (0, 0, facts.width, facts.height)
+    bars = find_bars(signals.projection[None]) if settings.crop_bars else whole
+    notes = [*facts.notes, *(f"left out: {what}" for what in left_out)]
+    if facts.pixel_aspect != 1:
+        notes.append(f"anamorphic: pixels are {facts.pixel_aspect} as wide as high")
+    clip = FootageClip(
+        id=clip_id,
+        path=name,
+        sha256=sha,
+        codec=facts.codec,
+        rate=facts.rate,
+        frames=facts.frames,
+        width=facts.width,
+        height=facts.height,
+        pixel_aspect=facts.pixel_aspect,
+        bars=bars,
+        colour=facts.colour,
+        timecode=facts.timecode,
+        rights=rights,
+        notes=tuple(notes),
+    )
+    shots = tuple(
+        Shot(
+            id=f"{clip_id}_s{number:03d}",
+            clip=clip_id,
+            span=Span(start=piece.start, frames=piece.frames, rate=facts.rate),
+            source=source,
+            notes=piece.notes,
+        )
+        for number, piece in enumerate(pieces)
+    )
+    return _Verdict(clip=clip, shots=shots, rejected=None)
+
+
+def _spans(facts: Probe, edl: Path, settings: FootageSection) -> tuple[list[tuple[int, int]] | None, str]:
+    """Spans that replace detected cuts (None = detect), and the word for who made them."""
+    if edl.is_file():
+        return read_edl(edl, rate=facts.rate, frames=facts.frames, start_timecode=facts.timecode), "edl"
+    if settings.detector == "none":
+        return [(0, facts.frames)], "whole"
+    return None, "adaptive"
+
+
+def _table(verdicts: list[_Verdict]) -> str:
+    """One row per file, columns aligned."""
+    rows = [("file", "size", "fps", "frames", "shots", "picture", "colour", "notes")]
+    for verdict in verdicts:
+        clip = verdict.clip
+        if clip is None:
+            assert verdict.rejected is not None
+            rows.append((verdict.rejected.path, "", "", "", "0", "", "", f"REFUSED: {verdict.rejected.reason}"))
+            continue
+        x, y, width, height = clip.bars
+        picture = "whole" if (width, height) == (clip.width, clip.height) else f"{width}x{height}+{x}+{y}"
+        notes = [*clip.notes, *dict.fromkeys(note for shot in verdict.shots for note in shot.notes)]
+        rows.append(
+            (
+                clip.path,
+                f"{clip.width}x{clip.height}",
+                str(clip.rate),
+                str(clip.frames),
+                str(len(verdict.shots)),
+                picture,
+                clip.colour.decided,
+                "; ".join(notes),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
+        for row in rows
+    )

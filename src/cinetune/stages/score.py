@@ -1,0 +1,345 @@
+"""score: does the look bring new shots closer to the film, and what does it cost?
+
+Reads the shots, the training windows (the film) and, where the shot list names them, truth videos; writes one
+`Scorecard` for each pair of arms and domain. The unit is the shot; seeds are averaged inside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from cinetune.artifacts import FootageClip, PlannedShot, Window
+from cinetune.artifacts import Sequence as FilmSequence
+from cinetune.config import Config, section_sha
+from cinetune.errors import ConfigError
+from cinetune.runtime import Reporter, choose_device, provenance
+from cinetune.store import Project, StageRecord, content_key, sha256_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cinetune.metrics.cards import Measured
+    from cinetune.metrics.suite import Semantics
+
+__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+
+NAME = "score"
+PARENTS = ("ingest", "prepare", "expand")
+SECTIONS = ("model", "score")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clip:
+    """The CLIP that features come from, and what it is called in the protocol."""
+
+    model: Any
+    tokenizer: Any
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Film:
+    """The film as the metrics see it: Lab pixels and CLIP features, by scene and pooled."""
+
+    clouds: tuple[np.ndarray, ...]
+    cloud_N3: np.ndarray | None
+    features: tuple[np.ndarray, ...]
+    windows: int
+
+
+def inputs(project: Project) -> dict[str, str]:
+    """Hashes of the shot list and of the truth videos it names."""
+    truths = [shot.truth for shot in project.shots().shots if shot.truth is not None]
+    found = {"shots.toml": sha256_file(project.root / "shots.toml")}
+    return found | {truth: sha256_file(project.root / truth) for truth in truths}
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Measure every shot, compare the arms, and save the stage.
+
+    Raises `StoreError` if a parent stage is missing, `ConfigError` for a primary metric that does not exist.
+    """
+    from cinetune.metrics.cards import Results, Rules, scorecards
+
+    started = time.monotonic()
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    config = project.config
+    _check_primary(config)
+    sequences: tuple[FilmSequence, ...] = project.store.need_stage("expand").groups["sequences"]
+    planned = {shot.id: shot for shot in project.shots().shots}
+    sequences = tuple(sequence for sequence in sequences if sequence.shot in planned)
+    clip = _load_clip()
+    film = _read_film(project, clip, report)
+    clips = _measure_all(project, sequences, planned, film, clip, report=report)
+    results = Results(
+        clips=tuple(clips),
+        domains={shot.id: shot.domain for shot in planned.values()},
+        spread=_spread(film),
+        film=film.features,
+    )
+    rules = Rules(
+        primary=config.score.primary,
+        alpha=config.score.alpha,
+        protocol=_protocol(config, sequences, film, clip),
+        warnings=_warnings(sequences, film, clip),
+    )
+    cards = scorecards(results, rules)
+    device = choose_device(config.model.device, config.model.dtype)
+    made = provenance(
+        seed=None,
+        config_sha=section_sha(config, SECTIONS),
+        parents=(project.store.need_stage("expand").output_sha,),
+        device=device.name,
+        wall_seconds=time.monotonic() - started,
+    )
+    return project.store.save_stage(NAME, key, {"scorecards": cards}, made=made, notes=_notes(cards, config))
+
+
+def _check_primary(config: Config) -> None:
+    from cinetune.metrics.cards import KID
+    from cinetune.metrics.suite import METRICS
+
+    names = [*(row.name for row in METRICS), KID]
+    unknown = [name for name in config.score.primary if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"score.primary names {unknown[0]!r}, which is not measured", remedy=f"one of {', '.join(names)}"
+        )
+
+
+def _load_clip() -> _Clip | None:
+    """The pocket's CLIP; None when the package came without its weights."""
+    from cinetune.models import pocket
+
+    folder = pocket.weights_folder() / "clip"
+    if not folder.is_dir():
+        return None
+    model, tokenizer = pocket.load_clip()
+    digest = sha256_file(folder / "model.safetensors")
+    return _Clip(model=model, tokenizer=tokenizer, label=f"pocket CLIP {digest[:12]}")
+
+
+def _read_film(project: Project, clip: _Clip | None, report: Reporter) -> _Film:
+    """Every training window once; a scene's windows are pooled, as they are not independent."""
+    import numpy as np
+
+    from cinetune.footage.video import read_window
+    from cinetune.metrics.suite import cloud, embed
+
+    windows: list[Window] = [w for w in project.store.need_stage("prepare").groups["windows"] if w.split == "train"]
+    clips: dict[str, FootageClip] = {c.id: c for c in project.store.need_stage("ingest").groups["clips"]}
+    clouds: dict[str, list[np.ndarray]] = {}
+    features: dict[str, list[np.ndarray]] = {}
+    with report.progress("reading the film", len(windows)) as bar:
+        for window in windows:
+            frames = read_window(project.root, clips[window.clip], window)
+            clouds.setdefault(window.scene, []).append(cloud(frames))
+            if clip is not None:
+                features.setdefault(window.scene, []).append(embed(clip.model, frames))
+            bar.advance(1, window.id)
+    scenes = tuple(np.concatenate(parts) for parts in clouds.values())
+    return _Film(
+        clouds=scenes,
+        cloud_N3=np.concatenate(scenes) if scenes else None,
+        features=tuple(np.concatenate(parts) for parts in features.values()),
+        windows=len(windows),
+    )
+
+
+def _spread(film: _Film) -> dict[str, float]:
+    """What the film's own scenes read against the rest of the film: the median, by metric."""
+    import numpy as np
+
+    from cinetune.metrics import film_spread
+    from cinetune.metrics.suite import METRICS
+
+    if len(film.clouds) < 2:
+        return {}
+    return {
+        row.name: float(np.median(film_spread(row.spread, film.clouds))) for row in METRICS if row.spread is not None
+    }
+
+
+def _measure_all(
+    project: Project,
+    sequences: Sequence[FilmSequence],
+    planned: Mapping[str, PlannedShot],
+    film: _Film,
+    clip: _Clip | None,
+    *,
+    report: Reporter,
+) -> list[Measured]:
+    """Every shot of every arm and seed, and for shots with a truth its anchors."""
+    from safetensors.numpy import load_file
+
+    from cinetune.metrics.cards import Measured
+    from cinetune.metrics.suite import Evidence, cloud, measure
+
+    found: list[Measured] = []
+    truths = {shot: _read_truth(project, planned[shot], size) for shot, size in _sizes(sequences).items()}
+    with report.progress("measuring", len(sequences)) as bar:
+        for sequence in sequences:
+            frames = load_file(project.store.path(sequence.video))["frames_THWC"].astype("float32") / 65535
+            semantics = _semantics(clip, film, planned[sequence.shot], frames)
+            evidence = Evidence(
+                frames_THWC=frames,
+                cloud_N3=cloud(frames),
+                film_N3=film.cloud_N3,
+                truth_THWC=truths[sequence.shot],
+                clip=semantics,
+                drift=sequence.drift,
+                seam_ratio=sequence.seam_ratio,
+            )
+            found.append(
+                Measured(
+                    arm=sequence.arm,
+                    shot=sequence.shot,
+                    seed=sequence.seed,
+                    values=measure(evidence),
+                    features_TD=None if semantics is None else semantics.frames_TD,
+                )
+            )
+            bar.advance(1, f"{sequence.shot} {sequence.arm}")
+    known = {shot: truth for shot, truth in truths.items() if truth is not None}
+    return found + (_anchors(project, known, planned, film, clip) if known else [])
+
+
+def _sizes(sequences: Sequence[FilmSequence]) -> dict[str, tuple[int, int, int, Fraction]]:
+    return {s.shot: (s.frames, s.height, s.width, s.rate) for s in sequences}
+
+
+def _read_truth(project: Project, shot: PlannedShot, size: tuple[int, int, int, Fraction]) -> np.ndarray | None:
+    """The shot as the film would show it, `THWC`, at the rate and size of the generated one; shorter if the file is."""
+    if shot.truth is None:
+        return None
+    from cinetune.footage.video import probe, read_frames
+    from cinetune.generation import centre_box
+
+    frames, height, width, rate = size
+    facts = probe(project.root / shot.truth)
+    wanted = [int(frame * facts.rate / rate + Fraction(1, 2)) for frame in range(frames)]
+    return read_frames(
+        facts.path,
+        [index for index in wanted if index < facts.frames],
+        colour=facts.colour,
+        crop=centre_box((facts.height, facts.width), height=height, width=width),
+        size=(width, height),
+    )
+
+
+def _semantics(clip: _Clip | None, film: _Film, shot: PlannedShot, frames_THWC: np.ndarray) -> Semantics | None:
+    """CLIP features of a shot; the prompt without the trigger phrase, which no CLIP knows."""
+    if clip is None or not film.features:
+        return None
+    import numpy as np
+
+    from cinetune.metrics import ClipMaps
+    from cinetune.metrics.suite import Semantics, embed, embed_text
+
+    return Semantics(
+        frames_TD=embed(clip.model, frames_THWC),
+        text_D=embed_text(clip.model, clip.tokenizer, [shot.prompt])[0],
+        film_ND=np.concatenate(film.features),
+        net=ClipMaps(clip.model),
+    )
+
+
+def _anchors(
+    project: Project,
+    truths: Mapping[str, np.ndarray],
+    planned: Mapping[str, PlannedShot],
+    film: _Film,
+    clip: _Clip | None,
+) -> list[Measured]:
+    """What the numbers read without a generator: `truth` itself, `floor` (truth through the VAE), `ceiling` (its first
+    frame, frozen).
+    """
+    import numpy as np
+
+    from cinetune.metrics.cards import Measured
+    from cinetune.metrics.suite import METRICS, Evidence, cloud, measure
+    from cinetune.models import load_model
+
+    model = load_model(project.config.model, parts="encoders")
+    against = {row.name for row in METRICS if "truth" in row.needs}
+    found: list[Measured] = []
+    for shot, truth in truths.items():
+        coded = _through_vae(model, truth)
+        cases = (
+            ("truth", truth, None),
+            ("floor", coded, truth),
+            ("ceiling", np.repeat(truth[:1], len(truth), axis=0), truth),
+        )
+        for name, frames, reference in cases:
+            values = measure(
+                Evidence(
+                    frames_THWC=frames,
+                    cloud_N3=cloud(frames),
+                    film_N3=film.cloud_N3,
+                    truth_THWC=reference,
+                    clip=_semantics(clip, film, planned[shot], frames),
+                )
+            )
+            kept = {metric: value for metric, value in values.items() if (metric in against) == (reference is not None)}
+            found.append(Measured(arm=name, shot=shot, seed=0, values=kept))
+    return found
+
+
+def _through_vae(model: Any, frames_THWC: np.ndarray) -> np.ndarray:
+    """The clip encoded and decoded, cut to the model's frame rule: the best any generator with this VAE could do."""
+    import torch
+
+    from cinetune.generation import pictures
+    from cinetune.timecode import nearest_legal_frames
+
+    legal = nearest_legal_frames(len(frames_THWC), model.info.stride_time)[0]
+    video = torch.from_numpy(frames_THWC[:legal].copy()).permute(3, 0, 1, 2)[None] * 2 - 1
+    return torch.stack(list(pictures(model, model.encode_video(video)))).numpy()
+
+
+def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film, clip: _Clip | None) -> dict[str, str]:
+    from cinetune.metrics.suite import CLOUD_PIXELS, FRAME_STEP, METRICS
+
+    protocol = {
+        "unit": "shot; seeds averaged inside a shot; arms share first picture, seed, noise and settings",
+        "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
+        "film": f"{film.windows} training windows, {len(film.clouds)} scenes; `film` = median scene against the rest",
+        "grade": f"CIE Lab D65, sRGB curve, {CLOUD_PIXELS} pixels a clip",
+        "features": f"{clip.label}: never compare with published figures" if clip else "none",
+        "feature_frames": f"every {FRAME_STEP}th, frame 0 left out",
+        "test": "sign flips over shots (CLIP-KID: arms swapped in shots; between domains: labels permuted); Student-t 95 %",
+        "noise": "base against base with other seeds; effects must exceed it"
+        if len({s.seed for s in sequences}) > 1
+        else "not measured",
+        "primary": f"{', '.join(config.score.primary)}; Holm; alpha {config.score.alpha:g}; others exploratory",
+        "metrics": ", ".join(f"{row.name}/{row.version}" for row in METRICS),
+    }
+    return protocol | {"hash": content_key(protocol)}
+
+
+def _warnings(sequences: Sequence[FilmSequence], film: _Film, clip: _Clip | None) -> tuple[str, ...]:
+    found: list[str] = []
+    if len({sequence.seed for sequence in sequences}) < 2:
+        found.append(
+            "One seed: the noise of base against base is not known. Set shoot.seeds = 2 or more to measure it."
+        )
+    if len(film.clouds) < 2:
+        found.append("The film has fewer than two training scenes, so its own spread is not known.")
+    if clip is None:
+        found.append("The pocket CLIP is not installed: no CLIP metric was measured.")
+    elif not film.features:
+        found.append("The film has no training windows: nothing could be compared with it.")
+    return tuple(found)
+
+
+def _notes(cards: Sequence[Any], config: Config) -> list[str]:
+    return [
+        f"{card.arm} against {card.versus}, domain {card.domain}: {score.metric} {score.verdict or 'not measured'}"
+        for card in cards
+        for score in card.effects
+        if score.metric in config.score.primary
+    ]

@@ -1,0 +1,253 @@
+"""train: one look from the cached windows, and on request a second one without reference augmentation as its control.
+
+Reads the cache and, for validation, the held-out windows' own pixels; writes `Look` records with the adapter and the
+log. While it runs, `work/train/<arm>/` holds the checkpoint, the log and sample films.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
+from cinetune.config import AugmentSection, Config, TrainSection, section_sha
+from cinetune.errors import StoreError
+from cinetune.runtime import Reporter, choose_device, provenance
+from cinetune.store import Project, StageRecord, content_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cinetune.metrics import PerceptualNet
+    from cinetune.models.family import VideoModel
+    from cinetune.training import Finished, HeldShot, Validator, WindowFile
+
+NAME = "train"
+PARENTS = ("ingest", "prepare", "cache")
+SECTIONS = ("model", "train")
+VERSION = 1
+# Settings that change how often a run is saved or what else is trained, not what comes out.
+_NO_RECIPE = {"checkpoint_every", "plain_arm"}
+
+
+def inputs(project: Project) -> dict[str, str]:  # noqa: ARG001
+    """Nothing outside the store."""
+    return {}
+
+
+def run(project: Project, report: Reporter) -> StageRecord:
+    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN."""
+    from cinetune.models import model_ref
+
+    started = time.monotonic()
+    store, config = project.store, project.config
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    cached = store.need_stage("cache")
+    entries: tuple[LatentEntry, ...] = cached.groups["entries"]
+    shared: FileRef = cached.groups["shared"][0]
+    model = model_ref(config.model)
+    dataset = content_key(
+        "data", sorted([entry.window, entry.split, entry.file.sha256] for entry in entries), shared.sha256
+    )
+    looks: list[Look] = []
+    for arm, recipe in _arms(config.train).items():
+        fingerprint = {
+            "data set": dataset,
+            "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
+            "base model": content_key(model.weights_sha256, config.model.dtype),
+        }
+        unit = content_key(NAME, VERSION, arm, fingerprint, config.name, config.prepare.trigger)
+        make = _Run(
+            project=project,
+            report=report,
+            arm=arm,
+            recipe=recipe,
+            fingerprint=fingerprint,
+            entries=entries,
+            shared=shared,
+        )
+        looks.append(store.unit(NAME, unit, Look, make.look))
+    made = provenance(
+        seed=config.train.seed,
+        config_sha=section_sha(config, SECTIONS),
+        parents=(dataset, model.weights_sha256),
+        device=choose_device(config.model.device, config.model.dtype).name,
+        wall_seconds=time.monotonic() - started,
+    )
+    notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
+    return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+
+
+def _arms(recipe: TrainSection) -> dict[Arm, TrainSection]:
+    """The arms to train with their recipes: equal but for reference augmentation."""
+    arms: dict[Arm, TrainSection] = {"look": recipe}
+    if recipe.plain_arm:
+        arms["plain"] = recipe.model_copy(update={"augment": AugmentSection(probability=0, single_frame=0)})
+    return arms
+
+
+def _alarms(log: Path) -> list[str]:
+    """The alarms of a finished run, from the last line of its log."""
+    return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["alarms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One arm to be trained: what it is made from, gathered so that nothing is loaded when its unit is there."""
+
+    project: Project
+    report: Reporter
+    arm: Arm
+    recipe: TrainSection
+    fingerprint: dict[str, str]
+    entries: tuple[LatentEntry, ...]
+    shared: FileRef
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its checkpoint, log and samples."""
+        return self.project.store.work / "train" / self.arm
+
+    def look(self) -> Look:
+        """Load, train, export, record."""
+        from cinetune.models import load_model
+        from cinetune.training import load_empty, train
+
+        started = time.monotonic()
+        config = self.project.config
+        device = choose_device(config.model.device, config.model.dtype)
+        self.report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
+        model = load_model(config.model, device=device, parts="denoiser")
+        if self.recipe.checkpointing:
+            model.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+        finished = train(
+            model,
+            self._files("train"),
+            load_empty(self.project.store.path(self.shared)),
+            validator=self._validator(model),
+            recipe=self.recipe,
+            arm=self.arm,
+            folder=self.folder,
+            fingerprint=self.fingerprint,
+            report=self.report,
+        )
+        self.report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
+        for alarm in finished.alarms:
+            self.report.warn(f"{self.arm}: {alarm}")
+        return self._record(model, finished, device.name, time.monotonic() - started)
+
+    def _files(self, split: str) -> list[WindowFile]:
+        from cinetune.training import window_file
+
+        store = self.project.store
+        files = [window_file(entry.window, store.path(entry.file)) for entry in self.entries if entry.split == split]
+        if self.recipe.augment.probability > 0 and any(file.variants == 0 for file in files):
+            raise StoreError(
+                "the cache has no re-graded first frames",
+                where=f"{self.arm}: train.augment",
+                remedy="run `cinetune cache` again",
+            )
+        if split == "train" and not files:
+            raise StoreError(
+                "no window is left to train on",
+                where=str(self.project.root),
+                remedy="lower prepare.held_fraction or add footage",
+            )
+        return files
+
+    def _validator(self, model: VideoModel) -> Validator:
+        from cinetune.training import Validator
+
+        held = self._files("held")
+        if not held:
+            self.report.warn("no scene is held out: validation looks at training windows and cannot see overfitting")
+            held = self._files("train")
+        net, name = _perceptual(self.project.config, model)
+        return Validator(
+            model,
+            held,
+            self._shots(held),
+            net=net,
+            net_name=name,
+            recipe=self.recipe,
+            regraded=self.recipe.augment.probability > 0,
+            folder=self.folder / "samples",
+        )
+
+    def _shots(self, held: list[WindowFile]) -> list[HeldShot]:
+        """Validation shots: spread evenly over the held-out windows, with the film's own pixels."""
+        import torch
+
+        from cinetune.footage.video import read_window
+        from cinetune.training import HeldShot
+
+        store = self.project.store
+        clips: dict[str, FootageClip] = {clip.id: clip for clip in store.need_stage("ingest").groups["clips"]}
+        windows: dict[str, Window] = {window.id: window for window in store.need_stage("prepare").groups["windows"]}
+        count = min(self.recipe.validation_shots, len(held))
+        shots: list[HeldShot] = []
+        for number in range(count):
+            file = held[number * len(held) // count]
+            window = windows[file.id]
+            frames = read_window(self.project.root, clips[window.clip], window)
+            shots.append(HeldShot(file=file, truth_TCHW=torch.from_numpy(frames).permute(0, 3, 1, 2) * 2 - 1))
+        return shots
+
+    def _record(self, model: VideoModel, finished: Finished, device: str, wall_seconds: float) -> Look:
+        from cinetune.models import model_ref
+        from cinetune.models.export import save_adapter
+        from cinetune.models.lora import lora_state
+
+        project, recipe, config = self.project, self.recipe, self.project.config
+        facts = {
+            "base": model.info.name,
+            "arm": self.arm,
+            "trigger": config.prepare.trigger,
+            "step": str(finished.step),
+            "name": config.name,
+        }
+        with project.store.new_object(".safetensors") as (temporary, done):
+            save_adapter(temporary, lora_state(model, self.arm), alpha=recipe.alpha, rank=recipe.rank, metadata=facts)
+        dataset, recipe_sha = self.fingerprint["data set"], self.fingerprint["recipe"]
+        made = provenance(
+            seed=recipe.seed,
+            config_sha=section_sha(config, SECTIONS),
+            parents=(dataset, model.info.weights_sha256),
+            device=device,
+            wall_seconds=wall_seconds,
+        )
+        return Look(
+            name=config.name,
+            arm=self.arm,
+            model=model_ref(config.model),
+            rank=recipe.rank,
+            alpha=recipe.alpha,
+            targets=recipe.targets,
+            step=finished.step,
+            stopped=finished.stopped,
+            trigger=config.prepare.trigger,
+            dataset_sha=dataset,
+            recipe_sha=recipe_sha,
+            weights=done[0],
+            log=project.store.add(self.folder / "log.jsonl"),
+            licence=model.info.licence,
+            provenance=made,
+        )
+
+
+def _perceptual(config: Config, model: VideoModel) -> tuple[PerceptualNet, str]:
+    """The network distances are measured with, and its name: the image encoder that comes with the model."""
+    from transformers import CLIPVisionModel
+
+    from cinetune.metrics import ClipMaps
+    from cinetune.models import model_folder
+
+    encoder: Any = CLIPVisionModel.from_pretrained(
+        model_folder(config.model), subfolder="image_encoder", local_files_only=True
+    )
+    device = next(model.denoiser.parameters()).device
+    return ClipMaps(
+        encoder.eval().requires_grad_(False).to(device)
+    ), f"the layer maps of {model.info.name}'s image encoder"

@@ -1,0 +1,97 @@
+"""Shots end exactly where the cut is; black, fades and frozen frames are no shots; bars are found to the pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from films import FILM, drift
+
+from cinetune.footage.cuts import Signals, Watcher, find_bars, find_pieces
+from cinetune.footage.video import probe, write_video
+
+
+def watch(path, film, codec="h264"):
+    write_video(path, film, rate=FILM, codec=codec)
+    watcher = Watcher()
+    probe(path, on_frame=watcher.see)
+    return watcher.signals()
+
+
+def spans(signals, **options):
+    pieces, left_out = find_pieces(signals, rate=FILM, min_seconds=0.5, **options)
+    return [(piece.start, piece.start + piece.frames) for piece in pieces], left_out
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", ".mp4"), ("prores_hq", ".mov")])
+def test_hard_cuts_fades_black_and_frozen_pieces(tmp_path, codec, suffix):
+    """40 | 23 clean + 12 fading out | 6 black | 12 fading in + 38 clean | 5 too short | 24 frozen."""
+    one, two, three = drift(1, 40), drift(2, 35), drift(3, 50)
+    two[-12:] *= (1 - np.arange(1, 13, dtype=np.float32) / 12)[:, None, None, None]
+    three[:12] *= (np.arange(12, dtype=np.float32) / 12)[:, None, None, None]
+    film = np.concatenate([one, two, np.zeros_like(one[:6]), three, drift(4, 5), drift(5, 1).repeat(24, axis=0)])
+    found, left_out = spans(watch(tmp_path / f"a{suffix}", film, codec))
+    assert found == [(0, 40), (40, 63), (93, 131)]
+    assert left_out[0].endswith("black frames") and left_out[1].endswith("fade frames")
+    assert "frozen piece 136..159" in left_out and "1 pieces under 0.5 s" in left_out
+
+
+def test_two_cuts_five_frames_apart_are_both_found(tmp_path):
+    film = np.concatenate([drift(1, 30), drift(2, 5), drift(3, 30)])
+    assert watch(tmp_path / "a.mp4", film).cuts == (30, 35)
+
+
+def test_one_shot_is_one_piece_even_when_it_moves_fast(tmp_path):
+    film = drift(7, 60)
+    fast = np.stack([np.roll(frame, 3 * k, axis=1) for k, frame in enumerate(film)])
+    assert spans(watch(tmp_path / "a.mp4", fast))[0] == [(0, 60)]
+
+
+def test_an_edit_list_replaces_detection_but_not_the_checks(tmp_path):
+    film = np.concatenate([drift(1, 40), drift(2, 40)])
+    film[:4] = 0
+    found, _ = spans(watch(tmp_path / "a.mp4", film), spans=[(0, 30), (40, 80)])
+    assert found == [(4, 30), (40, 80)]
+
+
+def test_repeated_frames_are_noted():
+    change = np.full(100, 40)
+    change[0], change[5::5] = 255, 0
+    flat = np.full(100, 0.5)
+    signals = Signals((), flat, flat, change, np.zeros((4, 4)))
+    pieces, _ = find_pieces(signals, rate=FILM, min_seconds=0.5)
+    assert "19% of frames repeat" in pieces[0].notes[0]
+
+
+def framed(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    film = drift(3, 12, 96, 128)
+    film[:, :top], film[:, 96 - bottom :] = 0.01, 0.0
+    film[:, :, :left], film[:, :, 128 - right :] = 0.0, 0.01
+    return film
+
+
+@pytest.mark.parametrize(
+    ("bars", "picture"),
+    [
+        ((12, 12, 0, 0), (0, 12, 128, 72)),
+        ((0, 0, 16, 16), (16, 0, 96, 96)),
+        ((10, 10, 8, 8), (8, 10, 112, 76)),
+        ((11, 11, 0, 0), (0, 12, 128, 72)),
+        ((0, 0, 0, 0), (0, 0, 128, 96)),
+        ((0, 20, 0, 0), (0, 0, 128, 96)),
+    ],
+    ids=["letterbox", "pillarbox", "both", "odd edges go inward", "none", "a dark floor is no bar"],
+)
+def test_bars_are_exact(bars, picture):
+    assert find_bars(framed(*bars)) == picture
+
+
+def test_dark_frames_make_no_bars_and_hide_none():
+    film = framed(12, 12, 0, 0)
+    film[:-1] *= 0.02
+    assert find_bars(film) == (0, 12, 128, 72)
+    assert find_bars(film[:-1]) == (0, 0, 128, 96)
+
+
+def test_bars_survive_the_codec(tmp_path):
+    signals = watch(tmp_path / "a.mp4", framed(12, 12, 0, 0))
+    assert find_bars(signals.projection[None]) == (0, 12, 128, 72)

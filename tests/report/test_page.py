@@ -1,0 +1,169 @@
+"""The page as a whole: one file, well-formed, complete, and safe to open."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cinetune import report
+from cinetune.errors import StoreError
+from cinetune.runtime import Quiet
+from cinetune.store import Project
+
+_VOID = {"meta", "img", "input", "br", "hr", "link", "source"}
+_SVG = {"line", "circle", "rect", "path", "polyline"}  # written as <x/>
+
+
+class _Page(HTMLParser):
+    """Checks that tags nest, and collects what the tests ask about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        self.links += [value for name, value in attrs if name in ("src", "href", "poster", "srcset") and value]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in _SVG | _VOID, tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}> at line {self.getpos()}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.text))
+
+
+@pytest.fixture(scope="module")
+def source(salt_road: Project) -> str:
+    quiet = Quiet()
+    record = report.run(salt_road, quiet)
+    assert record.groups == {}
+    assert record.notes == ("report/index.html",)
+    assert "report/index.html" in quiet.lines[-1]
+    return (salt_road.root / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> _Page:
+    parsed = _Page()
+    parsed.feed(source)
+    parsed.close()
+    return parsed
+
+
+def test_it_is_well_formed_and_every_picture_is_described(page: _Page) -> None:
+    assert page.open == []
+    for tag, attributes in page.tags:
+        if tag == "img":
+            assert attributes.get("alt"), attributes
+        if tag in ("video", "input"):
+            assert attributes.get("aria-label"), attributes
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(headings))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_it_asks_for_nothing_outside_itself(page: _Page, source: str) -> None:
+    assert page.links
+    outside = [
+        link for link in page.links if not link.startswith(("data:image/webp;base64,", "data:video/mp4;base64,", "#"))
+    ]
+    assert outside == []
+    rest = re.sub(r"data:[a-z0-9/]+;base64,[A-Za-z0-9+/=]+", "", source)
+    assert not re.search(r"https?://|@import|url\(", rest)
+    policy = next(found["content"] for tag, found in page.tags if found.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    anchors = {link[1:] for link in page.links if link.startswith("#")}
+    assert anchors <= {found["id"] for _, found in page.tags if "id" in found}
+
+
+def test_every_shot_plays_every_arm(page: _Page) -> None:
+    labels = [found["aria-label"] or "" for tag, found in page.tags if tag == "video"]
+    for shot in ("in-01", "in-02", "out-01"):
+        for arm in ("Base", "Look", "Plain"):
+            assert f"{shot}, {arm}" in labels
+    assert labels.count("in-01, as the film itself would show it") == 1
+    assert not any("out-01" in label and "film itself" in label for label in labels)
+
+
+def test_verdicts_are_in_words_with_their_numbers(page: _Page) -> None:
+    assert (
+        "Yes. Over 2 shots in the film's own world, the look sits closer to the film than the base model does."
+        in page.words
+    )
+    assert (
+        "tone-curve distance 9.41 → 3.62 L*, change −5.8 (95 % interval −7.1 to −4.5), p 0.0078, 8 shots" in page.words
+    )
+    for word in ("improved", "worse", "cannot tell", "no worse", "not measured"):
+        assert word in page.words
+
+
+def test_what_is_missing_says_why(page: _Page) -> None:
+    assert "not measured: no graded truth for these shots" in page.words
+    assert "Small sample: 1 shot in one comparison" in page.words
+    assert "pocket features" in page.words
+    assert "not a video: a text file" in page.words
+
+
+def test_training_says_how_it_ended(page: _Page, source: str) -> None:
+    assert "Step 180 was kept (▼), the best of 13 evaluations." in page.words
+    assert "no gain of 0.001 in 3 evaluations" in page.words
+    assert "no gain: distance to the film is 0.1490, 0.1480 before training" in page.words
+    assert source.count('class="chart"') == 4
+    assert "ceiling: the first frame, frozen" in page.words
+
+
+def test_prompts_are_text_and_nothing_else(page: _Page, source: str) -> None:
+    assert '<script>alert("x")</script> & "quotes"' in page.words
+    assert "<script>alert" not in source
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+
+
+@pytest.mark.parametrize("stage", ["ingest", "prepare", "train", "keyframes", "expand", "score"])
+def test_a_missing_stage_is_named(salt_road: Project, tmp_path: Path, stage: str) -> None:
+    for name in ("cinetune.toml", "shots.toml"):
+        shutil.copy(salt_road.root / name, tmp_path)
+    for name in ("references", "footage"):
+        shutil.copytree(salt_road.root / name, tmp_path / name)
+    shutil.copytree(salt_road.root / "work" / "stages", tmp_path / "work" / "stages")
+    (tmp_path / "work" / "stages" / f"{stage}.json").unlink()
+    with pytest.raises(StoreError, match=f"run `cinetune {stage}`"):
+        report.run(Project(tmp_path), Quiet())
+    assert not (tmp_path / "report").exists()
+
+
+def test_inputs_follow_the_shot_list_and_its_pictures(salt_road: Project, tmp_path: Path) -> None:
+    shutil.copytree(salt_road.root / "references", tmp_path / "references")
+    for name in ("cinetune.toml", "shots.toml"):
+        shutil.copy(salt_road.root / name, tmp_path)
+    before = report.inputs(Project(tmp_path))
+    assert before == report.inputs(salt_road)
+    with (tmp_path / "references" / "in-01.png").open("ab") as file:
+        file.write(b"x")
+    after = report.inputs(Project(tmp_path))
+    assert {name for name in before if before[name] != after[name]} == {"references/in-01.png"}

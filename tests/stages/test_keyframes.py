@@ -1,0 +1,152 @@
+"""The keyframes stage: what it writes for each arm, that it can be killed, and what makes a keyframe stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from cinetune.artifacts import Keyframe
+from cinetune.errors import ConfigError, StoreError
+from cinetune.footage.stills import read_image, write_png16
+from cinetune.runtime import Quiet
+from cinetune.stages import keyframes
+from cinetune.store import Project, StageRecord
+from small_project import make_project, moving_picture
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("keyframes") / "p", shots=2, arms=("look", "plain"))
+
+
+def copy(template: Path, where: Path) -> Path:
+    return Path(shutil.copytree(template, where))
+
+
+def run(root: Path, *overrides: str) -> tuple[Project, StageRecord]:
+    project = Project(root, overrides=overrides)
+    return project, keyframes.run(project, Quiet())
+
+
+class KilledAfter(Quiet):
+    """A reporter whose process is killed once `pieces` pieces are done."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.left = pieces
+
+    @contextmanager
+    def progress(self, label: str, total: int):
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_every_shot_arm_and_seed_gets_a_keyframe(template: Path, tmp_path: Path) -> None:
+    project, record = run(copy(template, tmp_path / "p"), "shoot.seeds=2")
+    made: tuple[Keyframe, ...] = record.groups["keyframes"]
+    names = [(k.arm, k.shot, k.seed) for k in made]
+    assert names == [
+        (arm, shot, seed) for arm in ("base", "look", "plain") for shot in ("sh0", "sh1") for seed in (0, 1)
+    ]
+    assert len({k.image.sha256 for k in made}) == len(made)
+    for keyframe in made:
+        assert (
+            keyframe.method == "develop"
+            and keyframe.opening is not None
+            and keyframe.picked == 0
+            and keyframe.scores == ()
+        )
+        assert load_file(project.store.path(keyframe.opening))["latents_BCfhw"].shape == (1, 16, 3, 8, 12)
+        # the reference, not the developed picture, is what the model is given
+        given = read_image(project.store.path(keyframe.condition))
+        assert np.array_equal(given, read_image(project.root / "refs" / f"{keyframe.shot}.png"))
+    again = keyframes.run(project, Quiet())
+    assert again.output_sha == record.output_sha
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(template: Path, tmp_path: Path) -> None:
+    whole = run(copy(template, tmp_path / "whole"))[1]
+    root = copy(template, tmp_path / "killed")
+    child = os.fork()
+    if child == 0:
+        keyframes.run(Project(root), KilledAfter(2))
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    units = sorted((root / "work" / "units" / "keyframes").glob("*.json"))
+    assert len(units) == 2
+    before = [unit.stat().st_mtime_ns for unit in units]
+    report = Quiet()
+    resumed = keyframes.run(Project(root), report)
+    assert resumed.output_sha == whole.output_sha
+    assert [unit.stat().st_mtime_ns for unit in units] == before
+    assert report.lines == ["2 of 6 keyframes are there already"]
+
+
+def test_only_what_changed_is_made_again(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    project, first = run(root)
+    write_png16(root / "refs" / "sh1.png", moving_picture(77, frames=1)[0])
+    assert first.input_key != project.input_key(
+        keyframes.NAME, parents=keyframes.PARENTS, sections=keyframes.SECTIONS, inputs=keyframes.inputs(project)
+    )
+    report = Quiet()
+    second = keyframes.run(project, report)
+    assert report.lines == ["3 of 6 keyframes are there already"]
+    changed = {
+        a.shot for a, b in zip(first.groups["keyframes"], second.groups["keyframes"], strict=True) if a.image != b.image
+    }
+    assert changed == {"sh1"}
+    # the number of processes changes nothing
+    run(root, "shoot.workers=2")
+    assert len(list((root / "work" / "units" / "keyframes").glob("*.json"))) == 9
+
+
+def test_candidates_are_ranked_against_the_film_in_every_arm(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    record = run(root, "keyframes.candidates=2")[1]
+    plain = run(root)[1]
+    for ranked, single in zip(record.groups["keyframes"], plain.groups["keyframes"], strict=True):
+        assert len(ranked.scores) == len(ranked.candidates) == 2
+        assert ranked.picked == int(np.argmin(ranked.scores))
+        assert ranked.image == ranked.candidates[ranked.picked]
+        assert ranked.candidates[0] == single.image and ranked.candidates[1] != single.image
+        if ranked.picked == 0:
+            assert ranked.opening == single.opening
+
+
+@pytest.mark.parametrize("method", ["as-is", "restyle", "late"])
+def test_other_methods_give_the_model_the_keyframe_itself(template: Path, tmp_path: Path, method: str) -> None:
+    record = run(copy(template, tmp_path / "p"), f"keyframes.method={method}", "shoot.steps=1")[1]
+    base, look, _ = (k for k in record.groups["keyframes"] if k.shot == "sh0")
+    assert base.opening is None and base.condition == base.image
+    assert (base.image == look.image) == (method == "as-is")
+
+
+def test_a_shot_may_have_its_own_method(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    shots = root / "shots.toml"
+    shots.write_text(shots.read_text() + 'method = "as-is"\n')
+    made = run(root)[1].groups["keyframes"]
+    assert {(k.shot, k.method) for k in made} == {("sh0", "develop"), ("sh1", "as-is")}
+
+
+def test_an_empty_shot_list_and_a_missing_look_are_named(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    (root / "shots.toml").write_text("")
+    with pytest.raises(ConfigError, match="shot list is empty"):
+        run(root)
+    (root / "work" / "stages" / "train.json").unlink()
+    with pytest.raises(StoreError, match="`train` has not been run"):
+        run(root)

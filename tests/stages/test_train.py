@@ -1,0 +1,159 @@
+"""The train stage: looks as records, the control arm, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cinetune.artifacts import Look
+from cinetune.config import ModelSection
+from cinetune.errors import StoreError
+from cinetune.models import load_model
+from cinetune.models.export import adapter_metadata, read_adapter
+from cinetune.models.lora import load_lora, lora_state
+from cinetune.runtime import Quiet
+from cinetune.stages import cache, train
+from cinetune.store import Project
+from cinetune.training import Validator
+from small_project import make_project, provenance_of
+
+SETTINGS = (
+    "train.steps=2",
+    "train.batch=2",
+    "train.accumulate=1",
+    "train.rank=2",
+    "train.alpha=4",
+    "train.lr=0.01",
+    "train.validate_every=1",
+    "train.validation_steps=1",
+    "train.checkpoint_every=1",
+    "train.augment.probability=0.5",
+    "train.augment.variants=1",
+    "train.augment.single_frame=0.2",
+    "train.plain_arm=true",
+    "prepare.trigger=warm film",
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cached windows, one of them held out."""
+    root = make_project(tmp_path_factory.mktemp("train") / "p", film=3)
+    (root / "work" / "stages" / "train.json").unlink()
+    project = Project(root, overrides=SETTINGS)
+    windows = project.store.need_stage("prepare").groups["windows"]
+    project.store.save_stage(
+        "prepare", "test", {"windows": [*windows[:2], replace(windows[2], split="held")]}, made=provenance_of()
+    )
+    cache.run(project, Quiet())
+    return root
+
+
+@pytest.fixture(scope="module")
+def done(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Quiet]:
+    project = Project(Path(shutil.copytree(template, tmp_path_factory.mktemp("done") / "p")), overrides=SETTINGS)
+    report = Quiet()
+    train.run(project, report)
+    return project, report
+
+
+def looks(project: Project) -> dict[str, Look]:
+    return {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
+
+
+def test_looks_are_usable_and_differ(done: tuple[Project, Quiet]) -> None:
+    project, report = done
+    found = looks(project)
+    assert list(found) == ["look", "plain"]
+    assert found["look"].recipe_sha != found["plain"].recipe_sha
+    assert found["look"].dataset_sha == found["plain"].dataset_sha
+    look = found["look"]
+    assert (look.rank, look.alpha, look.targets, look.trigger) == (2, 4.0, "cross", "warm film")
+    assert look.stopped == "reached 2 steps"
+    assert 1 <= look.step <= 2
+    path = project.store.path(look.weights)
+    assert adapter_metadata(path)["trigger"] == "warm film"
+    state = read_adapter(path)
+    plain = read_adapter(project.store.path(found["plain"].weights))
+    assert any(not torch.equal(state[name], plain[name]) for name in state)
+    model = load_model(ModelSection(family="wan21", path=str(project.root / "model")), parts="denoiser")
+    load_lora(model, path, name="look")
+    assert any(bool(value.any()) for name, value in lora_state(model, "look").items() if "lora_B" in name)
+    assert any("held-out v-loss" in line for line in report.lines)
+
+
+def test_the_control_has_no_augmentation(done: tuple[Project, Quiet]) -> None:
+    project = done[0]
+    logs = {
+        arm: [json.loads(line) for line in project.store.path(look.log).read_text().splitlines()]
+        for arm, look in looks(project).items()
+    }
+    assert logs["look"][0]["recipe"]["augment"]["probability"] == 0.5
+    for line in logs["plain"]:
+        if line["kind"] == "step":
+            assert line["variants"] == [0, 0]
+            assert not line["single_frame"]
+    assert {line.get("distance_regraded") for line in logs["plain"]} == {None}
+    seen = {arm: [line["windows"] for line in lines if line["kind"] == "step"] for arm, lines in logs.items()}
+    assert seen["look"] == seen["plain"]
+    assert all(sorted(step) == ["w0", "w1"] for step in seen["look"])  # never the held-out window
+
+
+def test_a_second_run_loads_nothing(done: tuple[Project, Quiet], monkeypatch: pytest.MonkeyPatch) -> None:
+    project = done[0]
+    before = project.store.need_stage("train")
+    monkeypatch.setattr("cinetune.models.load_model", None)
+    again = train.run(Project(project.root, overrides=SETTINGS), Quiet())
+    assert again.output_sha == before.output_sha
+    assert again.notes == before.notes
+
+
+def test_a_broken_run_ends_with_the_same_look(
+    template: Path, tmp_path: Path, done: tuple[Project, Quiet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(Path(shutil.copytree(template, tmp_path / "p")), overrides=SETTINGS)
+    plain = Validator.__call__
+
+    def dies(self: Validator, step: int):
+        if step == 2:
+            raise KeyboardInterrupt
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(project, Quiet())
+    report = Quiet()
+    train.run(project, report)
+    assert "look: going on from step 1" in report.lines
+    for arm, look in looks(project).items():
+        other = looks(done[0])[arm]
+        assert look.log == other.log
+        mine, theirs = project.store.path(look.weights), done[0].store.path(other.weights)
+        assert adapter_metadata(mine) == adapter_metadata(theirs)
+        left, right = read_adapter(mine), read_adapter(theirs)
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_cache_without_variants_is_refused(template: Path, tmp_path: Path) -> None:
+    project = Project(Path(shutil.copytree(template, tmp_path / "p")))
+    cache.run(project, Quiet())
+    with pytest.raises(StoreError, match="no re-graded first frames"):
+        train.run(Project(project.root, overrides=SETTINGS), Quiet())
+
+
+def test_without_held_out_windows_it_warns(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    project = Project(root, overrides=(*SETTINGS, "train.plain_arm=false", "train.steps=1"))
+    windows = project.store.need_stage("prepare").groups["windows"]
+    project.store.save_stage("prepare", "test", {"windows": windows[:2]}, made=provenance_of())
+    cache.run(project, Quiet())
+    report = Quiet()
+    train.run(project, report)
+    assert any("no scene is held out" in warning for warning in report.warnings)

@@ -1,0 +1,224 @@
+"""The rules of the house, checked on the source itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SRC = ROOT / "src" / "cinetune"
+FILES = sorted(SRC.rglob("*.py"))
+LAYERS = (
+    ("__main__",),
+    ("cli",),
+    ("console", "demo", "doctor", "plan"),
+    ("pipeline",),
+    ("report", "stages"),
+    ("training", "generation"),
+    ("models", "metrics", "footage", "backlot"),
+    ("store", "runtime"),
+    ("config",),
+    ("artifacts",),
+    ("timecode",),
+    ("errors",),
+    ("presets",),
+)
+"""Upper may import lower; siblings may not import each other, but for the pairs in `ALLOWED`."""
+ALLOWED = {("backlot", "footage")}
+HEAVY = {"accelerate", "diffusers", "peft", "torch", "transformers"}
+MAY_BE_HEAVY = {"models", "metrics", "training", "generation"}
+VERBS = ("ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score")
+LONG_FUNCTIONS = {"training/loop.py": 120}
+"""The training loop is read top to bottom, so it may be longer."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(SRC).as_posix()
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=module, names=names):
+            return [f"{module}.{alias.name}" for alias in names]
+        case _:
+            return []
+
+
+def type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below that exists at run time: `if TYPE_CHECKING:` blocks are left out."""
+    for child in ast.iter_child_nodes(node):
+        if not type_checking(child):
+            yield child
+            yield from running(child)
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below that runs when the module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if not type_checking(child) and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from at_import(child)
+
+
+@cache
+def rank() -> dict[str, int]:
+    return {name: position for position, names in enumerate(LAYERS) for name in names}
+
+
+def line(path: Path, node: ast.AST, what: str) -> str:
+    return f"{name_of(path)}:{getattr(node, 'lineno', 0)}: {what}"
+
+
+def every(*kinds: type[ast.AST]) -> Iterator[tuple[Path, Any]]:
+    """Every node of some kinds in the whole source, with its file."""
+    for path in FILES:
+        yield from ((path, node) for node in ast.walk(tree(path)) if isinstance(node, kinds))
+
+
+def test_every_file_has_a_layer() -> None:
+    assert {layer_of(path) for path in FILES} - {"__init__"} <= set(rank())
+
+
+def test_imports_point_downwards() -> None:
+    wrong = []
+    for path in FILES:
+        here = layer_of(path)
+        for node in running(tree(path)) if here != "__init__" else ():
+            for module in imported(node):
+                root, _, rest = module.partition(".")
+                there = rest.split(".")[0]
+                if root != "cinetune" or there == here or there not in rank() or (here, there) in ALLOWED:
+                    continue
+                if rank()[there] <= rank()[here]:
+                    wrong.append(line(path, node, f"{here} imports {there}"))
+    assert wrong == []
+
+
+def test_stages_do_not_import_each_other() -> None:
+    wrong = [
+        line(path, node, module)
+        for path, node in every(ast.Import, ast.ImportFrom)
+        for module in imported(node)
+        if layer_of(path) == "stages" and module.startswith("cinetune.stages")
+    ]
+    assert wrong == []
+
+
+def test_heavy_packages_are_imported_at_the_top_only_where_tensors_live() -> None:
+    wrong = [
+        line(path, node, module)
+        for path in FILES
+        if layer_of(path) not in MAY_BE_HEAVY
+        for node in at_import(tree(path))
+        for module in imported(node)
+        if module.split(".")[0] in HEAVY
+    ]
+    assert wrong == []
+
+
+def test_imports_are_absolute() -> None:
+    assert [line(path, node, "relative") for path, node in every(ast.ImportFrom) if node.level] == []
+
+
+def test_files_are_short() -> None:
+    counts = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {name: count for name, count in counts.items() if count > 400} == {}
+
+
+def test_functions_are_short_and_take_at_most_six_positional_parameters() -> None:
+    wrong = []
+    for path, node in every(ast.FunctionDef, ast.AsyncFunctionDef):
+        lines = node.end_lineno - node.lineno + 1
+        positional = len(node.args.posonlyargs) + len(node.args.args)
+        if lines > LONG_FUNCTIONS.get(name_of(path), 60) or positional > 6:
+            wrong.append(line(path, node, f"{node.name}: {lines} lines, {positional} positional parameters"))
+    assert wrong == []
+
+
+def test_only_the_command_line_prints() -> None:
+    calls = [(path, node) for path, node in every(ast.Call) if name_of(path) != "cli.py"]
+    assert [line(p, n, "print") for p, n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"] == []
+
+
+def test_only_the_top_of_the_command_line_catches_everything() -> None:
+    wrong = []
+    for path, node in every(ast.ExceptHandler):
+        names = [item.id for item in ast.walk(node.type) if isinstance(item, ast.Name)] if node.type else [""]
+        if name_of(path) != "cli.py" and {"", "Exception", "BaseException"} & set(names):
+            wrong.append(line(path, node, "catches everything"))
+    assert wrong == []
+
+
+def in_order(name: str) -> tuple[int, str]:
+    """CONSTANTS, then Classes, then functions, each by the alphabet."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_public_names_are_sorted() -> None:
+    wrong = []
+    for path, node in every(ast.Assign):
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets):
+            names = list(ast.literal_eval(node.value))
+            if names != sorted(set(names), key=in_order):
+                wrong.append(line(path, node, "__all__"))
+    assert wrong == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [name_of(path) for path in FILES if not ast.get_docstring(tree(path))] == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_one_verb_is_one_stage_one_page_one_test_module(verb: str) -> None:
+    assert (SRC / "stages" / f"{verb}.py").is_file()
+    assert (ROOT / "docs" / "stages" / f"{verb}.md").is_file()
+    assert (ROOT / "tests" / "stages" / f"test_{verb}.py").is_file()
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after importing one."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_the_command_line_starts_without_torch_and_fast() -> None:
+    """The bar on a quiet two-core machine is 0.7 s; here only a loose one, so that a busy machine does not fail it."""
+    assert loaded_by("cinetune.cli") & (HEAVY | {"numpy", "scipy", "av"}) == set()
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "cinetune", "--help"], capture_output=True, check=True)
+    assert time.monotonic() - started < 3
+
+
+def test_the_story_is_told_without_torch() -> None:
+    assert loaded_by("cinetune.pipeline") & HEAVY == set()
+
+
+def test_import_linter_keeps_its_contracts() -> None:
+    """The same layers through the chains that import-linter follows."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stdout[-3000:]

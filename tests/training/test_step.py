@@ -1,0 +1,72 @@
+"""The loss against arithmetic written out by hand, and what caption dropout touches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cinetune.config import TrainSection
+from cinetune.models.wan21 import WanVideo
+from cinetune.training.data import WindowFile, load_batch
+from cinetune.training.step import Draws, draw, split, step_loss
+
+
+def _draws(files: list[WindowFile], *, dropout: float, seed: int = 0) -> Draws:
+    latents = load_batch(files, [0] * len(files)).latents_BCfhw
+    return draw(latents, torch.Generator().manual_seed(seed), TrainSection(caption_dropout=dropout))
+
+
+def test_loss_equals_the_formula(model: WanVideo, files: list[WindowFile], empty: torch.Tensor) -> None:
+    pair = files[:2]
+    batch = load_batch(pair, [0, 1])
+    draws = _draws(pair, dropout=0.0)
+    with torch.no_grad():
+        loss_B = step_loss(model, batch, draws, empty_1LD=empty)
+        for i in range(2):
+            sigma, x0, noise = draws.sigma_B[i], batch.latents_BCfhw[i], draws.noise_BCfhw[i]
+            seen = torch.cat([x0 + sigma * (noise - x0), batch.cond.latent_BCfhw[i]])[None]
+            predicted = model.denoiser(
+                hidden_states=seen,
+                timestep=sigma[None] * 1000,
+                encoder_hidden_states=batch.cond.text_BLD[i : i + 1],
+                encoder_hidden_states_image=batch.cond.image_BLD[i : i + 1],
+                return_dict=False,
+            )[0]
+            assert float(loss_B[i]) == pytest.approx(float((predicted[0] - noise + x0).pow(2).mean()), rel=1e-4)
+
+
+def test_dropout_replaces_the_text_and_only_the_text(
+    model: WanVideo, files: list[WindowFile], empty: torch.Tensor
+) -> None:
+    pair = files[:2]
+    batch = load_batch(pair, [0, 0])
+    kept = _draws(pair, dropout=0.0)
+    one = Draws(sigma_B=kept.sigma_B, noise_BCfhw=kept.noise_BCfhw, drop_B=torch.tensor([False, True]))
+    batch.cond.text_BLD[0] += 0  # the batch of the second call must be the same object, unharmed
+    with torch.no_grad():
+        with_text = step_loss(model, batch, kept, empty_1LD=empty)
+        without = step_loss(model, batch, one, empty_1LD=empty)
+        batch.cond.text_BLD[1] = empty[0]
+        by_hand = step_loss(model, batch, kept, empty_1LD=empty)
+    assert with_text[0] == without[0]
+    assert with_text[1] != without[1]
+    assert torch.equal(without, by_hand)
+
+
+def test_draws_are_stratified_and_reproducible(files: list[WindowFile]) -> None:
+    many = [files[0]] * 64
+    draws, again = _draws(many, dropout=0.25), _draws(many, dropout=0.25)
+    assert torch.equal(draws.noise_BCfhw, again.noise_BCfhw)
+    assert torch.equal(draws.sigma_B, again.sigma_B)
+    assert 0.05 < draws.drop_B.float().mean() < 0.5
+    plain = draws.sigma_B / (3 - 2 * draws.sigma_B)  # the shift undone
+    strata = (torch.special.ndtr(torch.logit(plain.double())) * 64).floor().long()
+    assert sorted(strata.tolist()) == list(range(64))
+
+
+def test_split_keeps_every_element(files: list[WindowFile]) -> None:
+    batch, draws = load_batch(files[:3], [0, 1, 2]), _draws(files[:3], dropout=0.5)
+    parts = split(batch, draws, 2)
+    assert [len(part.latents_BCfhw) for part, _ in parts] == [2, 1]
+    assert torch.equal(torch.cat([part.cond.latent_BCfhw for part, _ in parts]), batch.cond.latent_BCfhw)
+    assert torch.equal(torch.cat([piece.noise_BCfhw for _, piece in parts]), draws.noise_BCfhw)
