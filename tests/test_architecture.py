@@ -19,7 +19,7 @@ FILES = sorted(SRC.rglob("*.py"))
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("console", "demo", "doctor", "plan"),
+    ("console", "demo", "doctor", "handover", "plan"),
     ("pipeline",),
     ("report", "stages"),
     ("training", "generation"),

@@ -7,7 +7,7 @@ import pytest
 
 from cinetune.artifacts import FileRef, Rejected
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.pipeline import STAGES, Row, run, run_stage, stage_named, status
+from cinetune.pipeline import STAGES, Row, run, stage_named, status
 from cinetune.runtime import Quiet, Reporter, provenance
 from cinetune.store import Project, StageRecord, sha256_file
 
@@ -146,13 +146,14 @@ def test_a_run_that_fails_keeps_what_was_finished_and_goes_on_from_there(
 def test_run_until_and_only(project: Project, report: Quiet, story: tuple[Words, ...]) -> None:
     assert [record.stage for record in run(project, report, until="train", stages=story)] == ["ingest", "train"]
     assert [record.stage for record in run(project, report, only="score", stages=story)] == ["score"]
+    assert [record.stage for record in run(project, report, only="score", again=True, stages=story)] == ["score"]
     with pytest.raises(ConfigError, match="no stage 'shoot'"):
         run(project, report, until="shoot", stages=story)
 
 
 def test_a_stage_without_its_parent_says_what_to_run(project: Project, report: Quiet, story: tuple[Words, ...]) -> None:
     with pytest.raises(StoreError, match="`train` has not been run yet"):
-        run_stage(project, story[2], report)
+        run(project, report, only="score", stages=story)
 
 
 def test_what_cannot_be_told_is_blocked_with_its_reason(

@@ -1,6 +1,8 @@
 """`python -m cinetune`."""
 
+import sys
+
 from cinetune.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

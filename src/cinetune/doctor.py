@@ -15,7 +15,7 @@ from cinetune.errors import CinetuneError
 from cinetune.models import model_folder, weights
 from cinetune.store import atomic_write
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "weights_table"]
 
 RAM_GIB = {"pocket": 4, "wan21": 48}
 """Memory below which a run of this family is likely to fail; for wan21 the 14B weights pass through it."""
@@ -147,5 +147,29 @@ def _weights(model: ModelSection) -> Check:
         folder = model_folder(model)
         weights.need_folder(folder)
     except CinetuneError as error:
-        return Check(name="weights", state="fail", found=error.what, remedy=error.remedy)
+        embedded = model.family == "pocket" and not model.path
+        remedy = "install cinetune again: its embedded weights are missing" if embedded else error.remedy
+        return Check(name="weights", state="fail", found=error.what, remedy=remedy)
     return Check(name="weights", state="ok", found=f"{model.family}, {folder}")
+
+
+def weights_table(root: Path) -> list[dict[str, str]]:
+    """The models there are to use: name, whether they are here, size, licence, and how to get them. No network."""
+    rows: list[dict[str, str]] = []
+    if (root / "cinetune.toml").is_file():
+        model = load_config(root / "cinetune.toml")[0].model
+        if model.family != "pocket" or model.path:
+            rows.append(_weights_row("this project", model, size="", licence=""))
+    rows.append(_weights_row("pocket (embedded)", ModelSection(), size="in the package", licence="Apache-2.0"))
+    for source in weights.SOURCES.values():
+        rows.append(
+            {"name": source.repository, "state": "to download", "size": f"{source.gib:.0f} GiB",
+             "licence": source.licence, "remedy": f"{source.command}, then set model.path to that folder"}
+        )  # fmt: skip
+    return rows
+
+
+def _weights_row(name: str, model: ModelSection, *, size: str, licence: str) -> dict[str, str]:
+    check = _weights(model)
+    state = "usable" if check.state == "ok" else "not usable"
+    return {"name": name, "state": state, "size": size, "licence": licence, "remedy": check.remedy}

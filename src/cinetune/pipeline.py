@@ -16,7 +16,7 @@ from cinetune.runtime import Reporter
 from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, score, train
 from cinetune.store import Inputs, Project, StageRecord
 
-__all__ = ["STAGES", "Row", "Stage", "run", "run_stage", "stage_named", "status"]
+__all__ = ["STAGES", "Row", "Stage", "run", "stage_named", "status"]
 
 
 class Stage(Protocol):
@@ -112,24 +112,17 @@ def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
                 yield f"{name}: {old[name]!r} -> {parts[name]!r}" if group == "settings" else f"{name} changed"
 
 
-def run_stage(project: Project, stage: Stage, report: Reporter) -> StageRecord:
-    """Run one stage, whatever its state. Holds the project's lock.
-
-    Raises the stage's own errors, `StoreError` if a stage before it never ran or another process works here.
-    """
-    with project.store.lock():
-        return stage.run(project, report)
-
-
 def run(
     project: Project,
     report: Reporter,
     *,
     until: str | None = None,
     only: str | None = None,
+    again: bool = False,
     stages: Sequence[Stage] = STAGES,
 ) -> list[StageRecord]:
-    """Run every stage that is not done, in order, up to and with `until` (or just `only`); those already done are left.
+    """Run every stage that is not done, in order, up to and with `until` (or just `only`); those already done are left,
+    unless `again`.
 
     Returns the records of the stages that ran: none when there was nothing to do. Raises what a stage raises; what was
     finished before stays finished, and a second call goes on from there.
@@ -143,8 +136,8 @@ def run(
     with project.store.lock():
         for stage in wanted:
             row = _row(project, stage, ())
-            if row.state == "done":
+            if row.state == "done" and not again:
                 continue
-            report.say(f"[{stage.NAME}] {row.why}")
+            report.say(f"[{stage.NAME}] {row.why or 'once more'}")
             ran.append(stage.run(project, report))
     return ran

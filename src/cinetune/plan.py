@@ -27,8 +27,9 @@ from cinetune.store import Project
 
 __all__ = ["RATES", "WAN21", "Denoiser", "Plan", "make_plan"]
 
-RATES = {"wan21": {"one A100 80 GB": 163e12, "one H200": 375e12}, "pocket": {"two CPU cores": 60e9}}
-"""Effective operations per second in training and sampling, bfloat16 with torch's own attention (pocket: float32)."""
+RATES = {"wan21": {"one A100 80 GB": 163e12, "one H200": 375e12}, "pocket": {"two CPU cores": 100e9}}
+"""Effective operations per second in training and sampling. wan21: bfloat16 with torch's own attention, from published
+timings; pocket: float32, timed on a cloud machine."""
 
 TARGET_LAYERS = {"cross": 6, "cross-text": 4, "attention": 10, "all-linear": 12}
 """Adapted layers in a block for each value of `train.targets`; two of `all-linear` are d x f, the others d x d."""
@@ -133,11 +134,10 @@ def make_plan(project: Project) -> Plan:
         shots = [shot.seconds for shot in project.shots().shots]
     except CinetuneError as error:
         shots, warnings = [], [*warnings, f"shots.toml: {error.what}"]
-    facts = [
-        *_model_facts(config, denoiser),
-        *_training_facts(project, denoiser),
-        *_shooting_facts(config, denoiser, shots),
-    ]
+    facts: list[tuple[str, str]] = []
+    if denoiser is not None:
+        facts = [*_model_facts(config, denoiser), *_training_facts(project, denoiser)]
+        facts += _shooting_facts(config, denoiser, shots)
     values = config.model_dump(mode="json")
     settings: dict[str, tuple[Any, str]] = {}
     for key, origin in project.origins.items():
@@ -148,14 +148,14 @@ def make_plan(project: Project) -> Plan:
     return Plan(stages=tuple(status(project)), settings=settings, facts=tuple(facts), warnings=tuple(warnings))
 
 
-def _denoiser(config: Config) -> tuple[Denoiser, list[str]]:
-    """The denoiser's shape from its own files, or Wan2.1 14B where they are not there yet."""
+def _denoiser(config: Config) -> tuple[Denoiser | None, list[str]]:
+    """The denoiser's shape from its own files, or Wan2.1 14B where that is not there yet."""
     geometry = MODEL_GEOMETRY[config.model.family]
     try:
         folder = model_folder(config.model)
         weights.need_folder(folder)
     except CinetuneError as error:
-        return WAN21, [error.what + (f" ({error.remedy})" if error.remedy else "")]
+        return WAN21 if config.model.family == "wan21" else None, [str(error)]
     shape = _json(folder / "transformer" / "config.json")
     eye = _json(folder / "image_encoder" / "config.json")
     side = eye["image_size"] // eye["patch_size"]
@@ -221,6 +221,8 @@ def _shooting_facts(config: Config, denoiser: Denoiser, seconds: Sequence[float]
     shoot, geometry = config.shoot, MODEL_GEOMETRY[config.model.family]
     height, width = _size(shoot.height, shoot.width, config)
     tokens = denoiser.tokens(shoot.segment_frames, height, width)
+    if not seconds:
+        return [("shooting", "known once shots.toml names shots")]
     forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
     segment = denoiser.forward_flops(tokens) * forwards
     arms = 3 if config.train.plain_arm else 2
@@ -232,7 +234,7 @@ def _shooting_facts(config: Config, denoiser: Denoiser, seconds: Sequence[float]
     return [
         ("a segment", f"{shoot.segment_frames} frames of {width}x{height} in {forwards} passes: {_ops(segment)}"),
         ("shots", f"{len(seconds)} in {arms} arms x {shoot.seeds} seeds = {sum(joined) * takes} segments"),
-        ("shooting", _hours(total, config) if seconds else "known once shots.toml names shots"),
+        ("shooting", _hours(total, config)),
         ("masters on disk", f"about {masters / 2**30:.2f} GiB"),
     ]
 

@@ -47,14 +47,18 @@ def test_published_code_values(matrix, full, bits, rgb, codes):
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_matrix_inverts_exactly(matrix, full, bits):
     rgb = np.random.default_rng(0).random((16, 16, 3), np.float32)
-    back = yuv_to_rgb(*rgb_to_yuv(rgb, matrix=matrix, full_range=full, bits=bits), matrix=matrix, full_range=full, bits=bits)
+    back = yuv_to_rgb(
+        *rgb_to_yuv(rgb, matrix=matrix, full_range=full, bits=bits), matrix=matrix, full_range=full, bits=bits
+    )
     assert np.abs(back - rgb).max() < 2e-6
 
 
 def test_wrong_matrix_is_visible():
     """The error that silent assumptions make: 601 pixels read as 709 are far off."""
     red = _pixel((200 / 255, 40 / 255, 40 / 255))
-    wrong = yuv_to_rgb(*rgb_to_yuv(red, matrix="bt601", full_range=False, bits=8), matrix="bt709", full_range=False, bits=8)
+    wrong = yuv_to_rgb(
+        *rgb_to_yuv(red, matrix="bt601", full_range=False, bits=8), matrix="bt709", full_range=False, bits=8
+    )
     assert np.abs(wrong - red).max() > 10 / 255
 
 
@@ -96,7 +100,13 @@ def test_decisions_are_said(tags, matrix, full, words):
 
 @pytest.mark.parametrize(
     ("tags", "words"),
-    [({"transfer": 16}, "PQ"), ({"transfer": 18}, "HLG"), ({"transfer": 8}, "linear"), ({"primaries": 9}, "wider"), ({"matrix": 14}, "matrix")],
+    [
+        ({"transfer": 16}, "PQ"),
+        ({"transfer": 18}, "HLG"),
+        ({"transfer": 8}, "linear"),
+        ({"primaries": 9}, "wider"),
+        ({"matrix": 14}, "matrix"),
+    ],
 )
 def test_pictures_that_are_not_sdr_are_refused(tags, words):
     with pytest.raises(FootageError, match=words):

@@ -25,7 +25,9 @@ def test_shots_by_number_by_start_and_whole_clips(tmp_path):
     )
     (tmp_path / "a.txt").write_text("  the whole\n clip ")
     rows = read_rows(tmp_path, tmp_path / "a.mov")
-    found = [row_for_shot(rows, index=index, start=start) for index, start in ((0, 0), (1, 20), (1, 39), (2, 99), (3, 130))]
+    found = [
+        row_for_shot(rows, index=index, start=start) for index, start in ((0, 0), (1, 20), (1, 39), (2, 99), (3, 130))
+    ]
     assert [row.text for row in found] == ["zero", "the whole clip", "early", "late", "late"]
     assert found[0].scene == "castle" and found[1].source == "a.txt"
     assert row_for_shot([], index=0, start=0) is None
@@ -38,8 +40,13 @@ def test_tables_of_folders_above_name_the_path(tmp_path):
 
 
 def test_rights_are_read(tmp_path):
-    _jsonl(tmp_path / "metadata.jsonl", {"file_name": "a.mov", "text": "x", "owner": "Studio", "licence": "all rights", "consent": "yes"})
-    assert rights_of(read_rows(tmp_path, tmp_path / "a.mov")) == Rights(owner="Studio", licence="all rights", consent="yes")
+    _jsonl(
+        tmp_path / "metadata.jsonl",
+        {"file_name": "a.mov", "text": "x", "owner": "Studio", "licence": "all rights", "consent": "yes"},
+    )
+    assert rights_of(read_rows(tmp_path, tmp_path / "a.mov")) == Rights(
+        owner="Studio", licence="all rights", consent="yes"
+    )
     assert rights_of([]) == Rights()
 
 
@@ -66,7 +73,22 @@ def test_captions_that_are_not_text(tmp_path):
 
 
 def test_sidecars_and_hidden_files_are_not_footage(tmp_path):
-    for name in ("b.mov", "a.mp4", "a.txt", "a.edl", "metadata.jsonl", ".DS_Store", "sub/c.mkv", ".trash/d.mov", "odd.bin"):
+    for name in (
+        "b.mov",
+        "a.mp4",
+        "a.txt",
+        "a.edl",
+        "metadata.jsonl",
+        ".DS_Store",
+        "sub/c.mkv",
+        ".trash/d.mov",
+        "odd.bin",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert [path.relative_to(tmp_path).as_posix() for path in footage_files(tmp_path)] == ["a.mp4", "b.mov", "odd.bin", "sub/c.mkv"]
+    assert [path.relative_to(tmp_path).as_posix() for path in footage_files(tmp_path)] == [
+        "a.mp4",
+        "b.mov",
+        "odd.bin",
+        "sub/c.mkv",
+    ]

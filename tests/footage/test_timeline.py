@@ -55,7 +55,9 @@ def test_what_we_write_we_read(tmp_path_factory, lengths, rate):
     marks = [sum(lengths[:k]) for k in range(len(lengths) + 1)]
     events = [Event(name=f"s{k}", start=a, end=b) for k, (a, b) in enumerate(zip(marks, marks[1:], strict=False))]
     write_edl(path, title="t", reel="REEL01", events=events, rate=rate, start_timecode="01:00:00:00")
-    assert read_edl(path, rate=rate, frames=marks[-1], start_timecode="01:00:00:00") == [(e.start, e.end) for e in events]
+    assert read_edl(path, rate=rate, frames=marks[-1], start_timecode="01:00:00:00") == [
+        (e.start, e.end) for e in events
+    ]
 
 
 def test_otio_opens_elsewhere_with_exact_time(tmp_path):

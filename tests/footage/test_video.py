@@ -1,4 +1,6 @@
-"""Film files: round trips within stated colour error, exact rates and frames, tags on every frame, and a reason for every refusal."""
+"""Film files: round trips within stated colour error, exact rates and frames, tags on every frame, and a reason for
+every refusal.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +29,21 @@ def _open(log: list[str], fail_at: int):
 
 def _open_dying():
     return lambda task: os._exit(9)
+
+
+def _open_waiting(folder: str):
+    def make(task: int) -> None:
+        Path(folder, f"{task}.pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    return make
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_serial_opens_once_runs_in_order_and_gives_threads_back() -> None:
@@ -59,3 +78,29 @@ def test_an_error_in_a_worker_keeps_its_remedy_and_a_dead_worker_is_explained() 
     assert caught.value.remedy == "none"
     with pytest.raises(ModelError, match="worker processes died"):
         run_tasks([1, 2], _open_dying, workers=2, done=lambda _: None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import functools, test_executors as t\n"
+        "from cinetune.generation import run_tasks\n"
+        "if __name__ == '__main__':\n"
+        f"    maker = functools.partial(t._open_waiting, {str(tmp_path)!r})\n"
+        "    run_tasks([0, 1], maker, workers=2, done=lambda _: None)\n"
+    )
+    (tmp_path / "main.py").write_text(script)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "main.py")])
+    while len(pids := [p for p in tmp_path.glob("*.pid") if p.read_text()]) < 2:
+        assert parent.poll() is None
+        time.sleep(0.2)
+    parent.kill()
+    parent.wait()
+    workers = [int(path.read_text()) for path in pids]
+    end = time.monotonic() + 60
+    while any(_alive(pid) for pid in workers) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not any(_alive(pid) for pid in workers)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cinetune.errors import ModelError, WeightsError
@@ -170,6 +171,23 @@ def test_unknown_and_taken_names(model: WanVideo) -> None:
     lora.add_lora(model, rank=2, alpha=2, targets="cross", seed=0)
     with pytest.raises(ModelError, match="already has"):
         lora.add_lora(model, rank=2, alpha=2, targets="cross", seed=0)
+
+
+def test_layers_of_different_rank_load(model: WanVideo, tmp_path: Path) -> None:
+    gen = torch.Generator().manual_seed(0)
+    state: dict[str, Tensor] = {}
+    for layer, rank in (("to_q", 2), ("to_k", 4)):
+        state[f"blocks.1.attn2.{layer}.lora_A.weight"] = torch.randn(rank, 48, generator=gen)
+        state[f"blocks.1.attn2.{layer}.lora_B.weight"] = torch.randn(48, rank, generator=gen)
+    save_file(
+        {f"diffusion_model.{k.replace('attn2.to_', 'cross_attn.')}": v for k, v in state.items()},
+        tmp_path / "m.safetensors",
+    )
+    lora.load_lora(model, tmp_path / "m.safetensors", name="look")
+    back = lora.lora_state(model, "look")
+    assert set(back) == set(state) and all(torch.equal(back[key], value) for key, value in state.items())
+    layers = {key: module for key, module in model.denoiser.named_modules() if hasattr(module, "scaling")}
+    assert len(layers) == 2 and all(module.scaling == {"look": 1.0} for module in layers.values())
 
 
 def test_pickles_are_refused(model: WanVideo, tmp_path: Path) -> None:

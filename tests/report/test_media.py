@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -68,11 +69,12 @@ def test_a_film_still_wears_the_grade_of_the_film(salt_road: Project) -> None:
 
 def test_truth_is_there_only_where_it_is_known(salt_road: Project) -> None:
     known, _, unknown = salt_road.shots().shots
-    found = media.truth_film(salt_road, known, rate=Fraction(16), frames=20)
+    shot = replace(salt_road.store.need_stage("expand").groups["sequences"][0], frames=20)
+    found = media.truth_film(salt_road, known, like=shot)
     assert found is not None
-    assert len(found[0]) == 9  # the file is shorter than what was asked for
+    assert len(found[0]) == 9  # the file is shorter than the shot
     assert found[1].startswith("data:video/mp4;base64,")
-    assert media.truth_film(salt_road, unknown, rate=Fraction(16), frames=20) is None
+    assert media.truth_film(salt_road, unknown, like=shot) is None
 
 
 @pytest.mark.parametrize("width", [None, 48, 400])

@@ -49,6 +49,7 @@ def card(
         (("improved", "improved"), "improved"),
         (("improved", "cannot tell"), "cannot tell"),
         (("improved", "worse"), "worse"),
+        (("improved", "no worse"), "no worse"),
         (("improved", "not measured"), "improved"),
         (("not measured", "not measured"), "not measured"),
     ],

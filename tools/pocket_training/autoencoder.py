@@ -46,7 +46,7 @@ def encode(vae: AutoencoderKLWan, x_BCTHW: Tensor) -> Tensor:
         vae._enc_conv_idx = [0]
         out.append(vae.encoder(chunk, feat_cache=vae._enc_feat_map, feat_idx=vae._enc_conv_idx))
     vae.clear_cache()
-    return vae.quant_conv(torch.cat(out, 2))[:, : vae.config.z_dim]
+    return vae.quant_conv(torch.cat(out, 2))[:, : vae.config["z_dim"]]
 
 
 def decode(vae: AutoencoderKLWan, z_BCfhw: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ def _train(run: Run, rank: int) -> None:
     log = Log(run.work / "vae.jsonl", rank)
     clips, _ = training_clips(run)
     held = pixels(held_clips(run)[0][:4])
-    vae = channels_last(pocket.fresh([], seed=run.seed).vae.to(run.device))
+    vae = channels_last(pocket.fresh([], seed=run.seed).vae)
+    vae.to(run.device)
     parameters = list(vae.parameters())
     kernels = [p for p in parameters if p.dim() >= 4 and min(p.shape[0], p[0].numel()) >= 12]
     chosen = {id(p) for p in kernels}

@@ -1,4 +1,4 @@
-"""The end of pre-training: assemble the parts, write them into the package, measure them on held-out clips, write the card."""
+"""The end of pre-training: assemble the parts, write them into the package, measure them, write the card."""
 
 from __future__ import annotations
 

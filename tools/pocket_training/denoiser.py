@@ -8,15 +8,25 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cinetune.models import pocket
 from torch import Tensor, nn
 
-from pocket_training. import autoencoder, contrast, short_text
-from pocket_training.common import Log, Run, average_gradients, cosine, load_checkpoint, pixels, save_checkpoint, spawn
+from cinetune.models import pocket
+from pocket_training import autoencoder, contrast, short_text
+from pocket_training.common import (
+    Log,
+    MatrixOptimiser,
+    Run,
+    average_gradients,
+    cosine,
+    load_checkpoint,
+    pixels,
+    save_checkpoint,
+    spawn,
+)
 from pocket_training.contrast import clip_pixels
 from pocket_training.film_set import held_clips, training_clips
 
-PEAK_RATE = 2e-3
+MATRIX_RATE, RATE = 5e-3, 2e-3
 BATCH = 4  # for each rank
 SHORT_SHARE, SHORT_LATENTS = 0.45, 5
 CAPTION_DROPOUT = 0.1
@@ -30,8 +40,8 @@ def _cache_rank(run: Run, rank: int) -> None:
     parts = pocket.fresh(_words(run), seed=run.seed)
     contrast.finish(run, parts)
     vae = autoencoder.finish(run)
-    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
-    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    mean = torch.tensor(vae.config["latents_mean"]).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config["latents_std"]).view(1, -1, 1, 1, 1)
     for number, path in enumerate(sorted((run.work / "clips").glob("*.npy"))):
         target = run.work / "latents" / path.with_suffix(".pt").name
         if number % run.ranks != rank or target.exists():
@@ -72,8 +82,16 @@ def text_tokens(parts: pocket.Parts, captions: list[str]) -> Tensor:
     return hidden
 
 
-def v_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], index: Tensor, *, frames: int,
-           generator: torch.Generator, dropout: float) -> Tensor:
+def v_loss(
+    parts: pocket.Parts,
+    data: dict[str, Tensor],
+    captions: list[str],
+    index: Tensor,
+    *,
+    frames: int,
+    generator: torch.Generator,
+    dropout: float,
+) -> Tensor:
     """Mean squared velocity error for each clip of `index`, `B`."""
     x0 = data["latents"][index, :, :frames].float()
     cond = data["cond"][index, :, :frames].float()
@@ -90,22 +108,22 @@ def v_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], in
     keep = torch.rand(size, generator=generator) >= dropout
     text = text_tokens(parts, [captions[i] if k else "" for i, k in zip(index.tolist(), keep.tolist(), strict=True)])
     v = parts.denoiser(
-        hidden_states=torch.cat([(1 - s) * x0 + s * noise, mask, cond], 1), timestep=sigma * 1000,
-        encoder_hidden_states=text, encoder_hidden_states_image=data["image"][index].float(), return_dict=False,
+        hidden_states=torch.cat([(1 - s) * x0 + s * noise, mask, cond], 1),
+        timestep=sigma * 1000,
+        encoder_hidden_states=text,
+        encoder_hidden_states_image=data["image"][index].float(),
+        return_dict=False,
     )[0]
     return (v.float() - (noise - x0)).pow(2).mean((1, 2, 3, 4))
 
 
-def _optimisers(parts: pocket.Parts) -> list[torch.optim.Optimizer]:
+def _optimiser(parts: pocket.Parts) -> MatrixOptimiser:
     """Muon for the weight matrices of the blocks, AdamW for the rest."""
-    named = [*parts.denoiser.named_parameters(), *(("text." + n, p) for n, p in parts.text_encoder.named_parameters())]
-    matrix = [p for n, p in named if p.dim() == 2 and n.startswith("blocks.") and "scale_shift" not in n]
-    chosen = {id(p) for p in matrix}
-    rest = [p for _, p in named if id(p) not in chosen]
-    return [
-        torch.optim.Muon(matrix, PEAK_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01),
-    ]
+    named = list(parts.denoiser.named_parameters())
+    matrices = [p for n, p in named if p.dim() == 2 and n.startswith("blocks.")]
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in chosen] + list(parts.text_encoder.parameters())
+    return MatrixOptimiser(matrices, rest, matrix_rate=MATRIX_RATE, rate=RATE)
 
 
 @torch.no_grad()
@@ -131,15 +149,14 @@ def _train(run: Run, rank: int) -> None:
     modules = _modules(parts).train()
     average = copy.deepcopy(modules).requires_grad_(False)
     parameters = list(modules.parameters())
-    optimisers = _optimisers(parts)
+    optimiser = _optimiser(parts)
     path = run.work / "denoiser.ckpt"
     state = load_checkpoint(path)
     done = 0
     if state:
         modules.load_state_dict(state["modules"])
         average.load_state_dict(state["average"])
-        for optimiser, saved_state in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved_state)
+        optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
     data, held = _load(run, "train-*.pt"), _load(run, "held.pt")
     captions, held_captions = training_clips_captions(run), held_clips(run)[1]
@@ -148,17 +165,15 @@ def _train(run: Run, rank: int) -> None:
         generator = torch.Generator().manual_seed((run.seed * 1_000_003 + step) * 64 + rank)
         short = step / run.denoiser_steps < SHORT_SHARE
         index = torch.randint(len(captions), (BATCH * (2 if short else 1),), generator=generator)
-        for optimiser in optimisers:
-            optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(step, run.denoiser_steps, warmup=100)
         with torch.autocast("cpu", torch.bfloat16):
             frames = SHORT_LATENTS if short else 9
-            loss = v_loss(parts, data, captions, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT).mean()
+            each = v_loss(parts, data, captions, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT)
+        loss = each.mean()
         modules.zero_grad()
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step(cosine(step, run.denoiser_steps, warmup=100))
         decay = min(EMA_DECAY, (step + 1) / (step + 10))
         with torch.no_grad():
             for slow, fast in zip(average.parameters(), modules.parameters(), strict=True):
@@ -169,8 +184,14 @@ def _train(run: Run, rank: int) -> None:
             log.write(step=step, latents=float(frames), loss=loss.item(), held=held_loss(view, held, held_captions))
         if time.time() - saved > 120 or step + 1 == run.denoiser_steps:
             saved = time.time()
-            save_checkpoint(path, rank, modules=modules.state_dict(), average=average.state_dict(),
-                            optimisers=[optimiser.state_dict() for optimiser in optimisers], step=step + 1)
+            save_checkpoint(
+                path,
+                rank,
+                modules=modules.state_dict(),
+                average=average.state_dict(),
+                optimiser=optimiser.state_dict(),
+                step=step + 1,
+            )
 
 
 def training_clips_captions(run: Run) -> list[str]:

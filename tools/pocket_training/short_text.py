@@ -7,6 +7,8 @@ each step; the result is the same up to rounding (see `tests/tools`).
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
@@ -35,7 +37,14 @@ class ShortTextProcessor:
         self.image_tokens = image_tokens
         self.bias: Tensor | None = None
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):  # noqa: ANN001, ANN204
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: None = None,
+        rotary_emb: None = None,
+    ) -> Tensor:
         image, text = encoder_hidden_states.split(
             [self.image_tokens, encoder_hidden_states.shape[1] - self.image_tokens], dim=1
         )
@@ -55,10 +64,10 @@ class ShortTextProcessor:
 def install(denoiser: WanTransformer3DModel, image_tokens: int) -> None:
     """Put one shared processor into every cross-attention."""
     processor = ShortTextProcessor(image_tokens)
-    for block in denoiser.blocks:
+    for block in cast(Any, denoiser.blocks):
         block.attn2.set_processor(processor)
 
 
 def set_lengths(denoiser: WanTransformer3DModel, lengths_B: Tensor, slots: int) -> None:
     """Say how long the prompts of the next forward pass are."""
-    denoiser.blocks[0].attn2.processor.bias = pad_bias(lengths_B, slots)
+    cast(Any, denoiser.blocks)[0].attn2.processor.bias = pad_bias(lengths_B, slots)

@@ -150,9 +150,7 @@ def _frames(reel: Reel, look: FilmLook | None, *, grain_seed: int) -> Iterator[A
         for _ in range(at, shot.start):
             yield black
         lead = float((shot.clean_start - shot.start) / reel.rate)
-        film = render(
-            shot.scene, frames=shot.end - shot.start, height=height, width=width, rate=reel.rate, start=-lead
-        )
+        film = render(shot.scene, frames=shot.end - shot.start, height=height, width=width, rate=reel.rate, start=-lead)
         if look is not None:
             film = apply_look(film, look, seed=grain_seed + number)
         level = _levels(shot)

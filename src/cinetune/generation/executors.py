@@ -7,6 +7,8 @@ again, and it does not matter who makes which: serial and parallel runs give the
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -87,8 +89,17 @@ def run_tasks(tasks: Sequence[T], open_maker: Callable[[], Maker], *, workers: i
 
 
 def _start(open_maker: Callable[[], Maker]) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _worker["maker"] = open_maker()
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed would wait for tasks for ever, with the model in memory."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _make(task: Any) -> None:

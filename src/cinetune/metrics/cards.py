@@ -294,7 +294,7 @@ def _seeds(results: Results, shots: Sequence[str]) -> tuple[int, ...]:
 
 
 def _small(counts: Mapping[str, int], rules: Rules) -> tuple[str, ...]:
-    """What a reader must know about the number of shots: below six there is no p, and below `need` Holm leaves no verdict."""
+    """What to know about the number of shots: below six there is no p, below `need` Holm leaves no verdict."""
     need = LEAST_SHOTS
     while max(1, len(rules.primary)) * 2 / 2**need > rules.alpha:
         need += 1

@@ -63,8 +63,9 @@ def linear_shapes(denoiser: nn.Module) -> dict[str, tuple[int, int]]:
     shapes: dict[str, tuple[int, int]] = {}
     for key, module in denoiser.named_modules():
         parts = key.split(".", 2)
-        if parts[0] == "blocks" and len(parts) == 3 and parts[2] in _PAIRS and hasattr(module, "in_features"):
-            shapes[key] = (int(module.out_features), int(module.in_features))  # pyright: ignore[reportArgumentType]
+        layer = module.get_base_layer() if isinstance(module, LoraLayer) else module
+        if parts[0] == "blocks" and len(parts) == 3 and parts[2] in _PAIRS and isinstance(layer, nn.Linear):
+            shapes[key] = (layer.out_features, layer.in_features)
     return shapes
 
 
@@ -94,8 +95,11 @@ def save_adapter(
     match format:
         case "diffusers":
             tensors = {f"transformer.{key}": value for key, value in baked.items()}
-            modules = sorted({key.rpartition(".lora_")[0] for key in state})
-            plain = {"r": rank, "lora_alpha": rank, "target_modules": modules}
+            modules = {key.rpartition(".lora_")[0] for key in state}
+            # diffusers gives every adapted text key an image layer, zero if need be, and warns if it is not announced
+            texts = {module.removesuffix("to_k") for module in modules if module.endswith("attn2.to_k")}
+            modules |= {text + image for text in texts for image in ("add_k_proj", "add_v_proj")}
+            plain = {"r": rank, "lora_alpha": rank, "target_modules": sorted(modules)}
             header["lora_adapter_metadata"] = json.dumps(
                 {f"transformer.{key}": value for key, value in plain.items()}, sort_keys=True
             )
@@ -165,14 +169,14 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_adapter(path: Path) -> dict[str, Tensor]:
-    """An adapter file of any of the three formats as `blocks.0.attn2.to_q.lora_A.weight`..., float32, alpha applied,
-    zero layers left out.
+    """An adapter file of any of the three formats by `blocks.0.attn2.to_q.lora_A.weight` and so on.
 
-    Raises `WeightsError` for pickles, damaged files, and names that are not a LoRA of a Wan transformer.
+    Float32, with alpha applied (alpha = rank from now on) and layers of zeros left out. Raises `WeightsError` for
+    pickles, damaged files, and names that are not a LoRA of a Wan transformer.
     """
     tensors, header = _open(path)
     alphas = {key.removesuffix(".alpha"): float(value) for key, value in tensors.items() if key.endswith(".alpha")}
-    declared = json.loads(header.get("lora_adapter_metadata", "{}"))
+    declared = _declared_scale(header.get("lora_adapter_metadata", "{}"), path)
     state: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if key.endswith(".alpha"):
@@ -189,21 +193,26 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
         value = value.float()
         if side == "B":
             rank = value.shape[1]
-            alpha = alphas.get(prefix, _declared_alpha(declared, rank))
-            value = value * (alpha / rank)
+            value = value * (alphas[prefix] / rank if prefix in alphas else declared)
         state[f"{module}.lora_{side}.weight"] = value
     modules = {key.rpartition(".lora_")[0] for key in state}
     halves = sorted(m for m in modules if f"{m}.lora_A.weight" not in state or f"{m}.lora_B.weight" not in state)
-    if halves or not modules:
-        raise WeightsError(f"the adapter is incomplete: {halves[0] if halves else 'it has no layers'}", where=str(path))
+    if halves:
+        raise WeightsError(f"the adapter is incomplete at {halves[0]}", where=str(path))
     used = {m for m in modules if bool(state[f"{m}.lora_A.weight"].any()) or bool(state[f"{m}.lora_B.weight"].any())}
+    if not used:
+        raise WeightsError("the adapter is empty", where=str(path))
     return {key: value for key, value in state.items() if key.rpartition(".lora_")[0] in used}
 
 
-def _declared_alpha(declared: Mapping[str, Any], rank: int) -> float:
-    """Alpha from diffusers' header; without one, readers agree on alpha = rank."""
-    alpha = float(declared.get("transformer.lora_alpha", rank))
-    return alpha * rank / float(declared.get("transformer.r", rank))
+def _declared_scale(text: str, path: Path) -> float:
+    """alpha / rank from diffusers' header; without one, readers agree on 1."""
+    try:
+        declared: dict[str, Any] = json.loads(text)
+        rank = declared.get("transformer.r", 1)
+        return float(declared.get("transformer.lora_alpha", rank)) / float(rank)
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise WeightsError(f"the adapter's header is damaged: {error}", where=str(path)) from error
 
 
 def _module_name(prefix: str) -> str | None:

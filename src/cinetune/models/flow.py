@@ -16,20 +16,17 @@ TRAIN_STEPS = 1000
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
-    """Move noise levels towards 1 for larger pictures: `s sigma / (1 + (s - 1) sigma)` (Esser et al., arXiv 2403.03206,
-    eq. 23).
-    """
+    """Noise levels moved towards 1 for larger pictures: `s sigma / (1 + (s - 1) sigma)` (arXiv 2403.03206, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def sample_sigmas(
     n: int, gen: torch.Generator, *, scheme: Literal["logit-normal", "uniform"], shift: float, stratified: bool = True
 ) -> Tensor:
-    """`n` training noise levels in (0, 1), float32, shifted. `logit-normal` is sigmoid of a unit normal (arXiv
-    2403.03206, section 3.1).
+    """`n` training noise levels in (0, 1), float32, shifted.
 
-    Stratified: one draw from each n-th of the distribution, in random order, so that small batches cover all noise
-    levels.
+    `logit-normal` is the sigmoid of a unit normal (arXiv 2403.03206, section 3.1). Stratified: one draw from each n-th
+    of the distribution, in random order, so that small batches cover all noise levels.
     """
     uniform = torch.rand(n, generator=gen, dtype=torch.float64)
     if stratified:
@@ -51,8 +48,9 @@ def target(x0: Tensor, noise: Tensor) -> Tensor:
 
 
 def schedule(steps: int, shift: float) -> Tensor:
-    """Noise levels of a sampling run, float32 `[steps + 1]`: shifted even steps from 1, and 0 at the end. The first is
-    1 - 1e-6, because the solver takes the logarithm of 1 - sigma.
+    """Noise levels of a sampling run, float32 `[steps + 1]`: shifted even steps from 1, and 0 at the end.
+
+    The first is 1 - 1e-6, because the solver takes the logarithm of 1 - sigma.
     """
     even = torch.linspace(1, 1 / TRAIN_STEPS, steps + 1, dtype=torch.float64)[:-1]
     sigma = shift_sigma(even, shift)

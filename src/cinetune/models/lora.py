@@ -106,9 +106,7 @@ def _need(model: VideoModel, name: str) -> None:
 
 
 def use_lora(model: VideoModel, name: str | None) -> None:
-    """Put one adapter in use; None puts none in use, which is the base model exactly. Raises `ModelError` for an
-    unknown name.
-    """
+    """Put one adapter in use, or none, which is the base model exactly. Raises `ModelError` for an unknown name."""
     denoiser: Any = model.denoiser
     if name is not None:
         _need(model, name)
@@ -129,8 +127,9 @@ def remove_lora(model: VideoModel, name: str) -> None:
 
 
 def lora_state(model: VideoModel, name: str) -> dict[str, Tensor]:
-    """A copy of an adapter as trained (alpha not applied), float32 on the CPU, by `blocks.0.attn2.to_q.lora_A.weight`
-    and so on.
+    """A copy of an adapter as trained (alpha not applied), float32 on the CPU, in module order.
+
+    Keys are `blocks.0.attn2.to_q.lora_A.weight` and so on. Raises `ModelError` for an unknown name.
     """
     _need(model, name)
     return {

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
@@ -121,12 +122,10 @@ def fresh(words: Sequence[str], *, seed: int) -> Parts:
         tok = tokenizer(words)
         vae = AutoencoderKLWan(**VAE)
         for module in vae.modules():
-            if isinstance(module, WanResidualBlock):
-                torch.nn.init.zeros_(module.conv2.weight)
-                torch.nn.init.zeros_(module.conv2.bias)
-            if isinstance(module, WanAttentionBlock):
-                torch.nn.init.zeros_(module.proj.weight)
-                torch.nn.init.zeros_(module.proj.bias)
+            last = module.conv2 if isinstance(module, WanResidualBlock) else getattr(module, "proj", None)
+            if isinstance(module, (WanResidualBlock, WanAttentionBlock)) and last is not None:
+                for parameter in last.parameters():
+                    torch.nn.init.zeros_(parameter)
         size = len(tok)
         return Parts(
             vae=vae,
@@ -144,24 +143,29 @@ def save(parts: Parts, folder: Path) -> None:
     float32.
     """
     side = CLIP_VISION["image_size"]
-    image_encoder = CLIPVisionModel(parts.clip.config.vision_config)
+    vision: Any = parts.clip.config.vision_config
+    image_encoder = CLIPVisionModel(vision)
     image_encoder.load_state_dict(parts.clip.vision_model.state_dict(), strict=False)
-    pipeline = WanImageToVideoPipeline(
-        tokenizer=parts.tokenizer,
-        text_encoder=parts.text_encoder,
-        image_encoder=image_encoder,
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": side},
-            crop_size={"height": side, "width": side},
-            image_mean=list(CLIP_MEAN),
-            image_std=list(CLIP_STD),
-        ),
-        transformer=parts.denoiser,
-        vae=parts.vae,
-        scheduler=UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT, num_train_timesteps=1000
-        ),
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=list(CLIP_MEAN),
+        image_std=list(CLIP_STD),
     )
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT, num_train_timesteps=1000
+    )
+    # The annotations of diffusers name wider and older classes than it accepts.
+    components: dict[str, Any] = {
+        "tokenizer": parts.tokenizer,
+        "text_encoder": parts.text_encoder,
+        "image_encoder": image_encoder,
+        "image_processor": processor,
+        "transformer": parts.denoiser,
+        "vae": parts.vae,
+        "scheduler": scheduler,
+    }
+    pipeline = WanImageToVideoPipeline(**components)
     pipeline.save_pretrained(folder)
     parts.clip.save_pretrained(folder / "clip")
     facts = {

@@ -1,6 +1,4 @@
-"""The denoising loop: UniPC (Zhao et al., arXiv 2302.04867) with classifier-free guidance, equal to diffusers' Wan
-pipeline bit for bit.
-"""
+"""The denoising loop: UniPC (arXiv 2302.04867) with classifier-free guidance, diffusers' Wan pipeline bit for bit."""
 
 from __future__ import annotations
 

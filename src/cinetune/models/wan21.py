@@ -1,5 +1,4 @@
-"""Wan2.1 image-to-video (arXiv 2503.20314) through the diffusers and transformers classes; the pocket model is the same
-in miniature.
+"""Wan2.1 image-to-video (arXiv 2503.20314) through diffusers' and transformers' classes; pocket is one in miniature.
 
 The conditioning is the one of diffusers' `WanImageToVideoPipeline`, and equal to it (tests/parity); it is written out
 here because the pipeline cannot be given cached parts, several clips, or the original model's CLIP preprocessing.
@@ -23,7 +22,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, W
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
@@ -35,31 +34,25 @@ from cinetune.timecode import nearest_legal_frames
 __all__ = ["TEXT_TOKENS", "WanVideo", "clean_prompt", "pad_text", "wan21_meta"]
 
 TEXT_TOKENS = 512
-"""The attention of the image branch takes the last 512 tokens as text, so a prompt is always padded to exactly this
-many.
-"""
+"""A prompt is always padded to exactly this many: the denoiser takes the last 512 tokens as text, others as image."""
 
 Preprocess = Literal["squash", "crop"]
 Parts = Literal["all", "encoders", "denoiser"]
 
 
 def clean_prompt(prompt: str) -> str:
-    """Mend broken encodings, undo HTML escapes (twice: scraped captions are often escaped twice), and collapse white
-    space.
-    """
+    """Mend broken encodings, undo HTML escapes (twice: scraped captions often are), and collapse white space."""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
 
 
 def pad_text(rows: Sequence[Tensor], length: int = TEXT_TOKENS) -> Tensor:
-    """Rows `[n, D]` of different lengths as one `BLD` with exact zeros behind each: the denoiser sees pads, so they
-    must be zero.
-    """
+    """Rows `[n, D]` of different lengths as one `BLD`, exact zeros behind each: the denoiser sees the pads."""
+    assert all(len(row) <= length for row in rows)
     return torch.stack([F.pad(row, (0, 0, 0, length - len(row))) for row in rows])
 
 
 class WanVideo:
-    """A Wan2.1-I2V model in parts: `VideoModel`, plus `text`, `image_tokens` and `condition_latent` for caching them
-    one by one.
+    """A `VideoModel`; `text`, `image_tokens` and `condition_latent` give the parts of its conditioning for caching.
 
     The VAE and CLIP compute in float32, the denoiser and text encoder in the dtype they were loaded with.
     """
@@ -105,9 +98,10 @@ class WanVideo:
         clip_preprocess: Preprocess = "squash",
         parts: Parts = "all",
     ) -> WanVideo:
-        """Read a folder in diffusers layout, from disk only. `parts` leaves out the denoiser (for caching) or the text
-        and image encoders (for training on a cache). Raises `WeightsError` when files are missing, damaged or of
-        another model.
+        """Read a folder in diffusers layout, from disk only.
+
+        `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
+        Raises `WeightsError` when files are missing, damaged or of another model.
         """
         weights.need_folder(folder)
         diffusers_logging.disable_progress_bar()
@@ -138,9 +132,7 @@ class WanVideo:
 
     @property
     def denoiser(self) -> WanTransformer3DModel:
-        """The network that LoRA, checkpointing and sharding wrap. Raises `ModelError` when the model was loaded without
-        it.
-        """
+        """The network that LoRA, checkpointing and sharding wrap. Raises `ModelError` if it was not loaded."""
         if self._transformer is None:
             raise ModelError(
                 "this model was loaded without its denoiser", remedy='load it with parts="all" or parts="denoiser"'
@@ -155,10 +147,10 @@ class WanVideo:
 
     @torch.no_grad()
     def encode_video(self, x_BCTHW: Tensor) -> Tensor:
-        """Normalised latents `BCfhw` in float32 (posterior mode). Raises `ModelError` unless T is 4n+1 and the size
-        fits.
+        """Normalised latents `BCfhw` in float32 (posterior mode) of pixels in [-1, 1].
 
-        Off the rule the VAE would drop the last frames without a word. On a CPU two small clips take the time of one.
+        Raises `ModelError` unless T is 4n+1 (the VAE would drop the last frames without a word) and the size fits.
+        On a CPU two small clips take the time of one.
         """
         self._check_size(x_BCTHW.shape[-2:], frames=x_BCTHW.shape[2])
         x = x_BCTHW.to(self.device, torch.float32)
@@ -169,8 +161,7 @@ class WanVideo:
     def condition_latent(self, first_BCHW: Tensor, frames: int) -> Tensor:
         """Mask (4 channels) and latents of [first frame, mid-grey, mid-grey...] as one `BCfhw`.
 
-        Grey frames are encoded, not latents zeroed: the latent of grey is not zero. The mask is 1 on the first latent
-        frame.
+        Grey frames are encoded, not latents zeroed: the latent of grey is not zero. The mask is 1 on latent frame 0.
         """
         video = first_BCHW.new_zeros(*first_BCHW.shape[:2], frames, *first_BCHW.shape[2:])
         video[:, :, 0] = first_BCHW
@@ -194,9 +185,7 @@ class WanVideo:
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> list[Tensor]:
-        """umT5 embeddings `[n, D]` of each prompt without padding, n <= 512; `pad_text` makes the denoiser's input of
-        them.
-        """
+        """umT5 embeddings `[n, D]` of each prompt without padding, n <= 512; `pad_text` makes one batch of them."""
         if self._text_encoder is None:
             raise _freed("text")
         tokens = self._tokenizer(
@@ -287,14 +276,10 @@ def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
     pixels = ((picture_CHW.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     height, width = pixels.shape[:2]
     scale = size / min(height, width)
-    resized = Image.fromarray(pixels).resize(
-        (max(size, int(width * scale)), max(size, int(height * scale))), Image.Resampling.BICUBIC
-    )
-    left, top = (resized.width - size) // 2, (resized.height - size) // 2
-    return (
-        torch.from_numpy(np.asarray(resized.crop((left, top, left + size, top + size))).copy()).permute(2, 0, 1).float()
-        / 255
-    )
+    inside = (max(size, int(width * scale)), max(size, int(height * scale)))
+    resized = np.asarray(Image.fromarray(pixels).resize(inside, Image.Resampling.BICUBIC))
+    top, left = (inside[1] - size) // 2, (inside[0] - size) // 2
+    return torch.from_numpy(resized[top : top + size, left : left + size].copy()).permute(2, 0, 1).float() / 255
 
 
 def _load(folder: Path, kind: torch.dtype, device: str, parts: Parts) -> dict[str, Any]:
@@ -308,7 +293,7 @@ def _load(folder: Path, kind: torch.dtype, device: str, parts: Parts) -> dict[st
     loaded: dict[str, Any] = dict.fromkeys(weights.COMPONENTS)
     for name, (network, dtype) in networks.items():
         which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
-        part: nn.Module = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
+        part: Any = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
         loaded[name] = part.to(device)
     loaded["tokenizer"] = None
     if loaded["text_encoder"] is not None:
@@ -339,9 +324,7 @@ def _check_embedding(encoder: UMT5EncoderModel, folder: Path) -> None:
 
 
 def _info(folder: Path, family: str) -> ModelInfo:
-    """Facts of the model in a folder: from its configurations, and its family; a `cinetune.json` beside them has the
-    last word.
-    """
+    """Facts of the model in a folder, from its configurations and family; a `cinetune.json` has the last word."""
     vae, transformer = _config(folder, "vae/config.json"), _config(folder, "transformer/config.json")
     if family == "pocket":
         name, frames, height, width, shift = "pocket", pocket.FRAMES, pocket.HEIGHT, pocket.WIDTH, pocket.SHIFT
@@ -349,21 +332,13 @@ def _info(folder: Path, family: str) -> ModelInfo:
         name, frames, height, width, shift = "Wan2.1-I2V-14B-720P", 81, 720, 1280, 5.0
     else:
         name, frames, height, width, shift = "Wan2.1-I2V-14B-480P", 81, 480, 832, 3.0
-    facts: dict[str, Any] = {
-        "name": name,
-        "rate": "16",
-        "frames": frames,
-        "height": height,
-        "width": width,
-        "shift": shift,
-        "licence": "Apache-2.0",
-    }
+    facts: dict[str, Any] = {"name": name, "frames": frames, "height": height, "width": width, "shift": shift}
     if (folder / "cinetune.json").is_file():
         facts |= _config(folder, "cinetune.json")
     return ModelInfo(
         family=family,
         name=facts["name"],
-        rate=Fraction(facts["rate"]),
+        rate=Fraction(facts.get("rate", "16")),
         latent_channels=vae["z_dim"],
         stride_time=2 ** sum(vae["temperal_downsample"]),
         stride_space=vae["scale_factor_spatial"],
@@ -375,7 +350,7 @@ def _info(folder: Path, family: str) -> ModelInfo:
         targets=dict(lora.TARGETS),
         weights_sha256=weights.weights_sha256(folder),
         location=str(folder),
-        licence=facts["licence"],
+        licence=facts.get("licence", "Apache-2.0"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from cinetune.artifacts import FileRef
 from cinetune.report.html import render
 from cinetune.report.view import gather
 from cinetune.runtime import Reporter, provenance
@@ -37,4 +38,5 @@ def run(project: Project, report: Reporter) -> StageRecord:
     report.say(f"report/index.html, {size:.1f} MB, one file: it can be mailed or put on any web server")
     parents = tuple(record.output_sha for name in PARENTS if (record := project.store.load_stage(name)) is not None)
     made = provenance(seed=None, config_sha=key, parents=parents, device="cpu", wall_seconds=time.monotonic() - started)
-    return project.store.save_stage(NAME, key, {}, made=made, notes=("report/index.html",))
+    written = FileRef(path="report/index.html", sha256=sha256_file(path))
+    return project.store.save_stage(NAME, key, {"page": [written]}, made=made)

@@ -46,18 +46,17 @@ class Pair:
 
 
 def smooth(points: Sequence[tuple[float, float]], *, share: float = 0.05) -> tuple[tuple[float, float], ...]:
-    """Centred running mean over `share` of the points (at least three), the ends shortened."""
+    """Running mean over `share` of the points (at least three) around each; near the ends over those that are there."""
     half = max(1, round(len(points) * share / 2))
     means = []
     for index, (x, _) in enumerate(points):
-        reach = min(half, index, len(points) - 1 - index)
-        near = [y for _, y in points[index - reach : index + reach + 1]]
+        near = [y for _, y in points[max(0, index - half) : index + half + 1]]
         means.append((x, sum(near) / len(near)))
     return tuple(means)
 
 
 def line_chart(
-    lines: Sequence[Line], *, title: str, kept: Sequence[tuple[float, str]] = (), width: int = 380, height: int = 230
+    lines: Sequence[Line], *, title: str, kept: Sequence[tuple[float, str]] = (), width: int = 520, height: int = 250
 ) -> Markup:
     """Curves over training steps. `kept` are vertical marks (step, style class) at the kept checkpoints."""
     points = [point for line in lines for point in line.points]

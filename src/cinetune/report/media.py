@@ -81,26 +81,23 @@ def film_still(project: Project, clip: FootageClip, window: Window) -> Image.Ima
     return to_image(read_frames(project.root / clip.path, [middle], colour=clip.colour, crop=window.crop, size=size)[0])
 
 
-def truth_film(
-    project: Project, shot: PlannedShot, *, rate: Fraction, frames: int
-) -> tuple[list[Image.Image], str] | None:
-    """What the film itself would show at the times of a shot's frames (fewer if it is shorter), and as an mp4 data URI.
+def truth_film(project: Project, shot: PlannedShot, *, like: FilmSequence) -> tuple[list[Image.Image], str] | None:
+    """What the film itself would show at the times of a generated shot's frames, and the same as an mp4 data URI.
 
-    None where it is not known. Raises `FootageError` for an unreadable file.
+    Ends earlier if the file does. None where it is not known. Raises `FootageError` for an unreadable file.
     """
     from cinetune.footage.video import probe, read_frames, write_video
 
     if shot.truth is None:
         return None
     found = probe(project.root / shot.truth)
-    wanted = [int(frame * found.rate / rate + Fraction(1, 2)) for frame in range(frames)]
-    there = [index for index in wanted if index < found.frames]
-    film_THWC = read_frames(found.path, there, colour=found.colour)
-    height, width = film_THWC.shape[1:3]
-    factor = math.ceil(_PLAYER_HEIGHT / height)
+    wanted = [int(frame * found.rate / like.rate + Fraction(1, 2)) for frame in range(like.frames)]
+    film_THWC = read_frames(found.path, [index for index in wanted if index < found.frames], colour=found.colour)
+    height = like.height * math.ceil(_PLAYER_HEIGHT / like.height) // 2 * 2
+    width = round(height * film_THWC.shape[2] / film_THWC.shape[1] / 2) * 2
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "truth.mp4"
-        write_video(path, film_THWC, rate=rate, size=(width * factor // 2 * 2, height * factor // 2 * 2))
+        write_video(path, film_THWC, rate=like.rate, size=(width, height))
         return [to_image(frame_HWC) for frame_HWC in film_THWC], video_uri(path)
 
 

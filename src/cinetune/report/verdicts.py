@@ -16,30 +16,40 @@ __all__ = ["Claim", "Row", "claims", "find", "number", "rows", "signed", "title_
 
 _TITLES = {
     "tone_w1": ("tone-curve distance", "How far the spread from shadows to highlights is from the film's."),
-    "colour_error": ("colour error", "Distance to the known graded picture, where there is one."),
-    "lab_frechet": ("colour-cloud distance", "Difference between all colours of the shot and all colours of the film."),
+    "lab_frechet": ("colour-cloud distance", "All colours of the shot against all colours of the film."),
     "split_tone": ("split-tone difference", "Colour cast of shadows, mids and highlights against the film's."),
     "palette": ("palette distance", "Main colours of the shot against the film's main colours."),
-    "luma_flicker": ("luma flicker", "Brightness that jumps from frame to frame."),
+    "colour_error": ("colour error to the truth", "Against the shot as the film itself would show it."),
+    "lpips": ("perceptual distance to the truth", "Frame by frame, the given first frame left out."),
+    "tlp": ("change over time against the truth", "Perceptual change from frame to frame."),
+    "motion_error": ("motion error", "How far the speed is from the true shot's."),
     "motion": ("motion", "How much moves from frame to frame."),
+    "luma_flicker": ("flicker", "Brightness that jumps from frame to frame."),
     "still": ("frozen frames", "Share of frames that repeat the one before."),
-    "clip_text": ("agreement with the words", "CLIP similarity between the frames and the prompt."),
-    "clip_frame": ("frame-to-frame agreement", "CLIP similarity of neighbours. A frozen picture scores best."),
-    "clip_reference": ("agreement with the film", "CLIP similarity between the frames and the film's own."),
-    "clip_kid": ("CLIP-KID", "Distance between the set of shots and the film in CLIP features."),
-    "lpips": ("LPIPS", "Perceptual distance to the true shot, frame by frame, first frame left out."),
-    "tlp": ("tLP", "Perceptual change over time against the true shot's."),
-    "seam_ratio": ("seam ratio", "Jump at the joins between segments over change inside them."),
-    "drift": ("drift", "Colour of the last frame against the keyframe. Delta E 2000."),
-}  # fmt: skip
-_STABILITY = ("luma_flicker", "motion", "still", "lpips", "tlp", "clip_frame", "drift", "seam_ratio")
+    "drift": ("drift", "Colour of the last frame against the keyframe."),
+    "seam_ratio": ("seams", "Jump at the joins between segments over change inside them."),
+    "clip_text": ("agreement with the words", "CLIP similarity of frames and prompt."),
+    "clip_frame": ("frame-to-frame agreement", "CLIP similarity of neighbours. A frozen picture has the highest."),
+    "clip_reference": ("agreement with the film", "CLIP similarity of frames and the film's frames."),
+    "clip_kid": ("CLIP-KID to the film", "Distance of all shots together to the film, in CLIP features."),
+}
+_STABILITY = ("lpips", "tlp", "motion_error", "motion", "luma_flicker", "still", "drift", "seam_ratio")
+_ANCHORS = {
+    "film": "the film's own scenes",
+    "truth": "the truth itself",
+    "floor": "floor, the truth through the VAE",
+    "ceiling": "ceiling, its first frame frozen",
+    "a_a": "noise, base against base",
+}
 _TONES = {"improved": "good", "worse": "bad", "no worse": "fine", "cannot tell": "unsure", "not measured": "none"}
 _WHERE = {"in": "in the film's own world", "out": "outside the film's world"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One metric of one comparison as the page shows it; numbers are text already, `score` the record."""
+    """One metric of one comparison as the page shows it; numbers are text already, `score` the record.
+
+    `context` tells what the level means: what the film itself reads, floor, ceiling, noise."""
 
     score: Score
     title: str
@@ -48,6 +58,7 @@ class Row:
     tone: str
     before: str
     after: str
+    context: str
     effect: str
     interval: str
     primary: bool
@@ -114,10 +125,21 @@ def _row(card: Scorecard, score: Score, primary: bool) -> Row:
     if score.low is not None and score.high is not None:
         interval = f"{signed(score.low, places=fine)} to {signed(score.high, places=fine)}"
     title, explained = _TITLES.get(score.metric, (title_of(score.metric), ""))
+    known = {name: level[name] for name in _ANCHORS if level.get(name) is not None}
+    context = "; ".join(f"{_ANCHORS[name]} {number(value, places=places)}" for name, value in known.items())
     return Row(
-        score=score, title=title, help=explained, word=word, tone=tone_of(word), before=number(before, places=places),
-        after=number(after, places=places), effect=signed(score.value, places=fine), interval=interval, primary=primary,
-    )  # fmt: skip
+        score=score,
+        title=title,
+        help=explained,
+        word=word,
+        tone=tone_of(word),
+        before=number(before, places=places),
+        after=number(after, places=places),
+        context=context,
+        effect=signed(score.value, places=fine),
+        interval=interval,
+        primary=primary,
+    )
 
 
 def claims(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[Claim]:
@@ -133,7 +155,9 @@ def _overall(found: Sequence[Row]) -> str:
         return "not measured"
     if "worse" in words:
         return "worse"
-    return "improved" if set(words) == {"improved"} else "cannot tell"
+    if set(words) == {"improved"}:
+        return "improved"
+    return "no worse" if set(words) <= {"improved", "no worse"} else "cannot tell"
 
 
 def _closer(cards: Sequence[Scorecard], primary: Sequence[str], domain: str) -> Claim | None:
@@ -146,6 +170,7 @@ def _closer(cards: Sequence[Scorecard], primary: Sequence[str], domain: str) -> 
     sentence = {
         "improved": f"Yes. Over {count} {where}, the look sits closer to the film than the base model does.",
         "worse": f"No. Over {count} {where}, the look is further from the film in at least one primary measure.",
+        "no worse": f"Not closer everywhere, but no further from the film either, over {count} {where}.",
         "cannot tell": f"Not shown. Over {count} {where}, the difference is not large or steady enough to call.",
         "not measured": f"No primary measure could be taken {where}.",
     }[word]
@@ -158,6 +183,7 @@ def _stable(cards: Sequence[Scorecard]) -> Claim | None:
     found = [row for row in rows(card, ()) if row.score.metric in _STABILITY] if card else []
     if not found:
         return None
+    found = [row for row in found if row.score.value is not None] or found
     words = {row.word for row in found} - {"not measured"}
     bad = [row.title for row in found if row.word == "worse"]
     if bad:
@@ -182,6 +208,7 @@ def _interaction(cards: Sequence[Scorecard], primary: Sequence[str]) -> Claim | 
     sentence = {
         "improved": "The gain is larger inside the film's world than outside it.",
         "worse": "The gain is larger outside the film's world than inside it.",
+        "no worse": "The gain is the same inside the film's world and outside it.",
         "cannot tell": "No difference between the two could be shown.",
         "not measured": "The two could not be compared.",
     }[word]
@@ -199,6 +226,7 @@ def _control(cards: Sequence[Scorecard], primary: Sequence[str]) -> Claim | None
     sentence = {
         "improved": "Yes. The look sits closer to the film than an adapter trained the ordinary way on the same clips.",
         "worse": "No. The ordinary adapter does better on at least one primary measure.",
+        "no worse": "Not shown. The look is no worse than the ordinary adapter, but not better throughout.",
         "cannot tell": "Not shown. The two adapters could not be told apart on every primary measure.",
         "not measured": "The look was not compared with the ordinary adapter.",
     }[word]

@@ -39,7 +39,7 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "made": stages["score"].provenance.created_utc[:10],
         "facts": _facts(stages, shots),
         "claims": verdicts.claims(cards, primary),
-        "warnings": _warnings(project, cards, stages),
+        "warnings": _warnings(cards, stages),
         "shots": shots,
         "arms": {
             name: ARMS[name]
@@ -57,7 +57,9 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "settings": _settings(project),
         "looks": stages["train"].groups["looks"],
         "deliveries": stages["deliver"].groups.get("deliveries", ()) if "deliver" in stages else (),
-        "pocket": project.config.model.family == "pocket",
+        "pocket": _pocket(cards),
+        "alpha": project.config.score.alpha,
+        "trigger": project.config.prepare.trigger,
     }
 
 
@@ -72,15 +74,15 @@ def _facts(stages: dict[str, StageRecord], shots: Sequence[dict[str, Any]]) -> d
     }
 
 
-def _warnings(project: Project, cards: Sequence[Scorecard], stages: dict[str, StageRecord]) -> list[str]:
+def _pocket(cards: Sequence[Scorecard]) -> bool:
+    return any(card.protocol.get("features", "").startswith("pocket") for card in cards)
+
+
+def _warnings(cards: Sequence[Scorecard], stages: dict[str, StageRecord]) -> list[str]:
     found = [warning for card in cards for warning in card.warnings]
-    smallest = min((len(card.shots) for card in cards if card.domain != "both"), default=0)
-    if cards and smallest < 6:
-        count = f"{smallest} shot{'s' * (smallest != 1)}"
-        found.insert(0, f"Small sample: {count} in one comparison. No p value is given below six shots.")
-    if project.config.model.family == "pocket":
+    if _pocket(cards):
         found.append(
-            "CLIP and LPIPS come from the pocket model's own small features: compare them with nothing published."
+            "CLIP and perceptual figures come from the pocket model's small features: compare none with print."
         )
     rejected = len(stages["ingest"].groups.get("rejected", ()))
     if rejected:
@@ -110,7 +112,7 @@ def _shot(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -
     rows = [
         (ARMS[arm][0], [reference, *media.master_frames(project, found.video, columns)]) for arm, found in shown.items()
     ]
-    truth = media.truth_film(project, shot, rate=first.rate, frames=first.frames)
+    truth = media.truth_film(project, shot, like=first)
     if truth is not None:
         rows.append(("Film", [None, *(truth[0][frame] if frame < len(truth[0]) else None for frame in columns)]))
     strip = sheets.shot_strip(rows, columns=["reference", *(f"frame {frame}" for frame in columns)])
@@ -224,13 +226,14 @@ def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
             {
                 "look": look,
                 "alarms": found.get("alarms", ()),
+                "distance": scale.get("distance", ""),
                 "evaluations": len(_series(log, "evaluation", "distance")),
             }
         )
     titles = {
         "loss": "Training loss",
         "v_loss": "Loss on scenes it never saw",
-        "distance": "Perceptual distance (LPIPS) to scenes it never saw",
+        "distance": "Perceptual distance to scenes it never saw",
         "motion": "Motion of samples (1 = as much as the film)",
     }
     kept = [(float(look.step), look.arm) for look in looks]

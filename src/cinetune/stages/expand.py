@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+
 NAME = "expand"
 PARENTS = ("train", "keyframes")
 SECTIONS = ("model", "shoot")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+
 NAME = "keyframes"
 PARENTS = ("ingest", "prepare", "train")
 SECTIONS = ("model", "keyframes", "shoot")
@@ -154,7 +156,15 @@ def _settings(config: Config, method: Method) -> dict[str, Any]:
 
 
 def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageClip]) -> np.ndarray:
-    """Lab pixels of the first frame of each training window."""
+    """Lab pixels of the first frame of each training window. Raises `ConfigError` when there is none to rank
+    against.
+    """
+    if not windows:
+        raise ConfigError(
+            "keyframes cannot be ranked: the film has no training windows",
+            where="keyframes",
+            remedy='lower prepare.held_fraction, or set keyframes.method = "develop" and keyframes.candidates = 1',
+        )
     from cinetune.footage.video import read_window
     from cinetune.generation import film_cloud
 

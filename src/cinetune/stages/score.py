@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cinetune.metrics.cards import Measured
     from cinetune.metrics.suite import Semantics
+    from cinetune.models.family import VideoModel
 
 __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 
@@ -43,8 +44,9 @@ class _Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Film:
-    """The film as the metrics see it: Lab pixels and CLIP features, by scene and pooled."""
+    """The film as the metrics see it: Lab pixels by scene and pooled, CLIP features by scene if there is a CLIP."""
 
+    clip: _Clip | None
     clouds: tuple[np.ndarray, ...]
     cloud_N3: np.ndarray | None
     features: tuple[np.ndarray, ...]
@@ -72,9 +74,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
     sequences: tuple[FilmSequence, ...] = project.store.need_stage("expand").groups["sequences"]
     planned = {shot.id: shot for shot in project.shots().shots}
     sequences = tuple(sequence for sequence in sequences if sequence.shot in planned)
-    clip = _load_clip()
-    film = _read_film(project, clip, report)
-    clips = _measure_all(project, sequences, planned, film, clip, report=report)
+    film = _read_film(project, _load_clip(), report)
+    clips = _measure_all(project, sequences, planned, film, report=report)
     results = Results(
         clips=tuple(clips),
         domains={shot.id: shot.domain for shot in planned.values()},
@@ -84,8 +85,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
     rules = Rules(
         primary=config.score.primary,
         alpha=config.score.alpha,
-        protocol=_protocol(config, sequences, film, clip),
-        warnings=_warnings(sequences, film, clip),
+        protocol=_protocol(config, sequences, film),
+        warnings=_warnings(sequences, film),
     )
     cards = scorecards(results, rules)
     device = choose_device(config.model.device, config.model.dtype)
@@ -143,6 +144,7 @@ def _read_film(project: Project, clip: _Clip | None, report: Reporter) -> _Film:
             bar.advance(1, window.id)
     scenes = tuple(np.concatenate(parts) for parts in clouds.values())
     return _Film(
+        clip=clip,
         clouds=scenes,
         cloud_N3=np.concatenate(scenes) if scenes else None,
         features=tuple(np.concatenate(parts) for parts in features.values()),
@@ -169,77 +171,83 @@ def _measure_all(
     sequences: Sequence[FilmSequence],
     planned: Mapping[str, PlannedShot],
     film: _Film,
-    clip: _Clip | None,
     *,
     report: Reporter,
 ) -> list[Measured]:
-    """Every shot of every arm and seed, and for shots with a truth its anchors."""
+    """Every shot of every arm and seed, and for shots with a truth its anchors; one truth is in memory at a time."""
+    from cinetune.models import load_model
+
+    found: list[Measured] = []
+    model: VideoModel | None = None
+    with report.progress("measuring", len(sequences)) as bar:
+        for shot in planned.values():
+            own = [sequence for sequence in sequences if sequence.shot == shot.id]
+            truth = _read_truth(project, shot, own[0]) if own else None
+            for sequence in own:
+                found.append(_measure(project, sequence, shot, film, truth))
+                bar.advance(1, f"{shot.id} {sequence.arm}")
+            if truth is not None:
+                model = model or load_model(project.config.model, parts="encoders")
+                found += _anchors(model, shot, film, truth)
+    return found
+
+
+def _measure(
+    project: Project, sequence: FilmSequence, shot: PlannedShot, film: _Film, truth_THWC: np.ndarray | None
+) -> Measured:
     from safetensors.numpy import load_file
 
     from cinetune.metrics.cards import Measured
     from cinetune.metrics.suite import Evidence, cloud, measure
 
-    found: list[Measured] = []
-    truths = {shot: _read_truth(project, planned[shot], size) for shot, size in _sizes(sequences).items()}
-    with report.progress("measuring", len(sequences)) as bar:
-        for sequence in sequences:
-            frames = load_file(project.store.path(sequence.video))["frames_THWC"].astype("float32") / 65535
-            semantics = _semantics(clip, film, planned[sequence.shot], frames)
-            evidence = Evidence(
-                frames_THWC=frames,
-                cloud_N3=cloud(frames),
-                film_N3=film.cloud_N3,
-                truth_THWC=truths[sequence.shot],
-                clip=semantics,
-                drift=sequence.drift,
-                seam_ratio=sequence.seam_ratio,
-            )
-            found.append(
-                Measured(
-                    arm=sequence.arm,
-                    shot=sequence.shot,
-                    seed=sequence.seed,
-                    values=measure(evidence),
-                    features_TD=None if semantics is None else semantics.frames_TD,
-                )
-            )
-            bar.advance(1, f"{sequence.shot} {sequence.arm}")
-    known = {shot: truth for shot, truth in truths.items() if truth is not None}
-    return found + (_anchors(project, known, planned, film, clip) if known else [])
+    frames = load_file(project.store.path(sequence.video))["frames_THWC"].astype("float32") / 65535
+    semantics = _semantics(film, shot, frames)
+    evidence = Evidence(
+        frames_THWC=frames,
+        cloud_N3=cloud(frames),
+        film_N3=film.cloud_N3,
+        truth_THWC=truth_THWC,
+        clip=semantics,
+        drift=sequence.drift,
+        seam_ratio=sequence.seam_ratio,
+    )
+    return Measured(
+        arm=sequence.arm,
+        shot=sequence.shot,
+        seed=sequence.seed,
+        values=measure(evidence),
+        features_TD=None if semantics is None else semantics.frames_TD,
+    )
 
 
-def _sizes(sequences: Sequence[FilmSequence]) -> dict[str, tuple[int, int, int, Fraction]]:
-    return {s.shot: (s.frames, s.height, s.width, s.rate) for s in sequences}
-
-
-def _read_truth(project: Project, shot: PlannedShot, size: tuple[int, int, int, Fraction]) -> np.ndarray | None:
+def _read_truth(project: Project, shot: PlannedShot, like: FilmSequence) -> np.ndarray | None:
     """The shot as the film would show it, `THWC`, at the rate and size of the generated one; shorter if the file is."""
     if shot.truth is None:
         return None
     from cinetune.footage.video import probe, read_frames
     from cinetune.generation import centre_box
 
-    frames, height, width, rate = size
     facts = probe(project.root / shot.truth)
-    wanted = [int(frame * facts.rate / rate + Fraction(1, 2)) for frame in range(frames)]
+    wanted = [int(frame * facts.rate / like.rate + Fraction(1, 2)) for frame in range(like.frames)]
     return read_frames(
         facts.path,
         [index for index in wanted if index < facts.frames],
         colour=facts.colour,
-        crop=centre_box((facts.height, facts.width), height=height, width=width),
-        size=(width, height),
+        crop=centre_box((facts.height, facts.width), height=like.height, width=like.width),
+        size=(like.width, like.height),
     )
 
 
-def _semantics(clip: _Clip | None, film: _Film, shot: PlannedShot, frames_THWC: np.ndarray) -> Semantics | None:
+def _semantics(film: _Film, shot: PlannedShot, frames_THWC: np.ndarray) -> Semantics | None:
     """CLIP features of a shot; the prompt without the trigger phrase, which no CLIP knows."""
-    if clip is None or not film.features:
+    if film.clip is None or not film.features:
         return None
     import numpy as np
 
     from cinetune.metrics import ClipMaps
     from cinetune.metrics.suite import Semantics, embed, embed_text
 
+    clip = film.clip
     return Semantics(
         frames_TD=embed(clip.model, frames_THWC),
         text_D=embed_text(clip.model, clip.tokenizer, [shot.prompt])[0],
@@ -248,48 +256,35 @@ def _semantics(clip: _Clip | None, film: _Film, shot: PlannedShot, frames_THWC: 
     )
 
 
-def _anchors(
-    project: Project,
-    truths: Mapping[str, np.ndarray],
-    planned: Mapping[str, PlannedShot],
-    film: _Film,
-    clip: _Clip | None,
-) -> list[Measured]:
-    """What the numbers read without a generator: `truth` itself, `floor` (truth through the VAE), `ceiling` (its first
-    frame, frozen).
+def _anchors(model: VideoModel, shot: PlannedShot, film: _Film, truth_THWC: np.ndarray) -> list[Measured]:
+    """What the numbers read without a generator: `truth` itself, `floor` (the truth through the VAE and back), and
+    `ceiling` (its first frame, frozen).
     """
     import numpy as np
 
     from cinetune.metrics.cards import Measured
     from cinetune.metrics.suite import METRICS, Evidence, cloud, measure
-    from cinetune.models import load_model
 
-    model = load_model(project.config.model, parts="encoders")
     against = {row.name for row in METRICS if "truth" in row.needs}
+    frozen = np.repeat(truth_THWC[:1], len(truth_THWC), axis=0)
+    cases = {"truth": truth_THWC, "floor": _through_vae(model, truth_THWC), "ceiling": frozen}
     found: list[Measured] = []
-    for shot, truth in truths.items():
-        coded = _through_vae(model, truth)
-        cases = (
-            ("truth", truth, None),
-            ("floor", coded, truth),
-            ("ceiling", np.repeat(truth[:1], len(truth), axis=0), truth),
+    for name, frames in cases.items():
+        evidence = Evidence(
+            frames_THWC=frames,
+            cloud_N3=cloud(frames),
+            film_N3=film.cloud_N3 if name == "truth" else None,
+            truth_THWC=None if name == "truth" else truth_THWC,
+            clip=_semantics(film, shot, frames),
         )
-        for name, frames, reference in cases:
-            values = measure(
-                Evidence(
-                    frames_THWC=frames,
-                    cloud_N3=cloud(frames),
-                    film_N3=film.cloud_N3,
-                    truth_THWC=reference,
-                    clip=_semantics(clip, film, planned[shot], frames),
-                )
-            )
-            kept = {metric: value for metric, value in values.items() if (metric in against) == (reference is not None)}
-            found.append(Measured(arm=name, shot=shot, seed=0, values=kept))
+        kept = {
+            metric: value for metric, value in measure(evidence).items() if (metric in against) == (name != "truth")
+        }
+        found.append(Measured(arm=name, shot=shot.id, seed=0, values=kept))
     return found
 
 
-def _through_vae(model: Any, frames_THWC: np.ndarray) -> np.ndarray:
+def _through_vae(model: VideoModel, frames_THWC: np.ndarray) -> np.ndarray:
     """The clip encoded and decoded, cut to the model's frame rule: the best any generator with this VAE could do."""
     import torch
 
@@ -301,7 +296,7 @@ def _through_vae(model: Any, frames_THWC: np.ndarray) -> np.ndarray:
     return torch.stack(list(pictures(model, model.encode_video(video)))).numpy()
 
 
-def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film, clip: _Clip | None) -> dict[str, str]:
+def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film) -> dict[str, str]:
     from cinetune.metrics.suite import CLOUD_PIXELS, FRAME_STEP, METRICS
 
     protocol = {
@@ -309,9 +304,9 @@ def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film, cl
         "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
         "film": f"{film.windows} training windows, {len(film.clouds)} scenes; `film` = median scene against the rest",
         "grade": f"CIE Lab D65, sRGB curve, {CLOUD_PIXELS} pixels a clip",
-        "features": f"{clip.label}: never compare with published figures" if clip else "none",
+        "features": f"{film.clip.label}: never compare with published figures" if film.clip else "none",
         "feature_frames": f"every {FRAME_STEP}th, frame 0 left out",
-        "test": "sign flips over shots (CLIP-KID: arms swapped in shots; between domains: labels permuted); Student-t 95 %",
+        "test": "sign flips over shots (CLIP-KID: arms swapped in shots; domains: labels permuted); Student-t 95 %",
         "noise": "base against base with other seeds; effects must exceed it"
         if len({s.seed for s in sequences}) > 1
         else "not measured",
@@ -321,7 +316,7 @@ def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film, cl
     return protocol | {"hash": content_key(protocol)}
 
 
-def _warnings(sequences: Sequence[FilmSequence], film: _Film, clip: _Clip | None) -> tuple[str, ...]:
+def _warnings(sequences: Sequence[FilmSequence], film: _Film) -> tuple[str, ...]:
     found: list[str] = []
     if len({sequence.seed for sequence in sequences}) < 2:
         found.append(
@@ -329,7 +324,7 @@ def _warnings(sequences: Sequence[FilmSequence], film: _Film, clip: _Clip | None
         )
     if len(film.clouds) < 2:
         found.append("The film has fewer than two training scenes, so its own spread is not known.")
-    if clip is None:
+    if film.clip is None:
         found.append("The pocket CLIP is not installed: no CLIP metric was measured.")
     elif not film.features:
         found.append("The film has no training windows: nothing could be compared with it.")

@@ -142,7 +142,8 @@ class _Run:
         from cinetune.training import window_file
 
         store = self.project.store
-        files = [window_file(entry.window, store.path(entry.file)) for entry in self.entries if entry.split == split]
+        mine = sorted((entry for entry in self.entries if entry.split == split), key=lambda entry: entry.window)
+        files = [window_file(entry.window, store.path(entry.file)) for entry in mine]
         if self.recipe.augment.probability > 0 and any(file.variants == 0 for file in files):
             raise StoreError(
                 "the cache has no re-graded first frames",

@@ -1,0 +1,58 @@
+"""A whole project in miniature on the shipped pocket model: real reels, a shot list, and settings that take seconds."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from cinetune.backlot.looks import LOOKS, grade
+from cinetune.backlot.reels import shoot_reels
+from cinetune.backlot.scenes import caption, render, sample_scene
+from cinetune.footage.stills import write_png16
+from cinetune.footage.video import write_video
+
+SETTINGS = """
+preset = "pocket"
+name = "mini"
+[prepare]
+trigger = "silver film"
+held_fraction = 0.34
+[train]
+steps = 6
+batch = 1
+validate_every = 3
+validation_shots = 1
+validation_steps = 2
+checkpoint_every = 2
+[train.augment]
+variants = 1
+[shoot]
+steps = 2
+workers = 1
+[deliver]
+formats = ["proxy"]
+"""
+
+
+def make_mini(root: Path) -> Path:
+    """Two reels of two shots, one shot to make in the film's domain and one outside it."""
+    rng = np.random.default_rng(5)
+    look = LOOKS["silver"]
+    scenes = [sample_scene(rng, domain="historical") for _ in range(4)]
+    shoot_reels(root / "footage", scenes, look, per_reel=2, seconds=2.2, height=64, width=96, letterbox=8)
+    text = ""
+    for number, (name, domain) in enumerate((("historical", "in"), ("sci-fi", "out"))):
+        scene = sample_scene(rng, domain=name)
+        neutral = render(scene)
+        write_png16(root / "references" / f"sh{number}.png", neutral[0])
+        truth = root / "references" / f"sh{number}.mov"
+        write_video(truth, grade(neutral, look), rate=Fraction(16), codec="prores_hq")
+        text += (
+            f'[[shot]]\nid = "sh{number}"\nprompt = "{caption(scene)}"\ndomain = "{domain}"\nseed = {number}\n'
+            f'reference = "references/sh{number}.png"\ntruth = "references/sh{number}.mov"\n\n'
+        )
+    (root / "shots.toml").write_text(text, encoding="utf-8")
+    (root / "cinetune.toml").write_text(SETTINGS, encoding="utf-8")
+    return root

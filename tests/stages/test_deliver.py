@@ -1,0 +1,171 @@
+"""Deliver: the right files with the right counts, versions that are never overwritten, and nothing made twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import opentimelineio as otio
+import pytest
+from films import drift
+from safetensors.numpy import save_file
+
+from cinetune.artifacts import Sequence, Timing
+from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.video import probe
+from cinetune.runtime import Quiet
+from cinetune.stages import deliver
+from cinetune.store import Project, sha256_file
+
+FRAMES = 5
+
+
+def sequence(project, made, *, shot="SH0010", arm="look", seed=0, number=1):
+    master = np.rint(drift(number, FRAMES, 48, 64) * 65535).astype(np.uint16)
+    with project.store.new_object(".safetensors") as (path, done):
+        save_file({"frames_THWC": master}, path)
+    return Sequence(
+        shot=shot, arm=arm, seed=seed, domain="in", rate=Fraction(16), frames=FRAMES, width=64, height=48, segments=(),
+        seam_ratio=None, drift=0.0, video=done[0], proxy=done[0], keyframe="k", timing=Timing(devices=1, wall_seconds=1.0, peak_gib=None),
+        provenance=made,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def shot_film(project, made):
+    """Two shots in two arms, generated."""
+    items = [
+        sequence(project, made, shot=shot, arm=arm, number=k)
+        for k, (shot, arm) in enumerate((s, a) for s in ("SH0010", "SH0020") for a in ("base", "look"))
+    ]
+    project.store.save_stage("expand", "key", {"sequences": items}, made=made)
+    return project
+
+
+def names(project):
+    return {path.name for path in (project.root / "deliveries").iterdir()}
+
+
+def opened(project, *formats, arms=("base", "look")):
+    """The project with the given settings (TOML arrays are JSON arrays)."""
+    overrides = (f"deliver.formats={json.dumps(formats or ('prores_hq',))}", f"deliver.arms={json.dumps(arms)}")
+    return Project(project.root, overrides=overrides)
+
+
+def test_every_shot_arm_and_format_arrives(shot_film, report):
+    record = deliver.run(opened(shot_film, "proxy", "prores_hq", "png16", arms=("base",)), report)
+    deliveries = record.groups["deliveries"]
+    assert [(d.shot, d.arm, d.format, d.version) for d in deliveries] == [
+        (shot, "base", name, 1) for shot in ("SH0010", "SH0020") for name in ("proxy", "prores_hq", "png16")
+    ]
+    for item in deliveries:
+        assert (item.rate, item.frames, item.conform) == (Fraction(24), 8, "hold")
+        assert len(item.files) == (8 if item.format == "png16" else 1)
+        for ref in item.files:
+            assert sha256_file(shot_film.root / ref.path) == ref.sha256
+    facts = probe(shot_film.root / deliveries[1].files[0].path)
+    assert (facts.path.name, facts.frames, facts.rate) == ("SQ010_SH0010_base_v001.mov", 8, Fraction(24))
+    assert (facts.colour.decided, facts.timecode) == ("tagged bt709, limited range", "01:00:00:00")
+    assert probe(shot_film.root / deliveries[0].files[0].path).frames == 8 + 24
+    assert "film_base_v001.otio" in names(shot_film)
+
+
+def test_the_note_beside_a_delivery_says_how_it_was_made(shot_film, report):
+    deliver.run(opened(shot_film), report)
+    note = json.loads((shot_film.root / "deliveries" / "SQ010_SH0020_look_v001.prores_hq.json").read_text())
+    assert note["generated"] is True
+    assert note["sequence"]["provenance"]["tool"].startswith("cinetune")
+    assert note["delivery"]["files"][0]["path"] == "deliveries/SQ010_SH0020_look_v001.mov"
+
+
+def test_the_timeline_plays_the_look(shot_film, report):
+    deliver.run(opened(shot_film), report)
+    folder = shot_film.root / "deliveries"
+    clips = list(otio.adapters.read_from_file(str(folder / "film_look_v001.otio")).find_clips())
+    assert [clip.media_reference.target_url for clip in clips] == [
+        "SQ010_SH0010_look_v001.mov",
+        "SQ010_SH0020_look_v001.mov",
+    ]
+    for clip in clips:
+        assert (folder / clip.media_reference.target_url).is_file()
+        assert clip.duration().to_frames() == 8
+        assert clip.source_range.start_time.to_timecode() == "01:00:00:00"
+
+
+def test_a_second_run_makes_nothing_new(shot_film, report):
+    project = opened(shot_film, "prores_hq", "png16")
+    first = deliver.run(project, report)
+    before = {path: path.stat().st_mtime_ns for path in (shot_film.root / "deliveries").rglob("*")}
+    again = deliver.run(project, report)
+    assert again.output_sha == first.output_sha
+    assert {path: path.stat().st_mtime_ns for path in (shot_film.root / "deliveries").rglob("*")} == before
+    assert "0 deliveries written, 8 unchanged" in report.lines[-1]
+
+
+def test_a_changed_shot_gets_the_next_version_and_the_others_keep_theirs(shot_film, made):
+    project = opened(shot_film)
+    deliver.run(project, Quiet())
+    old = {name: sha256_file(project.root / "deliveries" / name) for name in names(project)}
+    items = list(project.store.need_stage("expand").groups["sequences"])
+    items[3] = sequence(project, made, shot="SH0020", arm="look", number=9)
+    project.store.save_stage("expand", "key2", {"sequences": items}, made=made)
+    versions = [(d.shot, d.arm, d.version) for d in deliver.run(project, Quiet()).groups["deliveries"]]
+    assert versions == [("SH0010", "base", 1), ("SH0010", "look", 1), ("SH0020", "base", 1), ("SH0020", "look", 2)]
+    assert all(sha256_file(project.root / "deliveries" / name) == sha for name, sha in old.items())
+    assert names(project) - set(old) == {
+        "SQ010_SH0020_look_v002.mov", "SQ010_SH0020_look_v002.prores_hq.json", "film_look_v002.otio",
+    }  # fmt: skip
+
+
+def test_a_file_someone_changed_is_left_alone(shot_film):
+    project = opened(shot_film, arms=("look",))
+    deliver.run(project, Quiet())
+    touched = project.root / "deliveries" / "SQ010_SH0010_look_v001.mov"
+    touched.write_bytes(b"regraded by hand")
+    versions = {d.shot: d.version for d in deliver.run(project, Quiet()).groups["deliveries"]}
+    assert versions == {"SH0010": 2, "SH0020": 1}
+    assert touched.read_bytes() == b"regraded by hand"
+
+
+def test_a_new_format_joins_the_same_version(shot_film):
+    for formats in (("prores_hq",), ("prores_hq", "png16")):
+        record = deliver.run(opened(shot_film, *formats, arms=("look",)), Quiet())
+    assert {(d.format, d.version) for d in record.groups["deliveries"]} == {("prores_hq", 1), ("png16", 1)}
+
+
+def test_numbers_of_foreign_files_are_skipped(shot_film):
+    (shot_film.root / "deliveries").mkdir()
+    (shot_film.root / "deliveries" / "SQ010_SH0010_look_v007.mov").write_bytes(b"from elsewhere")
+    project = opened(shot_film, arms=("look",))
+    assert [d.version for d in deliver.run(project, Quiet()).groups["deliveries"]] == [8, 1]
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{shot}_{task}", "one name"),
+        ("{seq}_v{version:03d}", "one name"),
+        ("{shto}_v{version}", "cannot be filled in"),
+        ("../{shot}_{task}_{version}", "safe"),
+    ],
+)
+def test_name_templates_that_cannot_work(shot_film, report, template, words):
+    with pytest.raises(ConfigError, match=words):
+        deliver.run(Project(shot_film.root, overrides=(f'deliver.name="{template}"',)), report)
+
+
+def test_arms_that_were_not_shot(shot_film, report):
+    with pytest.raises(FootageError, match="plain"):
+        deliver.run(Project(shot_film.root, overrides=('deliver.arms=["plain"]',)), report)
+    assert len(deliver.run(opened(shot_film, arms=("look", "plain")), report).groups["deliveries"]) == 2
+    assert any("'plain'" in line for line in report.warnings)
+
+
+def test_seeds_have_names_of_their_own(shot_film, made):
+    items = list(shot_film.store.need_stage("expand").groups["sequences"])
+    items = [items[1], replace(items[1], seed=1)]
+    shot_film.store.save_stage("expand", "seeds", {"sequences": items}, made=made)
+    deliver.run(opened(shot_film), Quiet())
+    assert {"SQ010_SH0010_look_v001.mov", "SQ010_SH0010_look1_v001.mov"} <= names(project)

@@ -1,0 +1,138 @@
+"""Ingest: every file gets a verdict, shots are exact, and a second run decodes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from films import FILM, drift, write_counted, write_sound, write_tagged
+
+from cinetune.errors import FootageError
+from cinetune.footage import video
+from cinetune.footage.timeline import Event, write_edl
+from cinetune.footage.video import write_video
+from cinetune.runtime import Quiet
+from cinetune.stages import ingest
+from cinetune.store import Project
+
+
+def write_two_shots(path, *, timecode="01:00:00:00"):
+    """30 + 30 frames, 80x48 inside a letterbox of 80x64."""
+    film = np.concatenate([drift(1, 30), drift(2, 30)])
+    write_video(path, np.pad(film, ((0, 0), (8, 8), (0, 0), (0, 0))), rate=FILM, timecode=timecode)
+
+
+def test_a_clip_is_cut_measured_and_told(project, report):
+    write_two_shots(project.root / "footage" / "castle.mp4")
+    record = ingest.run(project, report)
+    (clip,) = record.groups["clips"]
+    assert (clip.id, clip.path, clip.rate, clip.frames) == ("castle", "footage/castle.mp4", FILM, 60)
+    assert (clip.bars, clip.timecode) == ((0, 8, 80, 48), "01:00:00:00")
+    shots = [(s.id, s.clip, s.span.start, s.span.frames, s.span.rate, s.source) for s in record.groups["shots"]]
+    assert shots == [
+        ("castle_s000", "castle", 0, 30, FILM, "adaptive"),
+        ("castle_s001", "castle", 30, 30, FILM, "adaptive"),
+    ]
+    table = report.lines[0]
+    for word in ("footage/castle.mp4", "80x64", "24000/1001", "60", "80x48+0+8", "tagged bt709, limited range"):
+        assert word in table
+    assert project.store.load_stage("ingest") == record
+
+
+def test_bad_files_are_listed_and_the_batch_goes_on(project, report):
+    folder = project.root / "footage"
+    write_two_shots(folder / "good.mp4")
+    (folder / "text.mp4").write_text("not a film")
+    (folder / "empty.mov").write_bytes(b"")
+    write_counted(folder / "three.mp4", 3)
+    (folder / "half.mp4").write_bytes((folder / "good.mp4").read_bytes()[:-2000])
+    (folder / "twin.mp4").write_bytes((folder / "good.mp4").read_bytes())
+    write_sound(folder / "sound.m4a")
+    write_tagged(folder / "black.mp4", [np.zeros((48, 80, 3), np.float32)] * 24, tags=(1, 1, 1, 1))
+    (folder / "notes.txt").write_text("a caption is not footage")
+    record = ingest.run(project, report)
+    reasons = {row.path.removeprefix("footage/"): row.reason for row in record.groups["rejected"]}
+    assert [clip.id for clip in record.groups["clips"]] == ["good"]
+    assert sorted(reasons) == ["black.mp4", "empty.mov", "half.mp4", "sound.m4a", "text.mp4", "three.mp4", "twin.mp4"]
+    assert "no usable shot (24 black frames)" in reasons["black.mp4"]
+    assert "too short: 3 frames, 0.13 s of the 0.5 s" in reasons["three.mp4"]
+    assert "truncated" in reasons["half.mp4"]
+    assert reasons["twin.mp4"] == "the same bytes as footage/good.mp4"
+    assert report.lines[0].count("REFUSED") == 7
+
+
+@pytest.mark.parametrize(("make", "words"), [(False, "does not exist"), (True, "is empty")])
+def test_no_footage_at_all(project, report, make, words):
+    (project.root / "footage").rmdir()
+    if make:
+        (project.root / "footage").mkdir()
+        (project.root / "footage" / "readme.txt").write_text("later")
+    with pytest.raises(FootageError, match=words):
+        ingest.run(project, report)
+    assert project.store.load_stage("ingest") is None
+
+
+def test_nothing_usable_says_every_reason(project, report):
+    (project.root / "footage" / "a.mp4").write_text("x")
+    (project.root / "footage" / "b.mov").write_bytes(b"")
+    with pytest.raises(FootageError, match=r"(?s)a\.mp4: not a video.*b\.mov: the file is empty"):
+        ingest.run(project, report)
+
+
+def test_an_edl_beside_the_clip_decides_the_shots(project, report):
+    path = project.root / "footage" / "reel.mp4"
+    write_two_shots(path, timecode="10:00:00:00")
+    events = [Event(name="a", start=2, end=28), Event(name="b", start=32, end=58)]
+    write_edl(path.with_suffix(".edl"), title="t", reel="R", events=events, rate=FILM, start_timecode="10:00:00:00")
+    shots = ingest.run(project, report).groups["shots"]
+    assert [(s.span.start, s.span.end, s.source) for s in shots] == [(2, 28, "edl"), (32, 58, "edl")]
+    path.with_suffix(".edl").write_text("broken\n001 x")
+    with pytest.raises(FootageError, match="EDL"):
+        ingest.run(project, report)
+
+
+def test_settings_matter(tmp_path, report):
+    (tmp_path / "footage").mkdir()
+    (tmp_path / "cinetune.toml").write_text('[footage]\ndetector = "none"\ncrop_bars = false\n')
+    write_two_shots(tmp_path / "footage" / "a.mp4")
+    record = ingest.run(Project(tmp_path), report)
+    assert [(s.span.start, s.span.end, s.source) for s in record.groups["shots"]] == [(0, 60, "whole")]
+    assert record.groups["clips"][0].bars == (0, 0, 80, 64)
+
+
+def test_strict_rights_refuse_what_nobody_owns(tmp_path, report):
+    (tmp_path / "footage").mkdir()
+    (tmp_path / "cinetune.toml").write_text("[footage]\nstrict_rights = true\n")
+    for number, name in enumerate(("mine", "found")):
+        write_video(tmp_path / "footage" / f"{name}.mp4", drift(number, 14), rate=FILM)
+    row = {"file_name": "mine.mp4", "text": "x", "owner": "Studio", "licence": "all rights reserved"}
+    (tmp_path / "footage" / "metadata.jsonl").write_text(json.dumps(row))
+    record = ingest.run(Project(tmp_path), report)
+    assert [(clip.id, clip.rights.owner) for clip in record.groups["clips"]] == [("mine", "Studio")]
+    assert record.groups["rejected"][0].reason == "its owner and licence are not stated"
+
+
+def test_names_are_unique_and_safe(project, report):
+    for number, name in enumerate(("a/x y.mp4", "b/x y.mp4", "x.mp4", "x.mov")):
+        path = project.root / "footage" / name
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, drift(number, 14), rate=FILM)
+    ids = {clip.path.removeprefix("footage/"): clip.id for clip in ingest.run(project, report).groups["clips"]}
+    assert ids == {"a/x y.mp4": "a_x_y", "b/x y.mp4": "b_x_y", "x.mov": "x.mov", "x.mp4": "x.mp4"}
+
+
+def test_a_second_run_decodes_nothing_and_finds_the_same(project, monkeypatch):
+    write_two_shots(project.root / "footage" / "a.mp4")
+    first = ingest.run(project, Quiet())
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a file was opened again")
+
+    monkeypatch.setattr(video.av, "open", refuse)
+    again = ingest.run(project, Quiet())
+    assert (again.output_sha, again.input_key) == (first.output_sha, first.input_key)
+    monkeypatch.undo()
+    write_two_shots(project.root / "footage" / "b.mp4", timecode="02:00:00:00")
+    assert ingest.inputs(project).keys() == {"footage/a.mp4", "footage/b.mp4"}
+    assert ingest.run(project, Quiet()).input_key != first.input_key

@@ -1,0 +1,231 @@
+"""The command line: what a person sees, exit codes, and never a traceback."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cinetune import pipeline
+from cinetune.cli import main
+from cinetune.config import load_config, load_shots
+from cinetune.store import Project
+
+VERBS = [
+    "ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score", "report",
+    "new", "doctor", "plan", "run", "status", "demo", "export", "weights",
+]  # fmt: skip
+
+
+@pytest.fixture
+def film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A project as `cinetune new` makes it."""
+    assert main(["new", str(tmp_path / "film")]) == 0
+    capsys.readouterr()
+    return tmp_path / "film"
+
+
+def say(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of one command."""
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, "--help")
+    assert code == 0
+    assert [verb for verb in VERBS if f" {verb} " not in out] == []
+    assert "study" not in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, verb, "--help")
+    assert code == 0
+    assert f"cinetune {verb}" in out
+
+
+def test_new_makes_a_project_that_can_be_read(film: Path) -> None:
+    config, origins = load_config(film / "cinetune.toml")
+    assert (config.model.family, origins["preset"]) == ("pocket", "cinetune.toml")
+    assert load_shots(film / "shots.toml").shots == ()
+    assert (film / "footage").is_dir()
+
+
+def test_the_example_shot_is_right_once_its_marks_are_removed(film: Path) -> None:
+    text = (film / "shots.toml").read_text()
+    (film / "references").mkdir()
+    (film / "references" / "sh010.png").write_bytes(b"png")
+    example = text[text.index("# [[shot]]") :].replace("\n# ", "\n").removeprefix("# ")
+    (film / "shots.toml").write_text(example)
+    assert [shot.id for shot in load_shots(film / "shots.toml").shots] == ["sh010"]
+
+
+def test_new_overwrites_nothing(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (film / "cinetune.toml").write_text('name = "mine"\n')
+    code, out, _ = say(capsys, "new", str(film))
+    assert code == 0
+    assert out.count("kept") == 3
+    assert (film / "cinetune.toml").read_text() == 'name = "mine"\n'
+
+
+def test_new_where_a_file_is_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "film").write_text("a file")
+    code, _, err = say(capsys, "new", str(tmp_path / "film"))
+    assert code == 3
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "said"),
+    [
+        (["status", "-C", "nowhere"], 2, "`cinetune new DIR` makes a project"),
+        (["shoot"], 2, "shoot"),
+        (["train", "--fast"], 2, "--fast"),
+        (["train", "--set", "train.lrr=1"], 2, "did you mean 'train.lr'?"),
+        (["train", "--set", "train.lr"], 2, "has no '='"),
+        (["run", "--until", "shoot"], 2, "one of ingest, prepare"),
+        (["train"], 3, "has not been run yet"),
+        (["prepare"], 3, "`ingest` has not been run yet"),
+        (["export", "a.safetensors"], 3, "`train` has not been run yet"),
+        (["export", "a.safetensors", "--to", "pickle"], 2, "one of diffusers, comfy, kohya, merged"),
+        (["ingest"], 2, "footage"),
+    ],
+)
+def test_a_mistake_is_explained(
+    film: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    exit_code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(film)
+    code, _, err = say(capsys, *words)
+    assert (code, "Traceback" in err) == (exit_code, False)
+    assert said in err
+
+
+def test_a_wrong_key_in_the_project_file_is_explained(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (film / "cinetune.toml").open("a") as file:
+        file.write("[score]\nlearning_rate = 1\n")
+    code, _, err = say(capsys, "plan", "-C", str(film))
+    assert code == 2
+    assert "unknown key 'score.learning_rate'" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "said"),
+    [
+        (RuntimeError("the numbers are odd"), 1, "unexpected RuntimeError: the numbers are odd"),
+        (MemoryError(), 3, "shoot.segment_frames"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 3, "train.checkpointing"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 3, "the disk is full"),
+        (KeyboardInterrupt(), 130, "continue with `cinetune run`"),
+    ],
+)
+def test_what_nobody_expected_is_short_and_has_no_traceback(
+    film: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    exit_code: int,
+    said: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "status", fail)
+    code, _, err = say(capsys, "status", "-C", str(film))
+    assert code == exit_code
+    assert said in err
+    assert "Traceback" not in err
+    if exit_code == 1:
+        assert "where: test_cli.py:" in err
+        assert "--debug" in err
+        assert "Traceback" in say(capsys, "status", "-C", str(film), "--debug")[2]
+
+
+def test_status_in_words_and_as_json(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, "status", "-C", str(film))
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["stage", *(stage.NAME for stage in pipeline.STAGES)]
+    code, out, _ = say(capsys, "status", "-C", str(film), "--json")
+    assert [row["state"] for row in json.loads(out)][:2] == ["missing", "missing"]
+    assert not (film / "work").exists()
+
+
+def test_plan_shows_every_setting_with_its_origin(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, "plan", "-C", str(film), "--set", "train.rank=4", "--json")
+    settings = json.loads(out)["settings"]
+    assert code == 0
+    assert set(settings) == set(Project(film).origins)
+    assert settings["train.rank"] == [4, "--set"]
+    assert settings["name"] == ["film", "cinetune.toml"]
+    code, out, _ = say(capsys, "plan", "-C", str(film))
+    assert code == 0
+    assert "calculated, not measured" in out
+
+
+def test_plan_for_a_model_that_is_not_there_yet(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, "plan", "-C", str(film), "--set", "preset=wan21")
+    assert code == 0
+    assert "16.39 billion" in out
+    assert "model.path is empty" in out
+
+
+def test_doctor_as_json(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, "doctor", "-C", str(film), "--json")
+    checks = {check["name"]: check for check in json.loads(out)}
+    assert {"python", "torch", "GPU", "memory", "disk", "libx264", "prores_ks", "weights", "folder"} <= set(checks)
+    assert code == (3 if any(check["state"] == "fail" for check in checks.values()) else 0)
+
+
+def test_doctor_fails_with_a_remedy(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (film / "cinetune.toml").write_text('preset = "wan21"\n[model]\npath = "nowhere"\n')
+    code, out, _ = say(capsys, "doctor", "-C", str(film))
+    assert code == 3
+    assert "hf download" in out
+
+
+def test_weights_are_listed_without_network(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = say(capsys, "weights", "-C", str(film), "--json")
+    assert code == 0
+    assert any("Wan2.1-I2V-14B" in row["name"] and row["licence"] == "Apache-2.0" for row in json.loads(out))
+
+
+@pytest.fixture
+def read_only(film: Path) -> Iterator[Path]:
+    """A whole project nobody but root may write, in a place everybody may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (film / "cinetune.toml").write_text('name = "film"\n')
+        for path in film.rglob("*"):
+            target = root / path.relative_to(film)
+            target.mkdir(exist_ok=True) if path.is_dir() else target.write_bytes(path.read_bytes())
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        yield root
+        root.chmod(0o755)
+        (root / "footage").chmod(0o755)
+
+
+def test_a_read_only_project_is_explained(read_only: Path) -> None:
+    code = f"""
+        import os, sys
+        import cinetune.console, cinetune.pipeline
+        from cinetune.cli import main
+        if os.getuid() == 0:
+            os.setuid(65534)
+        sys.exit(main(["ingest", "-C", {str(read_only)!r}]))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "the project folder cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in read_only.iterdir()) == ["cinetune.toml", "footage", "shots.toml"]

@@ -1,0 +1,44 @@
+"""The pages name verbs, settings and files that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cinetune.config import Config, flatten
+from cinetune.pipeline import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+VERBS = [stage.NAME for stage in STAGES] + ["new", "doctor", "plan", "run", "status", "export", "weights", "demo"]
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_page_with_an_example(verb: str) -> None:
+    page = (ROOT / "docs" / "stages" / f"{verb}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {verb}\n")
+    assert f"cinetune {verb}" in page
+
+
+def test_no_page_is_about_a_verb_that_does_not_exist() -> None:
+    assert sorted(path.stem for path in (ROOT / "docs" / "stages").glob("*.md")) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_settings_in_the_text_exist(path: Path) -> None:
+    config = Config().model_dump()
+    sections = [key for key, value in config.items() if isinstance(value, dict)]
+    legal = {*flatten(config), *sections, "train.augment"}
+    found = re.findall(rf"(?:`|--set )((?:{'|'.join(sections)})\.[a-z_.]+[a-z])", path.read_text(encoding="utf-8"))
+    files = {"train.log", "score.py", "train.py", "cache.py", "prepare.py"}
+    assert {key for key in found if key not in legal and key not in files} == set()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
