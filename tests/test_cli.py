@@ -126,7 +126,7 @@ def test_a_wrong_key_in_the_project_file_is_explained(film: Path, capsys: pytest
         (MemoryError(), 3, "shoot.segment_frames"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 3, "train.checkpointing"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 3, "the disk is full"),
-        (KeyboardInterrupt(), 130, "continue with `cinetune run`"),
+        (KeyboardInterrupt(), 130, "the same command continues"),
     ],
 )
 def test_what_nobody_expected_is_short_and_has_no_traceback(

@@ -363,5 +363,5 @@ def main(arguments: list[str] | None = None) -> int:
             return exit_code
         return _say_error(error, debug=debug)
     if code == INTERRUPTED:
-        print("\nstopped; continue with `cinetune run`", file=sys.stderr)
+        print("\nstopped; the same command continues, and so does `cinetune run`", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""The whole story on real files through the command line's own entry points, and again after a kill -9 in the middle."""
+"""The whole story on real files through the command line, and again after a kill -9 in the middle."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from films import FILM, drift
 
 from cinetune.footage.cuts import Signals, Watcher, find_bars, find_pieces
 from cinetune.footage.video import probe, write_video
+from films import FILM, drift
 
 
 def watch(path, film, codec="h264"):

@@ -6,13 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from films import FILM, counted, counter, drift
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cinetune.footage.formats import DELIVERIES, Card, Picture, conform_indices
 from cinetune.footage.stills import read_image
 from cinetune.footage.video import iterate, probe, read_frames
+from films import FILM, counted, counter, drift
 
 CARD = Card(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps")
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import opentimelineio as otio
 import pytest
-from films import FILM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinetune.errors import FootageError
 from cinetune.footage.timeline import Event, TimelineEntry, read_edl, write_edl, write_otio
+from films import FILM
 
 EDL = """TITLE: reel
 FCM: NON-DROP FRAME
@@ -53,7 +54,7 @@ def test_edit_lists_that_do_not_fit_are_refused(tmp_path, text, start, reason):
 def test_what_we_write_we_read(tmp_path_factory, lengths, rate):
     path = tmp_path_factory.mktemp("edl") / "a.edl"
     marks = [sum(lengths[:k]) for k in range(len(lengths) + 1)]
-    events = [Event(name=f"s{k}", start=a, end=b) for k, (a, b) in enumerate(zip(marks, marks[1:], strict=False))]
+    events = [Event(name=f"s{k}", start=a, end=b) for k, (a, b) in enumerate(pairwise(marks))]
     write_edl(path, title="t", reel="REEL01", events=events, rate=rate, start_timecode="01:00:00:00")
     assert read_edl(path, rate=rate, frames=marks[-1], start_timecode="01:00:00:00") == [
         (e.start, e.end) for e in events

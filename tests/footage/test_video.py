@@ -9,11 +9,11 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from films import FILM, counted, counter, patches, write_counted, write_sound, write_tagged
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cinetune.errors import FootageError
 from cinetune.footage.video import iterate, probe, read_at_rate, read_frames, write_video
+from films import FILM, counted, counter, patches, write_counted, write_sound, write_tagged
 
 CODECS = [("h264", ".mp4"), ("prores_hq", ".mov")]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
-from films import FILM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cinetune.artifacts import Colour, FootageClip
 from cinetune.footage.windows import centre_crop, window_frames
 from cinetune.timecode import Span
+from films import FILM
 
 RATES = [FILM, Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(16), Fraction(60)]
 
@@ -28,7 +29,7 @@ def test_windows_keep_time_and_stay_inside(start, frames, rate, most):
         for k, index in enumerate(window):
             assert abs(Fraction(index - window[0]) / rate - Fraction(k, 16)) <= 1 / rate
     firsts = sorted(window[0] for window in windows)
-    assert all(Fraction(b - a) / rate >= Fraction(14, 16) for a, b in zip(firsts, firsts[1:], strict=False))
+    assert all(Fraction(b - a) / rate >= Fraction(14, 16) for a, b in pairwise(firsts))
 
 
 def test_the_first_window_is_central_and_exact():
@@ -42,7 +43,8 @@ def test_the_first_window_is_central_and_exact():
 
 def _clip(size, bars, aspect=Fraction(1)):
     return FootageClip(
-        id="a", path="a", sha256="", codec="", rate=FILM, frames=1, width=size[0], height=size[1], pixel_aspect=aspect, bars=bars,
+        id="a", path="a", sha256="", codec="", rate=FILM, frames=1, width=size[0], height=size[1],
+        pixel_aspect=aspect, bars=bars,
         colour=Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided=""), timecode=None,
     )  # fmt: skip
 

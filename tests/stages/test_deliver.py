@@ -9,7 +9,6 @@ from fractions import Fraction
 import numpy as np
 import opentimelineio as otio
 import pytest
-from films import drift
 from safetensors.numpy import save_file
 
 from cinetune.artifacts import Sequence, Timing
@@ -18,6 +17,7 @@ from cinetune.footage.video import probe
 from cinetune.runtime import Quiet
 from cinetune.stages import deliver
 from cinetune.store import Project, sha256_file
+from films import drift
 
 FRAMES = 5
 
@@ -28,7 +28,8 @@ def sequence(project, made, *, shot="SH0010", arm="look", seed=0, number=1):
         save_file({"frames_THWC": master}, path)
     return Sequence(
         shot=shot, arm=arm, seed=seed, domain="in", rate=Fraction(16), frames=FRAMES, width=64, height=48, segments=(),
-        seam_ratio=None, drift=0.0, video=done[0], proxy=done[0], keyframe="k", timing=Timing(devices=1, wall_seconds=1.0, peak_gib=None),
+        seam_ratio=None, drift=0.0, video=done[0], proxy=done[0], keyframe="k",
+        timing=Timing(devices=1, wall_seconds=1.0, peak_gib=None),
         provenance=made,
     )  # fmt: skip
 
@@ -168,4 +169,4 @@ def test_seeds_have_names_of_their_own(shot_film, made):
     items = [items[1], replace(items[1], seed=1)]
     shot_film.store.save_stage("expand", "seeds", {"sequences": items}, made=made)
     deliver.run(opened(shot_film), Quiet())
-    assert {"SQ010_SH0010_look_v001.mov", "SQ010_SH0010_look1_v001.mov"} <= names(project)
+    assert {"SQ010_SH0010_look_v001.mov", "SQ010_SH0010_look1_v001.mov"} <= names(shot_film)

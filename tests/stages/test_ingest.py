@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from films import FILM, drift, write_counted, write_sound, write_tagged
 
 from cinetune.errors import FootageError
 from cinetune.footage import video
@@ -15,6 +14,7 @@ from cinetune.footage.video import write_video
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
 from cinetune.store import Project
+from films import FILM, drift, write_counted, write_sound, write_tagged
 
 
 def write_two_shots(path, *, timecode="01:00:00:00"):

@@ -106,7 +106,7 @@ def test_the_planted_grade_is_found(scored: tuple[Project, StageRecord]) -> None
     for metric in ("colour_error", "lab_frechet", "split_tone"):
         assert effect(inside, metric).verdict == "improved", metric
     assert effect(inside, "colour_error").p == pytest.approx(2 / 128)
-    assert inside.levels["colour_error"]["base"] > 4 * inside.levels["colour_error"]["look"]  # type: ignore[operator]
+    assert inside.levels["colour_error"]["base"] > 2 * inside.levels["colour_error"]["look"]  # type: ignore[operator]
     assert effect(inside, "drift").verdict == "no worse" and effect(inside, "drift").value == 0
     assert effect(inside, "seam_ratio").why == "the shots are one segment long"
     assert effect(inside, "clip_kid").value is not None and effect(inside, "clip_text").n == INSIDE

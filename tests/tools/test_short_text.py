@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from cinetune.models import pocket
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))

@@ -27,6 +27,7 @@ _BAR_SHARE = 0.1  # a picture line has at least this share of pixels that are ev
 _BLACK_MEAN, _BLACK_PEAK = 0.02, 0.08
 _MIN_CUT_DISTANCE = 3  # frames; the detector's own 15 would hide the second of two quick cuts inside a shot
 _PROJECT_EVERY = 5
+_STILL = 3  # largest change, in 8-bit levels, that a codec makes of two equal frames (key frames may jump further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def find_pieces(
             inner = signals.change[a + 1 : b]
             if (b - a) / rate < min_seconds:
                 short += 1
-            elif inner.size and inner.max() <= 1:
+            elif inner.size and np.quantile(inner, 0.9) <= _STILL:
                 left_out.append(f"frozen piece {a}..{b - 1}")
             else:
                 pieces.append(Piece(a, b - a, _repeats(inner)))
@@ -163,7 +164,7 @@ def find_pieces(
 
 
 def _repeats(change: Array) -> tuple[str, ...]:
-    share = float((change <= 1).mean()) if change.size else 0.0
+    share = float((change <= _STILL).mean()) if change.size else 0.0
     return (f"{share:.0%} of frames repeat the one before: pulldown, or animation on twos",) if share > 0.15 else ()
 
 

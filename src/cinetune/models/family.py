@@ -47,8 +47,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditioning:
-    """What the denoiser is told: `text_BLD` zero-padded prompt embeddings, `image_BLD` CLIP tokens of the first frame, `latent_BCfhw` the
-    mask and condition latents that are joined to the noisy latents along C. `negative_BLD` is the text for guidance; None = no guidance."""
+    """What the denoiser is told: `text_BLD` zero-padded prompt embeddings, `image_BLD` CLIP tokens of the first frame,
+    `latent_BCfhw` the mask and condition latents that are joined to the noisy latents along C. `negative_BLD` is the
+    text for guidance; None = no guidance.
+    """
 
     text_BLD: Tensor
     image_BLD: Tensor
@@ -96,13 +98,23 @@ class VideoModel(Protocol):
         ...
 
     def condition(
-        self, prompts: Sequence[str], first_BCHW: Tensor, frames: int, *, last_BCHW: Tensor | None = None, negative: Sequence[str] | None = None
+        self,
+        prompts: Sequence[str],
+        first_BCHW: Tensor,
+        frames: int,
+        *,
+        last_BCHW: Tensor | None = None,
+        negative: Sequence[str] | None = None,
     ) -> Conditioning:
-        """Conditioning for clips of `frames` pixel frames that start at `first_BCHW` ([-1, 1]). Raises `ModelError` on sizes the model cannot take."""
+        """Conditioning for clips of `frames` pixel frames that start at `first_BCHW` ([-1, 1]). Raises `ModelError` on
+        sizes the model cannot take.
+        """
         ...
 
     def velocity(self, x_BCfhw: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
-        """Predicted velocity `n - x0` at noise level sigma in [0, 1] (uses `cond.text_BLD`; guidance is the sampler's)."""
+        """Predicted velocity `n - x0` at noise level sigma in [0, 1] (uses `cond.text_BLD`; guidance is the
+        sampler's).
+        """
         ...
 
     def decode(self, z_BCfhw: Tensor) -> Iterator[Tensor]:
