@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2400)
     parser.add_argument("--vae-steps", type=int, default=1800)
     parser.add_argument("--clip-steps", type=int, default=600)
-    parser.add_argument("--denoiser-steps", type=int, default=3000)
+    parser.add_argument("--denoiser-steps", type=int, default=1200)
     parser.add_argument("--ranks", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--until", choices=("clips", "vae", "clip", "latents", "denoiser", "card"), default="card")
     options = parser.parse_args()

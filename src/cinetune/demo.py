@@ -75,7 +75,11 @@ def _shots_at(locations: Sequence[tuple[str, str]], domain: str, each: int) -> l
 def _shoot_list(root: Path, report: Reporter) -> None:
     """References (neutral stills), truths (the same shots with the film's grade), and `shots.toml`."""
     plan: list[tuple[str, Domain, Scene]] = []
-    for domain, name, prefix, skip in (("in", "historical", "hist", FILM_SCENES), ("out", "sci-fi", "scifi", 0)):
+    domains: tuple[tuple[Domain, str, str, int], ...] = (
+        ("in", "historical", "hist", FILM_SCENES),
+        ("out", "sci-fi", "scifi", 0),
+    )
+    for domain, name, prefix, skip in domains:
         scenes = _shots_at(_locations(name)[skip : skip + SHOTS_PER_DOMAIN], name, 1)
         plan += [(f"{prefix}{i:02d}", domain, scene) for i, scene in enumerate(scenes, start=1)]
     text = "# Shots to make. `truth` is what the film itself would show; a real film has none.\n\n"

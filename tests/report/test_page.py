@@ -125,6 +125,7 @@ def test_verdicts_are_in_words_with_their_numbers(page: _Page) -> None:
 def test_what_is_missing_says_why(page: _Page) -> None:
     assert "not measured: no graded truth for these shots" in page.words
     assert "One seed: the noise of base against base is not known." in page.words
+    assert "Not measured (the shots are one segment long): seams." in page.words
     assert "pocket features" in page.words
     assert "not a video: a text file" in page.words
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def _train(run: Run, rank: int) -> None:
     log = Log(run.work / "vae.jsonl", rank)
     clips, _ = training_clips(run)
     held = pixels(held_clips(run)[0][:4])
-    vae = channels_last(pocket.fresh([], seed=run.seed).vae)
+    vae: Any = channels_last(pocket.fresh([], seed=run.seed).vae)
     vae.to(run.device)
     parameters = list(vae.parameters())
     kernels = [p for p in parameters if p.dim() >= 4 and min(p.shape[0], p[0].numel()) >= 12]

@@ -26,7 +26,7 @@ from pocket_training.common import (
 from pocket_training.contrast import clip_pixels
 from pocket_training.film_set import held_clips, training_clips
 
-MATRIX_RATE, RATE = 5e-3, 2e-3
+MATRIX_RATE, RATE = 1.2e-2, 2e-3
 BATCH = 4  # for each rank
 SHORT_SHARE, SHORT_LATENTS = 0.45, 5
 CAPTION_DROPOUT = 0.1

@@ -148,16 +148,20 @@ def _slate(size: tuple[int, int], picture: Picture, card: Card) -> Array:
     draw = ImageDraw.Draw(image)
     font = _font(height)
     seconds = len(picture.shown) / picture.rate
-    lines = (
-        card.film,
-        f"shot     {card.shot}",
-        f"version  v{card.version:03d}",
-        f"look     {card.look}",
-        f"length   {len(picture.shown)} frames, {float(seconds):.2f} s at {picture.rate} fps ({card.conform})",
-        "generated pictures, BT.709",
-    )
-    for number, line in enumerate(lines):
-        draw.text((width * 0.08, height * (0.14 + 0.12 * number)), line, fill=(235, 235, 235), font=font)
+    length = f"{len(picture.shown)} frames, {float(seconds):.2f} s at {picture.rate} fps"
+    lines = {
+        "film": card.film,
+        "shot": card.shot,
+        "version": f"v{card.version:03d}",
+        "look": card.look,
+        "length": length,
+        "conform": card.conform,
+        "made": "generated pictures, BT.709",
+    }
+    for number, (label, value) in enumerate(lines.items()):
+        y = height * (0.14 + 0.11 * number)
+        draw.text((width * 0.08, y), label, fill=(150, 150, 150), font=font)
+        draw.text((width * 0.28, y), value, fill=(235, 235, 235), font=font)
     return np.asarray(image, np.float32) * np.float32(1.0 / 255.0)
 
 

@@ -98,9 +98,8 @@ def probe(
                     first, colour = frame, frame_colour(frame)
                     _check_first(frame)
                 if (frame.width, frame.height) != (first.width, first.height):
-                    raise FootageError(
-                        f"the picture size changes at frame {len(stamps)}", remedy="export it at one size"
-                    )
+                    where = f"frame {len(stamps)}"
+                    raise FootageError(f"the picture size changes at {where}", remedy="export it at one size")
                 if frame.is_corrupt:
                     raise FootageError(f"frame {len(stamps)} is damaged", remedy="copy or export it again")
                 if on_frame is not None:
@@ -116,9 +115,8 @@ def probe(
         if first is None or colour is None:
             raise FootageError("no frame can be decoded", remedy="check that it plays; export it again")
         if interlaced * 2 > len(stamps):
-            raise FootageError(
-                "it is interlaced", remedy="deinterlace it (for example with bwdif) and export it progressive"
-            )
+            remedy = "deinterlace it (for example with bwdif) and export it progressive"
+            raise FootageError("it is interlaced", remedy=remedy)
         rate, notes = _exact_rate(stream, stamps)
         _check_complete(stream, len(stamps), rate)
         if len(stamps) < 2 or len(stamps) / rate < min_seconds:

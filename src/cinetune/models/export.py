@@ -117,6 +117,20 @@ def save_adapter(
             temporary,
             metadata=header,
         )
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the keys of a safetensors header in order: the library writes metadata in a random one, and equal adapters
+    must be equal files.
+    """
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        ordered = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(ordered) <= length, "the same keys and values cannot need more room"
+        file.seek(8)
+        file.write(ordered.ljust(length))
 
 
 def _original(key: str) -> str:

@@ -245,7 +245,13 @@ def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
 
 
 def _comparison(card: Scorecard, primary: Sequence[str]) -> dict[str, Any]:
+    """One score table; secondary measures that could not be taken are only listed, by reason."""
     found = verdicts.rows(card, primary)
+    missing: dict[str, list[str]] = {}
+    for row in found:
+        if row.score.value is None and not row.primary:
+            missing.setdefault(row.score.why or "no reason was recorded", []).append(row.title)
+    found = [row for row in found if row.score.value is not None or row.primary]
     plots = {
         row.score.metric: charts.interval_plot(
             charts.Interval("", row.score.value, row.score.low, row.score.high, row.tone), better=row.score.better
@@ -254,7 +260,7 @@ def _comparison(card: Scorecard, primary: Sequence[str]) -> dict[str, Any]:
         if row.score.value is not None
     }
     names = {"in": "In the film's own world", "out": "Outside the film's world", "both": "Inside against outside"}
-    return {"card": card, "rows": found, "plots": plots, "name": names[card.domain]}
+    return {"card": card, "rows": found, "missing": missing, "plots": plots, "name": names[card.domain]}
 
 
 def _interaction(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[dict[str, Any]]:
