@@ -81,7 +81,8 @@ def _shoot_list(root: Path, report: Reporter) -> None:
     )
     for domain, name, prefix, skip in domains:
         scenes = _shots_at(_locations(name)[skip : skip + SHOTS_PER_DOMAIN], name, 1)
-        plan += [(f"{prefix}{i:02d}", domain, scene) for i, scene in enumerate(scenes, start=1)]
+        for number, scene in enumerate(scenes, start=1):
+            plan.append((f"{prefix}{number:02d}", domain, scene))
     text = "# Shots to make. `truth` is what the film itself would show; a real film has none.\n\n"
     with report.progress("references and truths", len(plan)) as bar:
         for number, (name, domain, scene) in enumerate(plan):

@@ -133,12 +133,7 @@ def test_a_broken_run_ends_with_the_same_look(
     assert "look: going on from step 1" in report.lines
     for arm, look in looks(project).items():
         other = looks(done[0])[arm]
-        assert look.log == other.log
-        mine, theirs = project.store.path(look.weights), done[0].store.path(other.weights)
-        assert adapter_metadata(mine) == adapter_metadata(theirs)
-        left, right = read_adapter(mine), read_adapter(theirs)
-        assert left.keys() == right.keys()
-        assert all(torch.equal(left[name], right[name]) for name in left)
+        assert (look.weights, look.log) == (other.weights, other.log)
 
 
 def test_a_cache_without_variants_is_refused(template: Path, tmp_path: Path) -> None:
