@@ -114,7 +114,7 @@ def write(run: Run, words: list[str], *, command: str) -> None:
         "denoiser v-loss": _last(run, "denoiser", "held"),
     }
     numbers |= _generated_numbers(clips, truth)
-    pictures.sheet(clips[:PICTURED], truth[:PICTURED], captions[:PICTURED], IMAGES / "pocket.png")
+    pictures.sheet(clips[:PICTURED], truth[:PICTURED], captions[:PICTURED], IMAGES / "pocket.jpg")
     pictures.curves(run, IMAGES / "pocket-curves.svg")
     modules = {"vae": parts.vae, "denoiser": parts.denoiser, "text_encoder": parts.text_encoder, "clip": parts.clip}
     sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}

@@ -40,7 +40,7 @@ def sheet(clips_NCTHW: Tensor, truth_NCTHW: Tensor, captions: list[str], path: P
         page.paste(row, (12, y))
         y += row.height + 12
     path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
+    page.save(path, quality=90)
 
 
 def _plot(points: list[tuple[float, float]], *, title: str, left: int, log_scale: bool) -> str:
