@@ -7,7 +7,6 @@ arguments write the same files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,9 +58,8 @@ class Reel:
 
 
 def scene_id(scene: Scene) -> str:
-    """A readable name that is different for every scene."""
-    digest = hashlib.sha256(repr(scene).encode()).hexdigest()[:8]
-    return f"{scene.place}-{scene.subject}-{scene.time}-{digest}".replace(" ", "_")
+    """The film scene a shot belongs to: everything at one place and time of day."""
+    return f"{scene.place}-{scene.time}".replace(" ", "_")
 
 
 def shoot_reels(
