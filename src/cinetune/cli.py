@@ -263,7 +263,7 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
 
 @app.command(rich_help_panel=PROJECT)
 def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make the demo project.")]) -> None:
-    """Shoot a small film on the backlot, then tell the whole story on it. About ten minutes on two cores."""
+    """Shoot a small film on the backlot, then tell the whole story on it. Runs on two CPU cores."""
     from cinetune.demo import make_demo
 
     make_demo(folder, _reporter())
