@@ -1,7 +1,7 @@
 """Cross-attention over a prompt without computing its several hundred equal pad tokens.
 
 Wan pads every prompt to 512 tokens with zeros and attends to the pads too. Zeros all become the same key and value, so
-k of them stand in a softmax like one with log(k) added to its score. During pre-training that saves about a fifth of
+k of them stand in a softmax like one with log(k) added to its score. During pre-training that saves by count of operations about a fifth of
 each step; the result is the same up to rounding (see `tests/tools`).
 """
 
