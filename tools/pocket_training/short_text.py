@@ -1,8 +1,8 @@
 """Cross-attention over a prompt without computing its several hundred equal pad tokens.
 
 Wan pads every prompt to 512 tokens with zeros and attends to the pads too. Zeros all become the same key and value, so
-k of them stand in a softmax like one with log(k) added to its score. During pre-training that saves by count of operations about a fifth of
-each step; the result is the same up to rounding (see `tests/tools`).
+k of them stand in a softmax like one with log(k) added to its score. During pre-training that saves by count of
+operations about a fifth of each step; the result is the same up to rounding (see `tests/tools`).
 """
 
 from __future__ import annotations
