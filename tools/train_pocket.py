@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=1800)
     parser.add_argument("--clip-steps", type=int, default=600)
     parser.add_argument("--denoiser-steps", type=int, default=1200)
+    parser.add_argument("--start", type=Path, help="folder of trained weights to continue from (diffusers layout)")
     parser.add_argument("--ranks", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--until", choices=("clips", "vae", "clip", "latents", "denoiser", "card"), default="card")
     options = parser.parse_args()
@@ -47,6 +48,7 @@ def main() -> None:
         denoiser_steps=options.denoiser_steps,
         ranks=options.ranks,
         device="cpu",
+        start=options.start,
     )
     words = sorted({*vocabulary(), *TRIGGER_WORDS} - {","})
     (run.work / "words.txt").write_text("\n".join(words), encoding="utf-8")

@@ -22,9 +22,9 @@ from cinetune.footage.video import write_video
 from cinetune.runtime import Reporter, derive
 from cinetune.store import atomic_write
 
-__all__ = ["FILM_SCENES", "LOOK", "SHOTS_PER_DOMAIN", "SHOTS_PER_SCENE", "make_demo"]
+__all__ = ["FILM_SCENES", "LOOK", "SHOTS_PER_DOMAIN", "SHOTS_PER_SCENE", "locations", "make_demo", "shots_at"]
 
-LOOK = "ember"
+LOOK = "gouache"
 SEED = 7
 FILM_SCENES, SHOTS_PER_SCENE, SHOTS_PER_DOMAIN = 10, 4, 8
 PICTURE_HEIGHT, PICTURE_WIDTH, LETTERBOX = 128, 192, 16
@@ -36,7 +36,7 @@ preset = "pocket"
 name = "demo"
 
 [prepare]
-trigger = "ember film look"
+trigger = "{look} film look"
 """
 
 SHOT = """[[shot]]
@@ -50,7 +50,7 @@ seed = {seed}
 """
 
 
-def _locations(domain: str) -> list[tuple[str, str]]:
+def locations(domain: str) -> list[tuple[str, str]]:
     """Every (place, time of day) of a domain, in an order that depends on the seed alone."""
     lot = HISTORICAL if domain == "historical" else SCIFI
     pairs = [(place, time) for place in lot.places for time in TIMES]
@@ -58,7 +58,7 @@ def _locations(domain: str) -> list[tuple[str, str]]:
     return [pairs[i] for i in order]
 
 
-def _shots_at(locations: Sequence[tuple[str, str]], domain: str, each: int) -> list[Scene]:
+def shots_at(locations: Sequence[tuple[str, str]], domain: str, each: int) -> list[Scene]:
     """`each` scenes at every location: subject, direction and camera are drawn, no subject twice at one location."""
     rng = np.random.default_rng(derive(SEED, "shots", domain, len(locations), each))
     scenes: list[Scene] = []
@@ -80,7 +80,7 @@ def _shoot_list(root: Path, report: Reporter) -> None:
         ("out", "sci-fi", "scifi", 0),
     )
     for domain, name, prefix, skip in domains:
-        scenes = _shots_at(_locations(name)[skip : skip + SHOTS_PER_DOMAIN], name, 1)
+        scenes = shots_at(locations(name)[skip : skip + SHOTS_PER_DOMAIN], name, 1)
         for number, scene in enumerate(scenes, start=1):
             plan.append((f"{prefix}{number:02d}", domain, scene))
     text = "# Shots to make. `truth` is what the film itself would show; a real film has none.\n\n"
@@ -107,7 +107,7 @@ def make_demo(root: Path, report: Reporter) -> None:
     report.say(
         f"shooting a film of {FILM_SCENES} scenes on the backlot, in the look {LOOK!r}: {LOOKS[LOOK].description}"
     )
-    scenes = _shots_at(_locations("historical")[:FILM_SCENES], "historical", SHOTS_PER_SCENE)
+    scenes = shots_at(locations("historical")[:FILM_SCENES], "historical", SHOTS_PER_SCENE)
     shoot_reels(
         root / "footage",
         scenes,

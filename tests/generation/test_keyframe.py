@@ -15,7 +15,7 @@ from cinetune.generation import (
     Candidate,
     Recipe,
     candidate_seed,
-    film_cloud,
+    film_clouds,
     fit_picture,
     generate,
     look_distance,
@@ -44,12 +44,12 @@ def reference() -> torch.Tensor:
 
 
 def test_as_is_is_the_reference(model: WanVideo, reference: torch.Tensor) -> None:
-    made = make_candidate("as-is", model, reference, RECIPE, seed=1, strength=0.5, film_N3=None)
+    made = make_candidate("as-is", model, reference, RECIPE, seed=1, strength=0.5, film=None)
     assert torch.equal(made.picture_HWC, reference) and made.opening is None
 
 
 def test_develop_keeps_the_first_segment_and_shows_its_first_picture(model: WanVideo, reference: torch.Tensor) -> None:
-    made = make_candidate("develop", model, reference, RECIPE, seed=11, strength=0.5, film_N3=None)
+    made = make_candidate("develop", model, reference, RECIPE, seed=11, strength=0.5, film=None)
     assert made.opening is not None
     assert torch.equal(made.opening, generate(model, reference, RECIPE, seed=11))
     assert torch.equal(made.picture_HWC, next(pictures(model, made.opening)))
@@ -62,7 +62,7 @@ def test_candidate_zero_of_develop_is_the_shots_own_first_segment() -> None:
 
 def test_late_takes_the_nearest_of_the_sharp_late_pictures() -> None:
     film = [torch.from_numpy(moving_picture(2, warmth=w, frames=1)[0]) for w in np.linspace(0, 0.2, 9)]
-    warm = film_cloud([film[7].numpy()])
+    warm = film_clouds([film[7].numpy()])
     blurred = film[7].mean(0, keepdim=True).expand_as(film[7])
     assert _late_picture([*film[:7], film[8], film[7], film[8]], warm) is film[7]
     assert _late_picture([*film[:7], film[8], blurred, film[8]], warm) is film[8]
@@ -70,8 +70,8 @@ def test_late_takes_the_nearest_of_the_sharp_late_pictures() -> None:
 
 
 def test_late_runs_on_the_model_and_returns_one_of_its_late_pictures(model: WanVideo, reference: torch.Tensor) -> None:
-    cloud = film_cloud([moving_picture(8, frames=1, warmth=0.1)[0]])
-    made = make_candidate("late", model, reference, RECIPE, seed=3, strength=0.5, film_N3=cloud)
+    cloud = film_clouds([moving_picture(8, frames=1, warmth=0.1)[0]])
+    made = make_candidate("late", model, reference, RECIPE, seed=3, strength=0.5, film=cloud)
     late = list(pictures(model, generate(model, reference, RECIPE, seed=3)))[6:]
     assert made.opening is None and any(torch.equal(made.picture_HWC, picture) for picture in late)
 
@@ -81,7 +81,7 @@ def test_restyle_goes_from_the_reference_to_noise_as_strength_rises(model: WanVi
     coded = next(pictures(model, model.encode_video(still)))
     moved = []
     for strength in (0.01, 0.25, 0.5, 1.0):
-        made = make_candidate("restyle", model, reference, RECIPE, seed=5, strength=strength, film_N3=None)
+        made = make_candidate("restyle", model, reference, RECIPE, seed=5, strength=strength, film=None)
         moved.append(float((made.picture_HWC - coded).abs().mean()))
     assert moved[0] == 0
     assert moved == sorted(moved) and moved[-1] > moved[1] > 0
@@ -100,7 +100,7 @@ def test_restyle_pins_no_frame(model: WanVideo, reference: torch.Tensor) -> None
 def test_the_candidate_nearest_to_the_film_is_picked() -> None:
     pictures_ = [torch.from_numpy(moving_picture(1, frames=1, warmth=w)[0]) for w in (0.0, 0.12, 0.3)]
     candidates = [Candidate(picture_HWC=picture, opening=None) for picture in pictures_]
-    film = film_cloud([moving_picture(1, frames=1, warmth=0.12)[0]])
+    film = film_clouds([moving_picture(1, frames=1, warmth=0.12)[0]])
     picked, scores = pick(candidates, film)
     assert picked == 1 and scores[1] == min(scores) and len(scores) == 3
     assert look_distance(pictures_[1], film) == pytest.approx(0, abs=1e-4)

@@ -15,6 +15,7 @@ from cinetune.metrics import (
     lab_cloud,
     lab_frechet,
     mean_colour_error,
+    nearest_scenes,
     palette,
     palette_distance,
     shrink,
@@ -156,6 +157,19 @@ def test_colour_curve_follows_a_fade_frame_by_frame_and_ignores_grain():
     assert colour_error(grainy, x) < 0.25 * colour_error(grainy, x, factor=1)
     with pytest.raises(ScoreError, match="shape"):
         colour_error(x, x[:2])
+
+
+def test_nearest_scenes_are_the_most_alike_in_colour_and_take_the_content_out():
+    """A dark shot in the film's grade is near the film's dark scene; against the film pooled it would seem far off."""
+    day, night = clip(1), clip(1) * 0.3
+    film = [lab_cloud(graded(day, 1.3), pixels=2000), lab_cloud(graded(night, 1.3), pixels=2000)]
+    shot, ungraded = (lab_cloud(x, pixels=2000) for x in (graded(clip(4) * 0.3, 1.3), clip(4) * 0.3))
+    np.testing.assert_array_equal(nearest_scenes(shot, film, count=1), film[1])
+    assert len(nearest_scenes(shot, film)) == 4000
+    near = [tone_distance(x, nearest_scenes(x, film, count=1)) for x in (shot, ungraded)]
+    assert near[0] < near[1] and near[0] < tone_distance(shot, np.concatenate(film))
+    with pytest.raises(ScoreError, match="no scenes"):
+        nearest_scenes(shot, [])
 
 
 def test_clouds_weigh_clips_alike_and_film_spread_finds_the_odd_one():

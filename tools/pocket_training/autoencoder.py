@@ -28,6 +28,8 @@ from pocket_training.common import (
 from pocket_training.film_set import held_clips, training_clips
 
 MATRIX_RATE, RATE = 2e-2, 2e-3
+LATENT_NOISE = 0.4
+ROUGHNESS = 0.004
 # (share of the steps done, pixel frames, clips for each rank, height, width): full length matters most, or the last
 # frames collapse.
 CURRICULUM = (
@@ -36,6 +38,7 @@ CURRICULUM = (
     (0.85, 33, 2, 32, 48),
     (1.01, 33, 1, 64, 96),
 )
+FULL_LENGTH_FROM = 0.45
 
 
 def encode(vae: AutoencoderKLWan, x_BCTHW: Tensor) -> Tensor:
@@ -75,15 +78,37 @@ def _crops(clips: np.ndarray, rng: np.random.Generator, *, frames: int, count: i
     return pixels(np.stack(picked))
 
 
+def roughness(z_BCfhw: Tensor) -> Tensor:
+    """How much neighbours in time and space differ, over the variance of their channel (2 for white noise, 0 for a
+    constant), averaged. Latents that vary slowly are what a denoiser can predict from few steps of training; its errors
+    then decode into softness instead of coloured speckle.
+    """
+    variance = z_BCfhw.var((0, 2, 3, 4)).clamp(min=1e-4)
+    steps = [z_BCfhw.diff(dim=axis).pow(2).mean((0, 2, 3, 4)) for axis in (2, 3, 4) if z_BCfhw.shape[axis] > 1]
+    return (torch.stack(steps) / variance).mean()
+
+
 def _loss(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     delta = x - y
     edges = (delta[..., 1:] - delta[..., :-1]).abs().mean() + (delta[..., 1:, :] - delta[..., :-1, :]).abs().mean()
-    return delta.pow(2).mean() * 2 + 0.2 * delta.abs().mean() + 0.1 * edges + 1e-4 * z.pow(2).mean()
+    picture = delta.pow(2).mean() * 2 + 0.2 * delta.abs().mean() + 0.1 * edges
+    return picture + 1e-4 * z.pow(2).mean() + ROUGHNESS * roughness(z)
 
 
-def _stages(steps: int, done: int) -> Iterator[tuple[int, int, int, int, int]]:
-    for step in range(done, steps):
-        share = step / steps
+def _noisy(z: Tensor, generator: torch.Generator) -> Tensor:
+    """Latents with noise of up to `LATENT_NOISE` of their deviation, another amount for each clip: the decoder learns
+    to pass over the small errors of a denoiser.
+    """
+    amount = LATENT_NOISE * torch.rand(z.shape[0], 1, 1, 1, 1, generator=generator).to(z)
+    spread = z.detach().std((0, 2, 3, 4), keepdim=True)
+    return z + amount * spread * torch.randn(z.shape, generator=generator).to(z)
+
+
+def _stages(run: Run, done: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """A run that continues from trained weights starts with the full windows."""
+    first = FULL_LENGTH_FROM if run.start else 0.0
+    for step in range(done, run.vae_steps):
+        share = first + (1 - first) * step / run.vae_steps
         _, frames, count, height, width = next(row for row in CURRICULUM if share < row[0])
         yield step, frames, count, height, width
 
@@ -95,11 +120,18 @@ def channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     return vae
 
 
+def _begin(run: Run) -> AutoencoderKLWan:
+    vae = pocket.fresh([], seed=run.seed).vae
+    if run.start:
+        vae.load_state_dict(AutoencoderKLWan.from_pretrained(run.start / "vae").state_dict())
+    return vae
+
+
 def _train(run: Run, rank: int) -> None:
     log = Log(run.work / "vae.jsonl", rank)
     clips, _ = training_clips(run)
     held = pixels(held_clips(run)[0][:4])
-    vae: Any = channels_last(pocket.fresh([], seed=run.seed).vae)
+    vae: Any = channels_last(_begin(run))
     vae.to(run.device)
     parameters = list(vae.parameters())
     kernels = [p for p in parameters if p.dim() >= 4 and min(p.shape[0], p[0].numel()) >= 12]
@@ -115,7 +147,7 @@ def _train(run: Run, rank: int) -> None:
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
     saved = time.time()
-    for step, frames, count, height, width in _stages(run.vae_steps, done):
+    for step, frames, count, height, width in _stages(run, done):
         rng = np.random.default_rng((run.seed, step, rank))
         x = _crops(clips, rng, frames=frames, count=count, height=height, width=width).to(run.device)
         noise = torch.Generator().manual_seed(step * 64 + rank)
@@ -123,22 +155,24 @@ def _train(run: Run, rank: int) -> None:
             x[:, :, 1:] = 0.0  # a condition clip
         with torch.autocast(run.device, torch.bfloat16):
             z = encode(vae, x)
-            y = decode(vae, z + 0.03 * torch.randn(z.shape, generator=noise).to(z))
+            y = decode(vae, _noisy(z, noise))
         loss = _loss(x, y.float(), z.float())
         vae.zero_grad()
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimiser.step(cosine(step, run.vae_steps, warmup=50))
+        optimiser.step((0.5 if run.start else 1.0) * cosine(step, run.vae_steps, warmup=50))
         if step % 100 == 0 and rank == 0:
             with torch.no_grad():
-                back = decode(vae, encode(vae, held.to(run.device))).cpu()
+                z_held = encode(vae, held.to(run.device))
+                back = decode(vae, z_held).cpu()
             log.write(
                 step=step,
                 frames=frames,
                 loss=loss.item(),
                 psnr=psnr(back, held),
                 psnr_last=psnr(back[:, :, -1], held[:, :, -1]),
+                roughness=roughness(z_held).item(),
             )
         if time.time() - saved > 120 or step + 1 == run.vae_steps:
             saved = time.time()

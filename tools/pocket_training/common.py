@@ -35,6 +35,8 @@ class Run:
     denoiser_steps: int
     ranks: int
     device: str
+    start: Path | None = None
+    """Trained weights in the diffusers layout to continue from; None begins from nothing."""
 
     @property
     def held_scenes_seed(self) -> int:

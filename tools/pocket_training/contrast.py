@@ -41,16 +41,25 @@ def _logits(clip: CLIPModel, parts: pocket.Parts, frames: Tensor, captions: list
     return out.logits_per_image
 
 
+@torch.no_grad()
+def _top5(clip: CLIPModel, parts: pocket.Parts, held: np.ndarray, captions: list[str]) -> float:
+    """Share of the held-out frames whose own caption is among the five nearest."""
+    logits = _logits(clip, parts, pixels(held[:, 8:9])[:, :, 0], captions)
+    return (logits.topk(5).indices == torch.arange(len(held))[:, None]).any(1).float().mean().item()
+
+
 def train(run: Run, words: list[str]) -> None:
     """Single process, CPU or GPU alike; a few minutes."""
     path = run.work / "clip.ckpt"
     state = load_checkpoint(path)
     done = state["step"] if state else 0
-    if done >= run.clip_steps:
+    if state and done >= run.clip_steps:
         return
     log = Log(run.work / "clip.jsonl", 0)
     parts = pocket.fresh(words, seed=run.seed)
     clip = parts.clip.train()
+    if run.start:
+        clip.load_state_dict(CLIPModel.from_pretrained(run.start / "clip").state_dict())
     optimiser = torch.optim.AdamW(clip.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     if state:
         clip.load_state_dict(state["clip"])
@@ -70,13 +79,12 @@ def train(run: Run, words: list[str]) -> None:
         optimiser.step()
         with torch.no_grad():
             clip.logit_scale.clamp_(max=4.6052)
-        if step % 50 == 0 or step + 1 == run.clip_steps:
-            with torch.no_grad():
-                held_logits = _logits(clip, parts, pixels(held[:, 8:9])[:, :, 0], held_captions)
-                top5 = (held_logits.topk(5).indices == torch.arange(len(held))[:, None]).any(1).float().mean()
-            log.write(step=step, loss=loss.item(), held_top5=top5.item(), held_choices=float(len(held)))
-        if step % 200 == 199 or step + 1 == run.clip_steps:
+        if step % 50 == 0:
+            log.write(step=step, loss=loss.item(), held_top5=_top5(clip, parts, held, held_captions))
+        if step % 200 == 199:
             save_checkpoint(path, 0, clip=clip.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)
+    log.write(step=run.clip_steps, held_top5=_top5(clip, parts, held, held_captions))
+    save_checkpoint(path, 0, clip=clip.state_dict(), optimiser=optimiser.state_dict(), step=run.clip_steps)
 
 
 def finish(run: Run, parts: pocket.Parts) -> None:

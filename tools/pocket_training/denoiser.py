@@ -8,10 +8,12 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
+from transformers import UMT5EncoderModel
 
 from cinetune.models import pocket
-from pocket_training import autoencoder, contrast, short_text
+from pocket_training import autoencoder, contrast, self_attention, short_text
 from pocket_training.common import (
     Log,
     MatrixOptimiser,
@@ -28,7 +30,7 @@ from pocket_training.film_set import held_clips, training_clips
 
 MATRIX_RATE, RATE = 1.2e-2, 2e-3
 BATCH = 4  # for each rank
-SHORT_SHARE, SHORT_LATENTS = 0.45, 5
+SPARSE_SHARE, SPARSE_LATENTS = 0.6, 5  # of the steps; of the nine latent frames
 CAPTION_DROPOUT = 0.1
 IMAGE_TOKENS = 65
 EMA_DECAY = 0.998
@@ -88,13 +90,15 @@ def v_loss(
     captions: list[str],
     index: Tensor,
     *,
-    frames: int,
+    frames: Tensor | None = None,
     generator: torch.Generator,
     dropout: float,
 ) -> Tensor:
-    """Mean squared velocity error for each clip of `index`, `B`."""
-    x0 = data["latents"][index, :, :frames].float()
-    cond = data["cond"][index, :, :frames].float()
+    """Mean squared velocity error for each clip of `index`, `B`, on the chosen latent frames (None: all)."""
+    x0, cond = data["latents"][index].float(), data["cond"][index].float()
+    if frames is not None:
+        x0, cond = x0[:, :, frames], cond[:, :, frames]
+    self_attention.choose_frames(parts.denoiser, frames)
     mask = torch.zeros(len(index), 4, *cond.shape[2:])
     mask[:, :, 0] = 1
     size = len(index)
@@ -132,10 +136,16 @@ def held_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str],
     generator = torch.Generator().manual_seed(11)
     with torch.autocast("cpu", torch.bfloat16):
         parts_of = [
-            v_loss(parts, data, captions, torch.arange(i, i + 4), frames=9, generator=generator, dropout=0.0).mean()
+            v_loss(parts, data, captions, torch.arange(i, i + 4), generator=generator, dropout=0.0).mean()
             for i in range(0, min(count, len(captions)), 4)
         ]
     return torch.stack(parts_of).mean().item()
+
+
+def _some_frames(count: int, generator: torch.Generator) -> Tensor:
+    """The first latent frame, which the reference gives, and others at random, in order."""
+    others = torch.randperm(count - 1, generator=generator)[: SPARSE_LATENTS - 1] + 1
+    return torch.cat([torch.zeros(1, dtype=torch.long), others.sort().values])
 
 
 def _modules(parts: pocket.Parts) -> nn.ModuleDict:
@@ -145,8 +155,13 @@ def _modules(parts: pocket.Parts) -> nn.ModuleDict:
 def _train(run: Run, rank: int) -> None:
     log = Log(run.work / "denoiser.jsonl", rank)
     parts = pocket.fresh(_words(run), seed=run.seed)
-    short_text.install(parts.denoiser, IMAGE_TOKENS)
     modules = _modules(parts).train()
+    if run.start:
+        trained = WanTransformer3DModel.from_pretrained(run.start / "transformer", torch_dtype=torch.float32)
+        parts.denoiser.load_state_dict(trained.state_dict())
+        parts.text_encoder.load_state_dict(UMT5EncoderModel.from_pretrained(run.start / "text_encoder").state_dict())
+    short_text.install(parts.denoiser, IMAGE_TOKENS)
+    self_attention.install(parts.denoiser)
     average = copy.deepcopy(modules).requires_grad_(False)
     parameters = list(modules.parameters())
     optimiser = _optimiser(parts)
@@ -163,10 +178,10 @@ def _train(run: Run, rank: int) -> None:
     saved = time.time()
     for step in range(done, run.denoiser_steps):
         generator = torch.Generator().manual_seed((run.seed * 1_000_003 + step) * 64 + rank)
-        short = step / run.denoiser_steps < SHORT_SHARE
-        index = torch.randint(len(captions), (BATCH * (2 if short else 1),), generator=generator)
+        sparse = step / run.denoiser_steps < SPARSE_SHARE
+        index = torch.randint(len(captions), (BATCH * (2 if sparse else 1),), generator=generator)
+        frames = _some_frames(data["latents"].shape[2], generator) if sparse else None
         with torch.autocast("cpu", torch.bfloat16):
-            frames = SHORT_LATENTS if short else 9
             each = v_loss(parts, data, captions, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT)
         loss = each.mean()
         modules.zero_grad()
@@ -181,7 +196,7 @@ def _train(run: Run, rank: int) -> None:
         if rank == 0 and (step % 100 == 0 or step + 1 == run.denoiser_steps):
             view = copy.copy(parts)
             view.denoiser, view.text_encoder = average["denoiser"], average["text_encoder"]  # pyright: ignore[reportAttributeAccessIssue]
-            log.write(step=step, latents=float(frames), loss=loss.item(), held=held_loss(view, held, held_captions))
+            log.write(step=step, loss=loss.item(), held=held_loss(view, held, held_captions))
         if time.time() - saved > 120 or step + 1 == run.denoiser_steps:
             saved = time.time()
             save_checkpoint(

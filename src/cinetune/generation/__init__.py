@@ -2,7 +2,7 @@
 
 from cinetune.generation.chain import Opening, anchored, chain, drift, plan_segments, shot_frames, worst_seam
 from cinetune.generation.executors import Cast, run_tasks
-from cinetune.generation.keyframe import Candidate, candidate_seed, film_cloud, look_distance, make_candidate, pick
+from cinetune.generation.keyframe import Candidate, candidate_seed, film_clouds, look_distance, make_candidate, pick
 from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, shot_size, starting_noise
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "centre_box",
     "chain",
     "drift",
-    "film_cloud",
+    "film_clouds",
     "fit_picture",
     "generate",
     "look_distance",

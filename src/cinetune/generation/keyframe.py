@@ -23,13 +23,13 @@ from torch import Tensor
 from cinetune.artifacts import Method
 from cinetune.errors import ModelError
 from cinetune.generation.segment import Recipe, conditioning, generate, pictures, starting_noise
-from cinetune.metrics import lab_cloud, lab_frechet
+from cinetune.metrics import lab_cloud, lab_frechet, nearest_scenes
 from cinetune.metrics.checks import Array
 from cinetune.models.family import Conditioning, VideoModel
 from cinetune.models.sample import sample
 from cinetune.runtime import derive
 
-__all__ = ["Candidate", "candidate_seed", "film_cloud", "look_distance", "make_candidate", "pick"]
+__all__ = ["Candidate", "candidate_seed", "film_clouds", "look_distance", "make_candidate", "pick"]
 
 RESTYLE_FRAMES = 9
 """Long enough to be film to the model, short enough to be cheap."""
@@ -53,14 +53,17 @@ def candidate_seed(shot_seed: int, seed_index: int, candidate: int) -> int:
     return derive(shot_seed, "shoot", seed_index, "candidate", candidate)
 
 
-def film_cloud(stills: Sequence[Array]) -> Array:
-    """Lab pixels `[N, 3]` of the film's stills (`HWC` in [0, 1]), each still with the same weight."""
-    return np.concatenate([lab_cloud(still[None], pixels=2000) for still in stills])
+def film_clouds(stills: Sequence[Array]) -> list[Array]:
+    """Lab pixels `[N, 3]` of each of the film's stills (`HWC` in [0, 1])."""
+    return [lab_cloud(still[None], pixels=2000) for still in stills]
 
 
-def look_distance(picture_HWC: Tensor, film_N3: Array) -> float:
-    """How far the picture's colours are from the film's: Lab Fréchet distance, Lab units, 0 = the same colours."""
-    return lab_frechet(lab_cloud(picture_HWC.numpy()[None]), film_N3)
+def look_distance(picture_HWC: Tensor, film: Sequence[Array]) -> float:
+    """How far the picture's colours are from those of the film's nearest stills (`film_clouds`): Lab Fréchet distance,
+    Lab units, 0 = the same colours.
+    """
+    cloud = lab_cloud(picture_HWC.numpy()[None])
+    return lab_frechet(cloud, nearest_scenes(cloud, film))
 
 
 def make_candidate(
@@ -71,9 +74,9 @@ def make_candidate(
     *,
     seed: int,
     strength: float,
-    film_N3: Array | None,
+    film: Sequence[Array] | None,
 ) -> Candidate:
-    """One candidate by one method. `strength` (0, 1] is used by `restyle`, `film_N3` (from `film_cloud`) by `late`.
+    """One candidate by one method. `strength` (0, 1] is used by `restyle`, `film` (from `film_clouds`) by `late`.
 
     Raises `ModelError` for sizes and frame counts the model cannot take, or when it yields NaN.
     """
@@ -81,9 +84,9 @@ def make_candidate(
         case "as-is":
             return Candidate(picture_HWC=reference_HWC, opening=None)
         case "late":
-            assert film_N3 is not None, "late keyframes are chosen by their distance to the film"
+            assert film is not None, "late keyframes are chosen by their distance to the film"
             latents = generate(model, reference_HWC, recipe, seed=seed)
-            return Candidate(picture_HWC=_late_picture(list(pictures(model, latents)), film_N3), opening=None)
+            return Candidate(picture_HWC=_late_picture(list(pictures(model, latents)), film), opening=None)
         case "restyle":
             return Candidate(
                 picture_HWC=_restyle(model, reference_HWC, recipe, seed=seed, strength=strength), opening=None
@@ -93,21 +96,21 @@ def make_candidate(
             return Candidate(picture_HWC=next(pictures(model, latents)), opening=latents)
 
 
-def pick(candidates: Sequence[Candidate], film_N3: Array | None) -> tuple[int, tuple[float, ...]]:
+def pick(candidates: Sequence[Candidate], film: Sequence[Array] | None) -> tuple[int, tuple[float, ...]]:
     """Index of the candidate nearest to the film in colour, and all distances; a single candidate is not ranked."""
-    if len(candidates) == 1 or film_N3 is None:
+    if len(candidates) == 1 or film is None:
         return 0, ()
-    scores = tuple(look_distance(candidate.picture_HWC, film_N3) for candidate in candidates)
+    scores = tuple(look_distance(candidate.picture_HWC, film) for candidate in candidates)
     return int(np.argmin(scores)), scores
 
 
-def _late_picture(film: Sequence[Tensor], film_N3: Array) -> Tensor:
+def _late_picture(shot: Sequence[Tensor], film: Sequence[Array]) -> Tensor:
     """Of the last third, the half that is sharpest; of those, the picture nearest to the film in colour."""
-    late = film[len(film) - max(1, round(len(film) * LATE_SHARE)) :]
+    late = shot[len(shot) - max(1, round(len(shot) * LATE_SHARE)) :]
     sharp = [_sharpness(picture) for picture in late]
-    least = float(np.median(sharp))
+    least = float(np.median(sharp)) * (1 - 1e-4)  # a pure grade moves it by rounding alone
     kept = [picture for picture, value in zip(late, sharp, strict=True) if value >= least]
-    return min(kept, key=lambda picture: look_distance(picture, film_N3))
+    return min(kept, key=lambda picture: look_distance(picture, film))
 
 
 def _sharpness(picture_HWC: Tensor) -> float:

@@ -2,7 +2,8 @@
 
 Frames are display-referred R'G'B' with BT.709/sRGB primaries, `[T, H, W, 3]` float in [0, 1]. Every `x`, `y` below
 may instead be a Lab cloud `[N, 3]` from `lab_cloud`, so that a whole film is converted once and pooled by
-concatenation. Read these distances against the film's own spread (`film_spread`): two shots of one film are not at
+concatenation. Compare a shot with the scenes of the film that are nearest in colour (`nearest_scenes`), or the distance
+tells what is in the picture. Read it against the film's own spread (`film_spread`): two shots of one film are not at
 distance 0.
 """
 
@@ -29,6 +30,7 @@ __all__ = [
     "lab_cloud",
     "lab_frechet",
     "mean_colour_error",
+    "nearest_scenes",
     "palette",
     "palette_distance",
     "shrink",
@@ -38,6 +40,9 @@ __all__ = [
 ]
 
 Transfer = Literal["srgb", "bt1886"]
+
+NEAREST = 2
+"""Scenes of a film that a shot is compared with: one may resemble it by chance."""
 
 # Linear BT.709/sRGB primaries to XYZ (IEC 61966-2-1); white is the image of (1, 1, 1), so that grey has a* = b* = 0.
 _XYZ = np.array(
@@ -236,12 +241,28 @@ def mean_colour_error(x: ArrayLike, y: ArrayLike) -> float:
     return float(delta_e2000(_cloud(x).mean(0), _cloud(y).mean(0)))
 
 
-def film_spread(distance: Callable[[Array, Array], float], clouds: Sequence[Array]) -> Array:
-    """`distance` of each clip of a film to all its others pooled, `[N]`: what "the same grade" reads like here."""
-    if len(clouds) < 2:
-        raise ScoreError("the spread of a film needs two clips or more", where="film_spread")
-    rest = [np.concatenate([*clouds[:i], *clouds[i + 1 :]]) for i in range(len(clouds))]
-    return np.asarray([distance(clip, others) for clip, others in zip(clouds, rest, strict=True)])
+def nearest_scenes(x: ArrayLike, scenes: Sequence[Array], *, count: int = NEAREST) -> Array:
+    """The `count` scenes of a film nearest to `x` by `lab_frechet`, pooled into one Lab cloud `[N, 3]`.
+
+    A film has days and nights, deserts and harbours; a shot in its look resembles some of them and not their average.
+    Against all scenes pooled, shots with the right grade can read further away than ungraded ones
+    (`benchmarks/film_distance.py`).
+    """
+    if not scenes:
+        raise ScoreError("the film has no scenes to compare with", where="nearest_scenes")
+    cloud = _cloud(x)
+    apart = np.asarray([lab_frechet(cloud, scene) for scene in scenes])
+    return np.concatenate([scenes[i] for i in np.argsort(apart, kind="stable")[:count]])
+
+
+def film_spread(distance: Callable[[Array, Array], float], scenes: Sequence[Array]) -> Array:
+    """`distance` of each scene of a film to its nearest others, `[N]`: what "the same grade" reads like here."""
+    if len(scenes) < 2:
+        raise ScoreError("the spread of a film needs two scenes or more", where="film_spread")
+    others = [[*scenes[:i], *scenes[i + 1 :]] for i in range(len(scenes))]
+    return np.asarray(
+        [distance(scene, nearest_scenes(scene, rest)) for scene, rest in zip(scenes, others, strict=True)]
+    )
 
 
 def _cloud(x: ArrayLike) -> Array:

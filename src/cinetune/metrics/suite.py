@@ -72,8 +72,8 @@ class Semantics:
 class Evidence:
     """One shot and what it is held against; None = not known.
 
-    Frames `THWC` in [0, 1]; `cloud_N3` and `film_N3` from `cloud`; `drift` and `seam_ratio` as measured when it was
-    made.
+    Frames `THWC` in [0, 1]; `cloud_N3` from `cloud`, `film_N3` from `nearest_scenes`; `drift` and `seam_ratio` as
+    measured when it was made.
     """
 
     frames_THWC: Frames
@@ -188,7 +188,9 @@ def _known(value: float | None) -> float:
 
 
 def _film_metric(name: str, unit: str, distance: Callable[[Array, Array], float]) -> Metric:
-    return Metric(name=name, unit=unit, better="lower", needs=("film",), measure=_to_film(distance), spread=distance)
+    return Metric(
+        name=name, unit=unit, better="lower", needs=("film",), measure=_to_film(distance), spread=distance, version="2"
+    )
 
 
 # The pocket's perceptual distance has the form of LPIPS on CLIP maps; its unit says that it is not LPIPS.

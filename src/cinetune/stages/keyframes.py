@@ -155,7 +155,7 @@ def _settings(config: Config, method: Method) -> dict[str, Any]:
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
 
-def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageClip]) -> np.ndarray:
+def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageClip]) -> list[np.ndarray]:
     """Lab pixels of the first frame of each training window. Raises `ConfigError` when there is none to rank
     against.
     """
@@ -166,30 +166,30 @@ def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageCl
             remedy='lower prepare.held_fraction, or set keyframes.method = "develop" and keyframes.candidates = 1',
         )
     from cinetune.footage.video import read_window
-    from cinetune.generation import film_cloud
+    from cinetune.generation import film_clouds
 
     stills = [
         read_window(project.root, clips[window.clip], replace(window, source_frames=window.source_frames[:1]))[0]
         for window in windows
     ]
-    return film_cloud(stills)
+    return film_clouds(stills)
 
 
 def _open(
-    root: Path, config: Config, adapters: Mapping[Arm, Path], film_N3: np.ndarray | None
+    root: Path, config: Config, adapters: Mapping[Arm, Path], film: list[np.ndarray] | None
 ) -> Callable[[_Task], None]:
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
     from cinetune.generation import Cast
 
     store, cast = Store(root), Cast(config.model, adapters)
-    return lambda task: _keep(store, config, cast, film_N3, task)
+    return lambda task: _keep(store, config, cast, film, task)
 
 
-def _keep(store: Store, config: Config, cast: Any, film_N3: np.ndarray | None, task: _Task) -> None:
-    store.unit(NAME, task.key, Keyframe, lambda: _make(store, config, cast, film_N3, task))
+def _keep(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None, task: _Task) -> None:
+    store.unit(NAME, task.key, Keyframe, lambda: _make(store, config, cast, film, task))
 
 
-def _make(store: Store, config: Config, cast: Any, film_N3: np.ndarray | None, task: _Task) -> Keyframe:
+def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None, task: _Task) -> Keyframe:
     import torch
 
     from cinetune.footage.stills import read_image
@@ -217,11 +217,11 @@ def _make(store: Store, config: Config, cast: Any, film_N3: np.ndarray | None, t
             recipe,
             seed=candidate_seed(task.shot.seed, task.seed, number),
             strength=config.keyframes.strength,
-            film_N3=film_N3,
+            film=film,
         )
         for number in range(count)
     ]
-    picked, scores = pick(candidates, film_N3 if _ranked(config, task.method) else None)
+    picked, scores = pick(candidates, film if _ranked(config, task.method) else None)
     images = tuple(_picture(store, candidate.picture_HWC) for candidate in candidates)
     opening = candidates[picked].opening
     return Keyframe(

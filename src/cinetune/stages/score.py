@@ -44,11 +44,10 @@ class _Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Film:
-    """The film as the metrics see it: Lab pixels by scene and pooled, CLIP features by scene if there is a CLIP."""
+    """The film as the metrics see it: Lab pixels by scene, CLIP features by scene if there is a CLIP."""
 
     clip: _Clip | None
     clouds: tuple[np.ndarray, ...]
-    cloud_N3: np.ndarray | None
     features: tuple[np.ndarray, ...]
     windows: int
 
@@ -146,14 +145,13 @@ def _read_film(project: Project, clip: _Clip | None, report: Reporter) -> _Film:
     return _Film(
         clip=clip,
         clouds=scenes,
-        cloud_N3=np.concatenate(scenes) if scenes else None,
         features=tuple(np.concatenate(parts) for parts in features.values()),
         windows=len(windows),
     )
 
 
 def _spread(film: _Film) -> dict[str, float]:
-    """What the film's own scenes read against the rest of the film: the median, by metric."""
+    """What the film's own scenes read against the scenes nearest to them: the median, by metric."""
     import numpy as np
 
     from cinetune.metrics import film_spread
@@ -197,15 +195,17 @@ def _measure(
 ) -> Measured:
     from safetensors.numpy import load_file
 
+    from cinetune.metrics import nearest_scenes
     from cinetune.metrics.cards import Measured
     from cinetune.metrics.suite import Evidence, cloud, measure
 
     frames = load_file(project.store.path(sequence.video))["frames_THWC"].astype("float32") / 65535
     semantics = _semantics(film, shot, frames)
+    pixels = cloud(frames)
     evidence = Evidence(
         frames_THWC=frames,
-        cloud_N3=cloud(frames),
-        film_N3=film.cloud_N3,
+        cloud_N3=pixels,
+        film_N3=nearest_scenes(pixels, film.clouds) if film.clouds else None,
         truth_THWC=truth_THWC,
         clip=semantics,
         drift=sequence.drift,
@@ -262,6 +262,7 @@ def _anchors(model: VideoModel, shot: PlannedShot, film: _Film, truth_THWC: np.n
     """
     import numpy as np
 
+    from cinetune.metrics import nearest_scenes
     from cinetune.metrics.cards import Measured
     from cinetune.metrics.suite import METRICS, Evidence, cloud, measure
 
@@ -270,10 +271,11 @@ def _anchors(model: VideoModel, shot: PlannedShot, film: _Film, truth_THWC: np.n
     cases = {"truth": truth_THWC, "floor": _through_vae(model, truth_THWC), "ceiling": frozen}
     found: list[Measured] = []
     for name, frames in cases.items():
+        pixels = cloud(frames)
         evidence = Evidence(
             frames_THWC=frames,
-            cloud_N3=cloud(frames),
-            film_N3=film.cloud_N3 if name == "truth" else None,
+            cloud_N3=pixels,
+            film_N3=nearest_scenes(pixels, film.clouds) if name == "truth" and film.clouds else None,
             truth_THWC=None if name == "truth" else truth_THWC,
             clip=_semantics(film, shot, frames),
         )
@@ -297,12 +299,14 @@ def _through_vae(model: VideoModel, frames_THWC: np.ndarray) -> np.ndarray:
 
 
 def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film) -> dict[str, str]:
+    from cinetune.metrics.grade import NEAREST
     from cinetune.metrics.suite import CLOUD_PIXELS, FRAME_STEP, METRICS
 
     protocol = {
         "unit": "shot; seeds averaged inside a shot; arms share first picture, seed, noise and settings",
         "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
-        "film": f"{film.windows} training windows, {len(film.clouds)} scenes; `film` = median scene against the rest",
+        "film": f"{film.windows} training windows, {len(film.clouds)} scenes; a shot is held against the "
+        f"{NEAREST} nearest in colour; `film` = median scene, held so against the others",
         "grade": f"CIE Lab D65, sRGB curve, {CLOUD_PIXELS} pixels a clip",
         "features": f"{film.clip.label}: never compare with published figures" if film.clip else "none",
         "feature_frames": f"every {FRAME_STEP}th, frame 0 left out",
