@@ -79,7 +79,11 @@ cinetune runs on a laptop without a download. It knows that film set and nothing
 |---|---|---|
 {parts}
 
-Made by `{command}`: seed {run.seed}, {run.clips} clips of 33 frames at 64x96, {run.ranks} processes of one CPU thread;
+Made by
+
+    {command}
+
+{begun}: seed {run.seed}, {run.clips} clips of 33 frames at 64x96, {run.ranks} processes of one CPU thread;
 {run.vae_steps} steps of the autoencoder, {run.clip_steps} of CLIP, {run.denoiser_steps} of the denoiser.
 
 Measured on {run.held} held-out scenes (generated clips: {generated} of them, {steps} UniPC steps, guidance {guidance},
@@ -121,6 +125,7 @@ def write(run: Run, words: list[str], *, command: str) -> None:
     text = CARD.format(
         run=run,
         command=command,
+        begun="continued from trained weights" if run.start else "from nothing",
         generated=GENERATED,
         steps=STEPS,
         guidance=GUIDANCE,
