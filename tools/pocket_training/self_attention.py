@@ -58,9 +58,9 @@ class SelfAttentionProcessor:
         assert rotary_emb is not None
         query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
         query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (query, key, attn.to_v(hidden_states)))
-        heads = [x.transpose(1, 2) for x in (_rotated(query, *rotary_emb), _rotated(key, *rotary_emb), value.float())]
+        query, key = (_rotated(x, *rotary_emb).transpose(1, 2) for x in (query, key))
         with torch.autocast(value.device.type, enabled=False):
-            seen = F.scaled_dot_product_attention(*heads)
+            seen = F.scaled_dot_product_attention(query, key, value.float().transpose(1, 2))
         return attn.to_out[1](attn.to_out[0](seen.transpose(1, 2).flatten(2)))
 
 
