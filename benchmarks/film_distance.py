@@ -30,11 +30,16 @@ DISTANCES: dict[str, Callable[[Array, Array], float]] = {
 }
 
 
-def _film(look: FilmLook) -> list[Array]:
-    scenes: dict[tuple[str, str], list[Array]] = {}
-    for scene in shots_at(locations("historical")[:FILM_SCENES], "historical", SHOTS_PER_SCENE):
-        scenes.setdefault((scene.place, scene.time), []).append(cloud(grade(render(scene)[::EVERY], look)))
-    return [np.concatenate(parts) for parts in scenes.values()]
+def _pictures(scenes: list[Scene]) -> list[Array]:
+    return [render(scene)[::EVERY] for scene in scenes]
+
+
+def _film(scenes: list[Scene], pictures: list[Array], look: FilmLook) -> list[Array]:
+    """Lab clouds of the graded film, one for each place and time of day."""
+    clouds: dict[tuple[str, str], list[Array]] = {}
+    for scene, picture in zip(scenes, pictures, strict=True):
+        clouds.setdefault((scene.place, scene.time), []).append(cloud(grade(picture, look)))
+    return [np.concatenate(parts) for parts in clouds.values()]
 
 
 def _t(differences: Array) -> float:
@@ -42,13 +47,14 @@ def _t(differences: Array) -> float:
 
 
 def main() -> None:
-    shots: list[Scene] = shots_at(locations("historical")[FILM_SCENES:][:SHOTS], "historical", 1)
-    pictures = [render(scene)[::EVERY] for scene in shots]
+    places = locations("historical")
+    scenes = shots_at(places[:FILM_SCENES], "historical", SHOTS_PER_SCENE)
+    filmed, shots = _pictures(scenes), _pictures(shots_at(places[FILM_SCENES:][:SHOTS], "historical", 1))
     print("| look | distance | whole film | nearest 1 | nearest 2 | nearest 3 | nearest 4 |")
     print("|---|---|---|---|---|---|---|")
     for look in LOOKS.values():
-        film = _film(look)
-        pairs = [(cloud(neutral), cloud(grade(neutral, look))) for neutral in pictures]
+        film = _film(scenes, filmed, look)
+        pairs = [(cloud(neutral), cloud(grade(neutral, look))) for neutral in shots]
         for name, distance in DISTANCES.items():
             cells: list[str] = []
             for count in (len(film), 1, 2, 3, 4):

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cinetune.backlot.looks import LOOKS, FilmLook, grade
+from cinetune.backlot.looks import LOOKS, grade
 from cinetune.backlot.scenes import Scene, caption, render, sample_scene
+from cinetune.metrics.checks import Array
 from cinetune.models import pocket
 from cinetune.models.family import Batch
 from cinetune.models.wan21 import WanVideo
@@ -23,9 +24,8 @@ from cinetune.training.validate import quantile_sigmas
 SCENES, BATCH = 8, 4
 
 
-def _clips(scenes: list[Scene], look: FilmLook | None) -> Tensor:
-    """Pixels `NCTHW` in [-1, 1]."""
-    films = [render(scene) if look is None else grade(render(scene), look) for scene in scenes]
+def _pixels(films: list[Array]) -> Tensor:
+    """`NCTHW` in [-1, 1]."""
     return torch.from_numpy(np.stack(films)).float().permute(0, 4, 1, 2, 3) * 2 - 1
 
 
@@ -47,11 +47,12 @@ def main() -> None:
     model = WanVideo.from_folder(pocket.weights_folder(), family="pocket")
     random = np.random.default_rng(99)
     scenes = [sample_scene(random, domain="historical") for _ in range(SCENES)]
-    neutral = _clips(scenes, None)
+    films = [render(scene) for scene in scenes]
+    neutral = _pixels(films)
     plain = _loss(model, scenes, neutral, neutral)
     print("| look | ungraded from ungraded | graded from graded | graded from ungraded |\n|---|---|---|---|")
     for look in LOOKS.values():
-        graded = _clips(scenes, look)
+        graded = _pixels([grade(film, look) for film in films])
         copied, developed = (_loss(model, scenes, graded, first) for first in (graded, neutral))
         print(f"| {look.name} | {plain:.3f} | {copied:.3f} | {developed:.3f} |", flush=True)
 

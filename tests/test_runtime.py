@@ -1,13 +1,16 @@
 """Named seeds, the choice of device, provenance."""
 
+import multiprocessing
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from cinetune.errors import ConfigError
-from cinetune.runtime import Quiet, choose_device, derive, generator, peak_memory_gib, provenance
+from cinetune.runtime import Bar, Quiet, Relay, choose_device, derive, generator, peak_memory_gib, provenance, relay
 
 
 def test_seeds_depend_only_on_their_names() -> None:
@@ -63,3 +66,50 @@ def test_quiet_keeps_what_was_said() -> None:
 
 def test_peak_memory_is_in_gib() -> None:
     assert 0.01 < peak_memory_gib() < 1000
+
+
+class _Counting(Quiet):
+    """Keeps how far each bar came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bars: list[tuple[str, int]] = []
+        self.done, self.notes = 0, []
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]:
+        self.bars.append((label, total))
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+        self.notes.append(note)
+
+
+def _work(far: Relay, name: str) -> None:
+    far.say(f"{name} begins")
+    with far.progress(name, 50) as bar:
+        for _ in range(50):
+            bar.advance(1, "loss 1")
+    far.warn(f"{name} ends")
+
+
+def test_what_other_processes_say_arrives_in_full() -> None:
+    report, spawn = _Counting(), multiprocessing.get_context("spawn")
+    with relay(report, "all", 100) as far:
+        workers = [spawn.Process(target=_work, args=(far, name)) for name in ("a", "b")]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert report.bars == [("all", 100)] and report.done == 100
+    assert sorted(report.lines) == ["a begins", "b begins"] and sorted(report.warnings) == ["a ends", "b ends"]
+    assert set(report.notes) == {"a: loss 1", "b: loss 1"}
+
+
+def test_a_relay_ends_when_its_worker_fails() -> None:
+    report = Quiet()
+    with pytest.raises(ConfigError), relay(report, "all", 1) as far:
+        far.say("last words")
+        raise ConfigError("no")
+    assert report.lines == ["last words"]

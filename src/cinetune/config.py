@@ -129,6 +129,8 @@ class TrainSection(_Section):
     augment: AugmentSection = AugmentSection()
     plain_arm: bool = False
     """Also train a second adapter without reference augmentation, as a control."""
+    workers: int = pydantic.Field(default=1, ge=1)
+    """Processes that train arms side by side, one CPU thread each; 1 = one arm after the other with all threads."""
     validate_every: int = pydantic.Field(default=200, ge=1)
     patience: int = pydantic.Field(default=4, ge=1)
     """Evaluations without an LPIPS gain of `min_delta` before training stops."""

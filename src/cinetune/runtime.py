@@ -7,9 +7,11 @@ Torch is imported inside the functions that need it, so that the command line st
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cinetune.artifacts import Provenance
 from cinetune.errors import ConfigError
@@ -29,12 +31,14 @@ __all__ = [
     "Bar",
     "Device",
     "Quiet",
+    "Relay",
     "Reporter",
     "choose_device",
     "derive",
     "generator",
     "peak_memory_gib",
     "provenance",
+    "relay",
 ]
 
 _PACKAGES = ("cinetune", "torch", "diffusers", "transformers", "peft", "av", "numpy", "scipy")
@@ -74,6 +78,54 @@ class Quiet:
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         pass
+
+
+class Relay:
+    """A `Reporter` for worker processes: it can be pickled, and what is said to it is said where `relay` was called."""
+
+    def __init__(self, connection: Any, lock: Any, label: str = "") -> None:
+        self._connection, self._lock, self._label = connection, lock, label
+
+    def say(self, text: str) -> None:
+        self._send("say", text)
+
+    def warn(self, text: str) -> None:
+        self._send("warn", text)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]:
+        yield Relay(self._connection, self._lock, label)
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._send("advance", steps, f"{self._label}: {note}" if note else self._label)
+
+    def _send(self, *message: Any) -> None:
+        with self._lock:
+            self._connection.send(message)
+
+
+@contextmanager
+def relay(report: Reporter, label: str, total: int) -> Iterator[Relay]:
+    """A `Relay` to `report` for the length of the `with` block; the work of all processes is one bar of `total`."""
+    spawn = multiprocessing.get_context("spawn")
+    reader, writer = spawn.Pipe(duplex=False)
+    ended = threading.Event()
+
+    def listen(bar: Bar) -> None:
+        speak = {"say": report.say, "warn": report.warn, "advance": bar.advance}
+        while reader.poll(0.1) or not ended.is_set():
+            while reader.poll():
+                kind, *values = reader.recv()
+                speak[kind](*values)
+
+    with report.progress(label, total) as bar:
+        listener = threading.Thread(target=listen, args=(bar,), daemon=True)
+        listener.start()
+        try:
+            yield Relay(writer, spawn.Lock())
+        finally:
+            ended.set()
+            listener.join()
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,19 @@ def test_a_broken_run_ends_with_the_same_look(
         assert (look.weights, look.log) == (other.weights, other.log)
 
 
+def test_arms_side_by_side_are_the_same_looks(template: Path, tmp_path: Path, done: tuple[Project, Quiet]) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    report = Quiet()
+    threads = torch.get_num_threads()
+    train.run(Project(root, overrides=(*SETTINGS, "train.workers=2")), report)
+    assert torch.get_num_threads() == threads
+    for arm, look in looks(Project(root, overrides=SETTINGS)).items():
+        assert look.weights == looks(done[0])[arm].weights
+        assert any(line.startswith(f"{arm} step 2: held-out v-loss") for line in report.lines)
+    again = train.run(Project(root, overrides=SETTINGS), Quiet())
+    assert again.groups["looks"] == tuple(looks(Project(root, overrides=SETTINGS)).values())
+
+
 def test_a_cache_without_variants_is_refused(template: Path, tmp_path: Path) -> None:
     project = Project(Path(shutil.copytree(template, tmp_path / "p")))
     cache.run(project, Quiet())

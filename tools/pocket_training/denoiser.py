@@ -1,4 +1,4 @@
-"""The denoiser and its text encoder, by flow matching on cached latents, first on short windows, then on full ones."""
+"""The denoiser and its text encoder, by flow matching on cached latents: some frames of each window, then all."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models import lora, pocket, weights
+from cinetune.models.conv import use_fast_conv3d
 from cinetune.models.family import Conditioning, ModelInfo
 from cinetune.timecode import nearest_legal_frames
 
@@ -86,6 +87,7 @@ class WanVideo:
         for part in (vae, transformer, text_encoder, image_encoder):
             if part is not None:
                 part.eval().requires_grad_(False)
+        use_fast_conv3d(vae)
 
     @classmethod
     def from_folder(
@@ -150,7 +152,6 @@ class WanVideo:
         """Normalised latents `BCfhw` in float32 (posterior mode) of pixels in [-1, 1].
 
         Raises `ModelError` unless T is 4n+1 (the VAE would drop the last frames without a word) and the size fits.
-        On a CPU two small clips take the time of one.
         """
         self._check_size(x_BCTHW.shape[-2:], frames=x_BCTHW.shape[2])
         x = x_BCTHW.to(self.device, torch.float32)

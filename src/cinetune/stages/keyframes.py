@@ -29,7 +29,7 @@ NAME = "keyframes"
 PARENTS = ("ingest", "prepare", "train")
 SECTIONS = ("model", "keyframes", "shoot")
 # Part of every unit key: raise it when the same inputs would give another picture.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

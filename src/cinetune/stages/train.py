@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
 from cinetune.config import AugmentSection, Config, TrainSection, section_sha
 from cinetune.errors import StoreError
-from cinetune.runtime import Reporter, choose_device, provenance
+from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.store import Project, StageRecord, content_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cinetune.metrics import PerceptualNet
@@ -28,8 +30,8 @@ NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
 SECTIONS = ("model", "train")
 VERSION = 1
-# Settings that change how often a run is saved or what else is trained, not what comes out.
-_NO_RECIPE = {"checkpoint_every", "plain_arm"}
+# Settings that change how a run is saved, where it runs or what else is trained, not what is asked for.
+_NO_RECIPE = {"checkpoint_every", "plain_arm", "workers"}
 
 
 def inputs(project: Project) -> dict[str, str]:  # noqa: ARG001
@@ -51,7 +53,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
     dataset = content_key(
         "data", sorted([entry.window, entry.split, entry.file.sha256] for entry in entries), shared.sha256
     )
-    looks: list[Look] = []
+    runs: list[_Run] = []
     for arm, recipe in _arms(config.train).items():
         fingerprint = {
             "data set": dataset,
@@ -59,16 +61,12 @@ def run(project: Project, report: Reporter) -> StageRecord:
             "base model": content_key(model.weights_sha256, config.model.dtype),
         }
         unit = content_key(NAME, VERSION, arm, fingerprint, config.name, config.prepare.trigger)
-        make = _Run(
-            project=project,
-            report=report,
-            arm=arm,
-            recipe=recipe,
-            fingerprint=fingerprint,
-            entries=entries,
-            shared=shared,
+        one = _Run(
+            key=unit, project=project, arm=arm, recipe=recipe, fingerprint=fingerprint, entries=entries, shared=shared
         )
-        looks.append(store.unit(NAME, unit, Look, make.look))
+        runs.append(one)
+    _train([one for one in runs if not store.has_unit(NAME, one.key)], config.train, report)
+    looks = [store.unit(NAME, one.key, Look, _never) for one in runs]
     made = provenance(
         seed=config.train.seed,
         config_sha=section_sha(config, SECTIONS),
@@ -78,6 +76,28 @@ def run(project: Project, report: Reporter) -> StageRecord:
     )
     notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
     return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+
+
+def _train(runs: list[_Run], recipe: TrainSection, report: Reporter) -> None:
+    """Train arms that are not there yet; with workers even a single one in one thread, so that its bytes do not depend
+    on how many there are.
+    """
+    if recipe.workers == 1:
+        for run in runs:
+            run.keep(report)
+    elif runs:
+        from cinetune.generation import run_tasks
+
+        with relay(report, NAME, recipe.steps * len(runs)) as far:
+            run_tasks(runs, partial(_open, far), workers=recipe.workers, done=lambda _: None)
+
+
+def _open(report: Reporter) -> Callable[[_Run], None]:
+    return lambda run: run.keep(report)
+
+
+def _never() -> Look:
+    raise AssertionError("every look was trained before it is read")
 
 
 def _arms(recipe: TrainSection) -> dict[Arm, TrainSection]:
@@ -97,8 +117,8 @@ def _alarms(log: Path) -> list[str]:
 class _Run:
     """One arm to be trained: what it is made from, gathered so that nothing is loaded when its unit is there."""
 
+    key: str
     project: Project
-    report: Reporter
     arm: Arm
     recipe: TrainSection
     fingerprint: dict[str, str]
@@ -110,7 +130,11 @@ class _Run:
         """Where the run keeps its checkpoint, log and samples."""
         return self.project.store.work / "train" / self.arm
 
-    def look(self) -> Look:
+    def keep(self, report: Reporter) -> None:
+        """Make the look and put its record into the store."""
+        self.project.store.unit(NAME, self.key, Look, lambda: self.look(report))
+
+    def look(self, report: Reporter) -> Look:
         """Load, train, export, record."""
         from cinetune.models import load_model
         from cinetune.training import load_empty, train
@@ -118,7 +142,7 @@ class _Run:
         started = time.monotonic()
         config = self.project.config
         device = choose_device(config.model.device, config.model.dtype)
-        self.report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
+        report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
         if self.recipe.checkpointing:
             model.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
@@ -126,16 +150,16 @@ class _Run:
             model,
             self._files("train"),
             load_empty(self.project.store.path(self.shared)),
-            validator=self._validator(model),
+            validator=self._validator(model, report),
             recipe=self.recipe,
             arm=self.arm,
             folder=self.folder,
             fingerprint=self.fingerprint,
-            report=self.report,
+            report=report,
         )
-        self.report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
+        report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
         for alarm in finished.alarms:
-            self.report.warn(f"{self.arm}: {alarm}")
+            report.warn(f"{self.arm}: {alarm}")
         return self._record(model, finished, device.name, time.monotonic() - started)
 
     def _files(self, split: str) -> list[WindowFile]:
@@ -158,12 +182,12 @@ class _Run:
             )
         return files
 
-    def _validator(self, model: VideoModel) -> Validator:
+    def _validator(self, model: VideoModel, report: Reporter) -> Validator:
         from cinetune.training import Validator
 
         held = self._files("held")
         if not held:
-            self.report.warn("no scene is held out: validation looks at training windows and cannot see overfitting")
+            report.warn("no scene is held out: validation looks at training windows and cannot see overfitting")
             held = self._files("train")
         net, name = _perceptual(self.project.config, model)
         return Validator(
