@@ -136,6 +136,8 @@ class TrainSection(_Section):
     """Evaluations without an LPIPS gain of `min_delta` before training stops."""
     min_delta: float = pydantic.Field(default=0.001, ge=0)
     validation_shots: int = pydantic.Field(default=4, ge=1)
+    validation_windows: int = pydantic.Field(default=16, ge=1)
+    """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""
     validation_steps: int = pydantic.Field(default=8, ge=1)
     checkpoint_every: int = pydantic.Field(default=100, ge=1)
     seed: int = 0

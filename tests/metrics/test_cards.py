@@ -102,6 +102,21 @@ def test_base_against_base_sets_the_noise_an_effect_must_exceed() -> None:
     assert "a_a" not in card(scorecards(made(), RULES), "in").levels["palette"]
 
 
+@pytest.mark.parametrize(("gain", "word"), [(0.0, "no worse"), (0.9, "worse"), (-2.0, "improved")])
+def test_no_worse_is_said_within_a_tenth_of_the_way_to_a_frozen_frame(gain: float, word: str) -> None:
+    results = made(gain=gain)
+    anchors = [
+        Measured(arm=arm, shot=f"in{k}", seed=0, values={"motion_error": (value, ""), "motion": (value, "")})
+        for arm, value in (("floor", 1.0), ("ceiling", 8.0))
+        for k in range(8)
+    ]
+    found = card(scorecards(replace(results, clips=(*results.clips, *anchors)), RULES), "in")
+    assert score(found, "motion_error").verdict == word
+    assert score(found, "motion").verdict == ("no worse" if gain == 0 else "cannot tell")
+    without = card(scorecards(results, RULES), "in")
+    assert score(without, "motion_error").verdict == ("cannot tell" if gain == 0 else word)
+
+
 def test_below_six_shots_there_is_no_p_and_no_verdict() -> None:
     cards = scorecards(made(inside=5, outside=1), RULES)
     inside, outside = score(card(cards, "in"), "tone_w1"), score(card(cards, "out"), "tone_w1")

@@ -201,6 +201,7 @@ def _looks(project: Project) -> None:
                         "kind": "evaluation",
                         "step": step,
                         "v_loss": 0.19 - gain / 3 * (1 - fade),
+                        "v_loss_regraded": 0.31 - gain * (1 - fade),
                         "distance": distance,
                         "motion": 0.8 + 0.1 * fade,
                     }

@@ -134,7 +134,7 @@ def test_training_says_how_it_ended(page: _Page, source: str) -> None:
     assert "Step 180 was kept (▼), the best of 13 evaluations." in page.words
     assert "no gain of 0.001 in 3 evaluations" in page.words
     assert "no gain: distance to the film is 0.1490, 0.1480 before training" in page.words
-    assert source.count('class="chart"') == 4
+    assert source.count('class="chart"') == 5
     assert "ceiling: the first frame, frozen" in page.words
 
 

@@ -110,7 +110,6 @@ def judge(model: WanVideo, files: list[WindowFile], net: ClipMaps) -> Callable[.
             "net": net,
             "net_name": "random maps",
             "recipe": recipe,
-            "regraded": True,
             "folder": folder / "samples",
         }
         return Validator(model, files[3:], [HeldShot(file=files[3], truth_TCHW=truth)], **(arguments | changes))

@@ -59,11 +59,15 @@ def test_evaluation_repeats_and_leaves_random_state_alone(judge: Judge, recipe: 
 
 
 def test_a_condition_changes_the_clip(judge: Judge, recipe: TrainSection, tmp_path: Path) -> None:
-    both = judge(recipe, tmp_path)(0)
-    alone = judge(recipe, tmp_path, regraded=False)(0)
-    assert alone.distance_film == both.distance_film
-    assert alone.distance_regraded is None
-    assert both.distance_regraded != both.distance_film
+    validator = judge(recipe, tmp_path)
+    both = validator(0)
+    shots = [replace(shot, file=replace(shot.file, variants=0)) for shot in validator.shots]
+    alone = Validator(
+        validator.model, validator.held, shots, net=validator.net, net_name="", recipe=recipe, folder=tmp_path
+    )(0)
+    assert (alone.distance_film, alone.v_loss) == (both.distance_film, both.v_loss)
+    assert alone.distance_regraded is None and alone.v_loss_regraded is None
+    assert both.distance_regraded != both.distance_film and both.v_loss_regraded != both.v_loss
 
 
 def test_levels_bracket_the_truth(judge: Judge, recipe: TrainSection, tmp_path: Path, model: WanVideo) -> None:
@@ -71,9 +75,7 @@ def test_levels_bracket_the_truth(judge: Judge, recipe: TrainSection, tmp_path: 
     assert validator.levels.ceiling > 0  # the truth is noise: a frozen frame is far from it
     still = validator.shots[0].truth_TCHW[:1].expand(9, 3, 32, 48)
     shot = replace(validator.shots[0], truth_TCHW=still)
-    frozen = Validator(
-        model, validator.held, [shot], net=validator.net, net_name="", recipe=recipe, regraded=False, folder=tmp_path
-    )
+    frozen = Validator(model, validator.held, [shot], net=validator.net, net_name="", recipe=recipe, folder=tmp_path)
     assert frozen.levels.ceiling == pytest.approx(0, abs=1e-6)
 
 

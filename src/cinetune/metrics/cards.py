@@ -29,10 +29,14 @@ from cinetune.metrics.stats import (
 )
 from cinetune.metrics.suite import CONTENT, METRICS
 
-__all__ = ["Measured", "Results", "Rules", "scorecards"]
+__all__ = ["TOLERANCE", "Measured", "Results", "Rules", "scorecards"]
 
 PAIRS: tuple[tuple[Arm, Arm], ...] = (("look", "base"), ("plain", "base"), ("look", "plain"))
 KID = "clip_kid"
+TOLERANCE = 0.1
+"""Margin of `no worse` as a share of the way from what the VAE alone does to a shot (`floor`) to its first frame,
+frozen (`ceiling`); it is fixed before anything is measured.
+"""
 Better = Literal["lower", "higher", "none"]
 
 
@@ -122,11 +126,9 @@ def _card(results: Results, rules: Rules, arm: Arm, versus: Arm, domain: Domain)
     effects: list[Score] = []
     levels: dict[str, dict[str, float | None]] = {}
     per_shot: dict[str, dict[str, dict[str, float]]] = {}
-    margins: dict[str, float | None] = {}
     differences: dict[str, list[float]] = {}
     for row in METRICS:
         levels[row.name] = _levels(results, row.name, domain)
-        margins[row.name] = levels[row.name].get("a_a")
         ours, theirs = (_by_shot(results, row.name, name, domain) for name in (arm, versus))
         both = [shot for shot in shots if shot in ours and shot in theirs]
         per_shot[row.name] = {shot: {arm: ours[shot], versus: theirs[shot]} for shot in both}
@@ -137,7 +139,7 @@ def _card(results: Results, rules: Rules, arm: Arm, versus: Arm, domain: Domain)
             _estimated(score, paired(differences[row.name])) if both else replace(score, why=_reason(results, row.name))
         )
     kid, levels[KID] = _kid(results, shots, (arm, versus), domain)
-    words = _words([*effects, kid], rules, margins=margins, differences=differences)
+    words = _words([*effects, kid], rules, levels=levels, differences=differences)
     return Scorecard(
         arm=arm,
         versus=versus,
@@ -180,7 +182,7 @@ def _between(results: Results, rules: Rules, inside: Scorecard, outside: Scoreca
         shots=inside.shots + outside.shots,
         seeds=tuple(sorted({*inside.seeds, *outside.seeds})),
         levels=levels,
-        effects=_words(effects, rules, margins={}, differences={}),
+        effects=_words(effects, rules, levels={}, differences={}),
         per_shot={},
         protocol=rules.protocol | {"reading": reading},
         warnings=rules.warnings + _small({"in": len(inside.shots), "out": len(outside.shots)}, rules),
@@ -240,7 +242,7 @@ def _words(
     effects: Sequence[Score],
     rules: Rules,
     *,
-    margins: Mapping[str, float | None],
+    levels: Mapping[str, Mapping[str, float | None]],
     differences: Mapping[str, Sequence[float]],
 ) -> tuple[Score, ...]:
     """The scores with their verdicts. Primary metrics are judged on their Holm-adjusted p, the others on their own
@@ -256,29 +258,38 @@ def _words(
         why = [score.why] if score.why else []
         if score.metric in adjusted and p is not None and p != score.p:
             why.append(f"p {p:.3g} after Holm over {len(rules.primary)} primary metrics")
-        word = _word(replace(score, p=p), rules.alpha, margins.get(score.metric), differences.get(score.metric, ()))
+        known = levels.get(score.metric, {}), differences.get(score.metric, ())
+        word = _word(replace(score, p=p), rules.alpha, *known)
         judged.append(replace(score, verdict=word, why="; ".join(why)))
     return tuple(judged)
 
 
-def _word(score: Score, alpha: float, margin: float | None, differences: Sequence[float]) -> str:
+def _word(score: Score, alpha: float, levels: Mapping[str, float | None], differences: Sequence[float]) -> str:
     assert score.value is not None
     estimate = Estimate(value=score.value, low=score.low, high=score.high, p=score.p, n=score.n)
     if score.better != "none":
-        word = verdict(estimate, better=score.better, margin=margin, alpha=alpha)
+        word = verdict(estimate, better=score.better, margin=levels.get("a_a"), alpha=alpha)
         if word != "cannot tell":
             return word
     if len(differences) < LEAST_SHOTS:
         return "cannot tell"
     if not any(differences):
         return "no worse"
-    if not margin:
+    margin = _tolerated(levels)
+    if margin == 0:
         return "cannot tell"
     if score.better == "none":
         held = tost(differences, margin, alpha=alpha).p
     else:
         held = not_worse(differences, margin, better=score.better, alpha=alpha).p
     return "no worse" if held is not None and held <= alpha else "cannot tell"
+
+
+def _tolerated(levels: Mapping[str, float | None]) -> float:
+    """How much worse still counts as no worse: the noise of base against base, or `TOLERANCE` if that is more."""
+    noise, floor, ceiling = (levels.get(name) for name in ("a_a", "floor", "ceiling"))
+    share = 0.0 if floor is None or ceiling is None else TOLERANCE * abs(ceiling - floor)
+    return max(noise or 0.0, share)
 
 
 def _p_of(effects: Sequence[Score], metric: str) -> float | None:

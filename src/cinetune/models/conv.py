@@ -25,7 +25,7 @@ def use_fast_conv3d(network: nn.Module) -> None:
 
 
 def _convolve(module: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    known = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.dim() != 5 or not known:
+    here = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 5
+    if not here or module.padding_mode != "zeros" or isinstance(module.padding, str):
         return nn.Conv3d._conv_forward(module, x, weight, bias)  # pyright: ignore[reportPrivateUsage]
     return torch.mkldnn_convolution(x, weight, bias, module.padding, module.stride, module.dilation, module.groups)

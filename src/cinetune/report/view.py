@@ -205,13 +205,20 @@ def _series(log: Sequence[dict[str, Any]], kind: str, key: str) -> tuple[tuple[f
 
 def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
     """Charts over the steps of every adapter, and how each ended."""
-    curves: dict[str, list[charts.Line]] = {"loss": [], "v_loss": [], "distance": [], "motion": []}
+    titles = {
+        "loss": "Training loss",
+        "v_loss": "Loss on scenes it never saw",
+        "v_loss_regraded": "The same, from re-graded first frames",
+        "distance": "Perceptual distance to scenes it never saw",
+        "motion": "Motion of samples (1 = as much as the film)",
+    }
+    curves: dict[str, list[charts.Line]] = {name: [] for name in titles}
     ends: list[dict[str, Any]] = []
     for look in looks:
         log = _log(project, look)
         if loss := _series(log, "step", "loss"):
             curves["loss"] += [charts.Line(loss, f"{look.arm} faint"), charts.Line(charts.smooth(loss), look.arm)]
-        for key in ("v_loss", "distance", "motion"):
+        for key in ("v_loss", "v_loss_regraded", "distance", "motion"):
             if points := _series(log, "evaluation", key):
                 curves[key].append(charts.Line(points, look.arm, marks=True))
         found = {key: value for line in log if line.get("kind") in ("start", "end") for key, value in line.items()}
@@ -230,12 +237,6 @@ def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
                 "evaluations": len(_series(log, "evaluation", "distance")),
             }
         )
-    titles = {
-        "loss": "Training loss",
-        "v_loss": "Loss on scenes it never saw",
-        "distance": "Perceptual distance to scenes it never saw",
-        "motion": "Motion of samples (1 = as much as the film)",
-    }
     kept = [(float(look.step), look.arm) for look in looks]
     drawn = [
         (title, charts.line_chart(curves[key], title=f"{title}, over training steps", kept=kept))

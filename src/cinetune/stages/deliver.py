@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from safetensors.numpy import load_file
@@ -28,6 +29,7 @@ NAME = "deliver"
 PARENTS = ("expand",)
 SECTIONS = ("name", "deliver")
 _REVISION = 1  # raise when the same master would be delivered with other pixels
+_WRITERS = 2  # shots written at once: encoders leave cores idle, and each holds a whole master in memory
 _NUMBER = 987654321  # stands for the version while a name is turned into a pattern
 
 
@@ -53,12 +55,16 @@ def run(project: Project, report: Reporter) -> StageRecord:
     _check_names(config, sequences)
     deliveries: list[Delivery] = []
     written = 0
-    with report.progress(NAME, len(sequences) * len(config.formats)) as bar:
-        for sequence in sequences:
-            made, fresh = _deliver(project, sequence)
-            deliveries += made
-            written += fresh
-            bar.advance(len(config.formats), f"{sequence.shot} {sequence.arm}")
+    with report.progress(NAME, len(sequences) * len(config.formats)) as bar, ThreadPoolExecutor(_WRITERS) as pool:
+        waiting = [pool.submit(_deliver, project, sequence) for sequence in sequences]
+        try:
+            for sequence, future in zip(sequences, waiting, strict=True):
+                made, fresh = future.result()
+                deliveries += made
+                written += fresh
+                bar.advance(len(config.formats), f"{sequence.shot} {sequence.arm}")
+        finally:
+            pool.shutdown(cancel_futures=True)
     timeline = _timeline(project, sequences, deliveries)
     kept = len(deliveries) - written
     report.say(f"{written} deliveries written, {kept} unchanged; timeline {timeline}")

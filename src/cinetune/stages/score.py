@@ -31,6 +31,8 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "score"
 PARENTS = ("ingest", "prepare", "expand")
 SECTIONS = ("model", "score")
+# Part of the stage's key: raise it when the same shots would be measured or judged otherwise.
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +55,9 @@ class _Film:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """Hashes of the shot list and of the truth videos it names."""
+    """Hashes of the shot list and of the truth videos it names, and the version of the measures."""
     truths = [shot.truth for shot in project.shots().shots if shot.truth is not None]
-    found = {"shots.toml": sha256_file(project.root / "shots.toml")}
+    found = {"shots.toml": sha256_file(project.root / "shots.toml"), "measures": f"version {VERSION}"}
     return found | {truth: sha256_file(project.root / truth) for truth in truths}
 
 
@@ -299,6 +301,7 @@ def _through_vae(model: VideoModel, frames_THWC: np.ndarray) -> np.ndarray:
 
 
 def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film) -> dict[str, str]:
+    from cinetune.metrics.cards import TOLERANCE
     from cinetune.metrics.grade import NEAREST
     from cinetune.metrics.suite import CLOUD_PIXELS, FRAME_STEP, METRICS
 
@@ -314,6 +317,7 @@ def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film) ->
         "noise": "base against base with other seeds; effects must exceed it"
         if len({s.seed for s in sequences}) > 1
         else "not measured",
+        "no_worse": f"a test with a margin: base against base, or {TOLERANCE:g} of the way from floor to ceiling",
         "primary": f"{', '.join(config.score.primary)}; Holm; alpha {config.score.alpha:g}; others exploratory",
         "metrics": ", ".join(f"{row.name}/{row.version}" for row in METRICS),
     }

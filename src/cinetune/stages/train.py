@@ -192,17 +192,16 @@ class _Run:
         net, name = _perceptual(self.project.config, model)
         return Validator(
             model,
-            held,
-            self._shots(held),
+            _spread(held, self.recipe.validation_windows),
+            self._shots(_spread(held, self.recipe.validation_shots)),
             net=net,
             net_name=name,
             recipe=self.recipe,
-            regraded=self.recipe.augment.probability > 0,
             folder=self.folder / "samples",
         )
 
-    def _shots(self, held: list[WindowFile]) -> list[HeldShot]:
-        """Validation shots: spread evenly over the held-out windows, with the film's own pixels."""
+    def _shots(self, files: list[WindowFile]) -> list[HeldShot]:
+        """Validation shots with the film's own pixels."""
         import torch
 
         from cinetune.footage.video import read_window
@@ -211,10 +210,8 @@ class _Run:
         store = self.project.store
         clips: dict[str, FootageClip] = {clip.id: clip for clip in store.need_stage("ingest").groups["clips"]}
         windows: dict[str, Window] = {window.id: window for window in store.need_stage("prepare").groups["windows"]}
-        count = min(self.recipe.validation_shots, len(held))
         shots: list[HeldShot] = []
-        for number in range(count):
-            file = held[number * len(held) // count]
+        for file in files:
             window = windows[file.id]
             frames = read_window(self.project.root, clips[window.clip], window)
             shots.append(HeldShot(file=file, truth_TCHW=torch.from_numpy(frames).permute(0, 3, 1, 2) * 2 - 1))
@@ -260,6 +257,12 @@ class _Run:
             licence=model.info.licence,
             provenance=made,
         )
+
+
+def _spread(files: list[WindowFile], count: int) -> list[WindowFile]:
+    """`count` of the files, or all, at equal distances: files of one scene lie side by side."""
+    count = min(count, len(files))
+    return [files[number * len(files) // count] for number in range(count)]
 
 
 def _perceptual(config: Config, model: VideoModel) -> tuple[PerceptualNet, str]:

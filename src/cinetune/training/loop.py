@@ -198,9 +198,10 @@ def _evaluate(
     found = validator(state.step)
     length = math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in parameters.values()))
     log.write("evaluation", state.step, adapter_norm=length, **asdict(found))
+    regraded = "" if found.v_loss_regraded is None else f" ({found.v_loss_regraded:.4f} re-graded)"
     report.say(
-        f"{arm} step {state.step}: held-out v-loss {found.v_loss:.4f}, distance to the film {found.distance:.4f} "
-        f"(VAE alone {validator.levels.floor:.4f}, frozen frame {validator.levels.ceiling:.4f})"
+        f"{arm} step {state.step}: held-out v-loss {found.v_loss:.4f}{regraded}, distance to the film "
+        f"{found.distance:.4f} (VAE alone {validator.levels.floor:.4f}, frozen frame {validator.levels.ceiling:.4f})"
     )
     state.plateau = state.plateau.seen(state.step, found.distance)
     if state.step == 0:

@@ -59,12 +59,13 @@ class Levels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One evaluation. `distance` is the mean perceptual distance over frames t > 0, shots and conditions; lower is
-    better, >= 0.
+    """One evaluation.
 
-    `distance_film` is for clips that start from the film's own first frame, `distance_regraded` for those that start
-    from the re-graded one. `curve` is the distance of each frame, averaged over both. `motion` is the generated speed
-    over the real one.
+    `v_loss` is the velocity loss from the film's own first frames. From re-graded ones, `v_loss_regraded` shows what
+    the look adds: a first frame that has the look leaves little of it to learn. `distance` is the mean perceptual
+    distance over frames t > 0, shots and conditions; lower is better, >= 0. `distance_film` is for clips that start
+    from the film's own first frame, `distance_regraded` for those that start from the re-graded one. `curve` is the
+    distance of each frame, averaged over both. `motion` is the generated speed over the real one.
     """
 
     v_loss: float
@@ -74,6 +75,7 @@ class Evaluation:
     distance_regraded: float | None
     curve: list[float]
     motion: float
+    v_loss_regraded: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +111,9 @@ def quantile_sigmas(timesteps: str, shift: float) -> Tensor:
 class Validator:
     """Evaluates one adapter on fixed held-out windows, with the same noise every time.
 
-    `held` windows give the velocity loss; `shots` are generated from their own first frame and, with `regraded`, also
-    from re-graded variant 1. Clips are sampled without guidance. A film of truth beside samples goes to
-    `folder/step_NNNNNN.mp4`.
+    `held` windows give the velocity loss, and of `shots` clips are generated, without guidance. Both start from the
+    window's own first frame and, where all have one, also from re-graded variant 1. A film of truth beside samples goes
+    to `folder/step_NNNNNN.mp4`.
     """
 
     def __init__(
@@ -123,13 +125,12 @@ class Validator:
         net: PerceptualNet,
         net_name: str,
         recipe: TrainSection,
-        regraded: bool,
         folder: Path,
     ) -> None:
         assert held and shots, "validation needs at least one window"
-        assert not regraded or all(shot.file.variants for shot in shots)
         self.model, self.net, self.net_name, self.recipe, self.folder = model, net, net_name, recipe, folder
         self.held, self.shots = tuple(held), tuple(shots)
+        regraded = all(file.variants for file in (*held, *(shot.file for shot in shots)))
         self.variants = (0, 1) if regraded else (0,)
         self.device = next(model.denoiser.parameters()).device
         self.sigmas = quantile_sigmas(recipe.timesteps, recipe.shift)
@@ -138,7 +139,9 @@ class Validator:
     @torch.no_grad()
     def __call__(self, step: int) -> Evaluation:
         """Evaluate the adapter in use. Leaves every random state as it was."""
-        per_sigma = [self._held_loss(number) for number in range(len(self.sigmas))]
+        per_sigma, *regraded = [
+            [self._held_loss(number, variant) for number in range(len(self.sigmas))] for variant in self.variants
+        ]
         clips = [[self._generate(shot, variant) for variant in self.variants] for shot in self.shots]
         self._write(step, clips)
         curves = np.array(
@@ -154,6 +157,7 @@ class Validator:
             distance_regraded=float(by_variant[1]) if len(by_variant) > 1 else None,
             curve=[float(value) for value in curves.mean((0, 1))],
             motion=speed / max(self.levels.motion, 1e-6),
+            v_loss_regraded=float(np.mean(regraded[0])) if regraded else None,
         )
 
     @torch.no_grad()
@@ -218,11 +222,11 @@ class Validator:
         rows = [torch.randn(shape[1:], generator=generator(self.recipe.seed, name, file.id)) for file in files]
         return torch.stack(rows).to(self.device)
 
-    def _held_loss(self, number: int) -> float:
+    def _held_loss(self, number: int, variant: int) -> float:
         losses: list[Tensor] = []
         for start in range(0, len(self.held), self.recipe.batch):
             files = self.held[start : start + self.recipe.batch]
-            batch = self._batch(files, 0)
+            batch = self._batch(files, variant)
             noise = self._noise(f"validate/noise/{number}", batch.latents_BCfhw.shape, *files)
             losses.append(flow_loss(self.model, batch, self.sigmas[number].expand(len(files)).to(self.device), noise))
         return float(torch.cat(losses).double().mean())
