@@ -142,7 +142,11 @@ def test_the_protocol_says_how_and_warns_about_pocket_features(scored: tuple[Pro
     assert record.input_key == project.input_key(
         score.NAME, parents=score.PARENTS, sections=score.SECTIONS, inputs=score.inputs(project)
     )
-    assert set(score.inputs(project)) == {"shots.toml", *(f"truth/sh{n}.mp4" for n in range(0, 2 * INSIDE, 2))}
+    assert set(score.inputs(project)) == {
+        "shots.toml",
+        "measures",
+        *(f"truth/sh{n}.mp4" for n in range(0, 2 * INSIDE, 2)),
+    }
 
 
 def test_without_clip_and_with_one_seed_it_says_what_is_missing(
