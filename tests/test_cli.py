@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cinetune
 from cinetune import pipeline
 from cinetune.cli import main
 from cinetune.config import load_config, load_shots
@@ -41,6 +42,10 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert [verb for verb in VERBS if f" {verb} " not in out] == []
     assert "study" not in out
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(capsys, "--version") == (0, f"cinetune {cinetune.__version__}\n", "")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -53,6 +53,23 @@ Again = Annotated[bool, typer.Option("--again", help="Run it even though nothing
 HERE = Path()
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        print(f"cinetune {metadata.version('cinetune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version, and no more.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
 def _open(folder: Path, settings: list[str] | None) -> Project:
     from cinetune.store import Project
 
