@@ -220,7 +220,8 @@ class Look:
 @artifact
 class PlannedShot:
     """A shot to be made. `reference` is a picture file relative to the project folder; `truth` an optional video file
-    of what the film itself would show (known only on the backlot or for held-out shots)."""
+    of what the film itself would show (known only on the backlot or for held-out shots). `pick` is the number of the
+    keyframe candidate to use, from 0, in place of the ranking's choice."""
 
     id: str
     prompt: str
@@ -230,6 +231,7 @@ class PlannedShot:
     seed: int = 0
     negative: str = ""
     method: Method | None = None
+    pick: int | None = None
     truth: str | None = None
 
 
@@ -245,7 +247,7 @@ class Keyframe:
 
     `image` is the picture (16-bit PNG); `condition` the picture the model is given for the first segment (the reference
     itself for `as-is` and `develop`, else `image`); `opening` the latents of the first segment where making the
-    keyframe already made it (`develop`)."""
+    keyframe already made it (`develop`, unless a person picked another candidate)."""
 
     shot: str
     arm: Arm

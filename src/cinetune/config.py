@@ -355,6 +355,8 @@ def _check_shot(shot: PlannedShot, path: Path) -> None:
         raise ConfigError(f"shot id {shot.id!r} cannot be used", where=str(path), remedy=remedy)
     if shot.seconds <= 0:
         raise ConfigError(f"shot {shot.id!r}: seconds must be more than 0, not {shot.seconds}", where=str(path))
+    if shot.pick is not None and shot.pick < 0:
+        raise ConfigError(f"shot {shot.id!r}: pick counts from 0, not {shot.pick}", where=str(path))
     for role, name in (("reference", shot.reference), ("truth", shot.truth)):
         if name is None:
             continue

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file
 
 from cinetune.artifacts import Keyframe
 from cinetune.errors import ConfigError, StoreError
 from cinetune.footage.stills import read_image, write_png16
 from cinetune.runtime import Quiet
-from cinetune.stages import keyframes
+from cinetune.stages import expand, keyframes
 from cinetune.store import Project, StageRecord
 from small_project import make_project, moving_picture
 
@@ -124,6 +125,43 @@ def test_candidates_are_ranked_against_the_film_in_every_arm(template: Path, tmp
         assert ranked.candidates[0] == single.image and ranked.candidates[1] != single.image
         if ranked.picked == 0:
             assert ranked.opening == single.opening
+
+
+@pytest.mark.parametrize("method", ["develop", "restyle"])
+def test_a_person_may_pick_another_candidate(template: Path, tmp_path: Path, method: str) -> None:
+    root = copy(template, tmp_path / "p")
+    settings = ("keyframes.candidates=2", f"keyframes.method={method}", "shoot.steps=1")
+    ranked = run(root, *settings)[1].groups["keyframes"]
+    last = next(k for k in ranked if k.shot == "sh1" and k.arm == "look")
+    other = 1 - last.picked
+    shots = root / "shots.toml"
+    shots.write_text(shots.read_text() + f"pick = {other}\n")
+    units = sorted((root / "work" / "units" / "keyframes").glob("*.json"))
+    project, record = run(root, *settings)
+    assert sorted((root / "work" / "units" / "keyframes").glob("*.json")) == units, "candidates were made again"
+    for before, after in zip(ranked, record.groups["keyframes"], strict=True):
+        assert after.picked == (other if after.shot == "sh1" else before.picked)
+        assert after.image == after.candidates[after.picked]
+        given = after.condition if method == "develop" else after.image
+        assert after.condition == given and (after.condition != after.image) == (method == "develop")
+    picked = next(k for k in record.groups["keyframes"] if k.shot == "sh1" and k.arm == "look")
+    assert picked.opening is None
+    if method == "develop":  # the shot begins with the picture that was picked
+        sequences = expand.run(project, Quiet()).groups["sequences"]
+        video = next(s.video for s in sequences if s.shot == "sh1" and s.arm == "look")
+        first = load_numpy(project.store.path(video))["frames_THWC"][0] / 65535
+        assert np.abs(first - read_image(project.store.path(picked.image))).max() < 1e-3
+
+
+def test_a_pick_past_the_last_candidate_is_refused_before_work(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    shots = root / "shots.toml"
+    shots.write_text(shots.read_text() + "pick = 2\n")
+    with pytest.raises(ConfigError, match="numbered 0 to 1"):
+        run(root, "keyframes.candidates=2")
+    shots.write_text(shots.read_text().replace("pick = 2", "pick = -1"))
+    with pytest.raises(ConfigError, match="counts from 0"):
+        run(root)
 
 
 @pytest.mark.parametrize("method", ["as-is", "restyle", "late"])

@@ -181,7 +181,9 @@ def _candidates(project: Project, keyframes: Sequence[Keyframe]) -> str | None:
         scores = [*keyframe.scores, *[None] * (len(pictures) - len(keyframe.scores))]
         cells = [
             sheets.Cell(
-                picture, f"{verdicts.number(score)}{' · picked' * (index == keyframe.picked)}", index == keyframe.picked
+                picture,
+                f"{index}: {verdicts.number(score)}{' · picked' * (index == keyframe.picked)}",
+                index == keyframe.picked,
             )
             for index, (picture, score) in enumerate(zip(pictures, scores, strict=True))
         ]

@@ -158,7 +158,7 @@ def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
         config.shoot.segment_frames,
         shot_seed=task.shot.seed,
         seed_index=keyframe.seed,
-        candidate=keyframe.picked if keyframe.opening else 0,
+        candidate=keyframe.picked if keyframe.method == "develop" else 0,
     )
     master = _render(store, config, model, task, segments)
     film = master.astype("float32") / 65535

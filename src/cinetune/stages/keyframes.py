@@ -79,7 +79,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
                 workers=project.config.shoot.workers,
                 done=lambda task: bar.advance(1, f"{task.shot.id} {task.arm}"),
             )
-    keyframes = [project.store.unit(NAME, task.key, Keyframe, _never) for task in tasks]
+    keyframes = [_as_asked(project.store.unit(NAME, task.key, Keyframe, _never), task.shot.pick) for task in tasks]
     device = choose_device(project.config.model.device, project.config.model.dtype)
     made = provenance(
         seed=None,
@@ -93,6 +93,29 @@ def run(project: Project, report: Reporter) -> StageRecord:
 
 def _never() -> Keyframe:
     raise AssertionError("every keyframe was made before it is read")
+
+
+def _as_asked(made: Keyframe, pick: int | None) -> Keyframe:
+    """The keyframe with the candidate that a person asked for. Candidates are made before one is chosen, so another
+    choice costs no new ones; only `develop` must make the segment again that came with its picture.
+    """
+    if pick is None or pick == made.picked:
+        return made
+    image = made.candidates[pick]
+    condition = made.condition if made.method == "develop" else image
+    return replace(made, image=image, condition=condition, picked=pick, opening=None)
+
+
+def _count(config: Config, shot: PlannedShot, method: Method) -> int:
+    """How many candidates are made. Raises `ConfigError` when the shot asks for one past the last."""
+    count = 1 if method == "as-is" else config.keyframes.candidates
+    if shot.pick is not None and shot.pick >= count:
+        raise ConfigError(
+            f"shot {shot.id!r}: pick = {shot.pick}, but its candidates are numbered 0 to {count - 1}",
+            where="shots.toml",
+            remedy=f"pick one of those, or set keyframes.candidates = {shot.pick + 1}",
+        )
+    return count
 
 
 def _ranked(config: Config, method: Method) -> bool:
@@ -117,6 +140,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
         adapter = looks[arm].weights.sha256 if arm in looks else ""
         for shot in shots:
             method = shot.method or config.keyframes.method
+            _count(config, shot, method)
             prompt = f"{looks[arm].trigger}, {shot.prompt}" if arm in looks and looks[arm].trigger else shot.prompt
             for seed in range(config.shoot.seeds):
                 key = content_key(
@@ -208,7 +232,6 @@ def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None
         guidance=shoot.guidance,
         shift=shoot.shift,
     )
-    count = 1 if task.method == "as-is" else config.keyframes.candidates
     candidates = [
         make_candidate(
             task.method,
@@ -219,7 +242,7 @@ def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None
             strength=config.keyframes.strength,
             film=film,
         )
-        for number in range(count)
+        for number in range(_count(config, task.shot, task.method))
     ]
     picked, scores = pick(candidates, film if _ranked(config, task.method) else None)
     images = tuple(_picture(store, candidate.picture_HWC) for candidate in candidates)
