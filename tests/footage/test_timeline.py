@@ -1,9 +1,9 @@
-"""EDLs in exact frames at 24000/1001, and OTIO timelines another tool can open."""
+"""OTIO timelines in, exact frames out; and edits of delivered shots that another tool can open."""
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
-from itertools import pairwise
 
 import opentimelineio as otio
 import pytest
@@ -11,66 +11,220 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinetune.errors import FootageError
-from cinetune.footage.timeline import Event, TimelineEntry, read_edl, write_edl, write_otio
+from cinetune.footage.cutlists import read_cut_list, spans_of
+from cinetune.footage.edl import parse_edl
+from cinetune.footage.timeline import TimelineEntry, otio_text, parse_otio, write_edit
 from films import FILM
 
-EDL = """TITLE: reel
-FCM: NON-DROP FRAME
-
-001  A001     V     C        01:00:02:02 01:00:04:00 01:00:00:00 01:00:01:22
-* FROM CLIP NAME: castle
-002  A001     V     C        01:00:00:00 01:00:02:02 01:00:01:22 01:00:04:00
-003  A001     V     C        01:00:00:00 01:00:02:02 01:00:04:00 01:00:06:02
-"""
+RATE = 24000 / 1001
+schema, time = otio.schema, otio.opentime
 
 
-def test_source_timecodes_count_from_the_clips_own_start(tmp_path):
-    """2 s 2 f at 23.976 is frame 50; order is the source's, repeats count once."""
-    path = tmp_path / "a.edl"
-    path.write_text(EDL)
-    assert read_edl(path, rate=FILM, frames=96, start_timecode="01:00:00:00") == [(0, 50), (50, 96)]
+def span(start, frames, rate=RATE):
+    return time.TimeRange(time.RationalTime(start, rate), time.RationalTime(frames, rate))
+
+
+def clip(start, frames, *, url="rushes/castle.mov", available=(86400, 1000), rate=RATE, name="castle"):
+    media = schema.ExternalReference(target_url=url, available_range=span(*available, rate) if available else None)
+    return schema.Clip(name=name, media_reference=media, source_range=span(start, frames, rate))
+
+
+def edit(*items):
+    timeline = schema.Timeline(name="cut")
+    timeline.tracks.append(schema.Track(name="V1", kind=schema.TrackKind.Video, children=list(items)))
+    timeline.tracks.append(schema.Track(name="A1", kind=schema.TrackKind.Audio, children=[clip(86400, 9)]))
+    return otio.adapters.write_to_string(timeline, adapter_name="otio_json")
+
+
+def spans(text, *, rate=FILM, frames=1000, timecode="01:00:00:00"):
+    events = [event for event in parse_otio(text, edit="cut.otio") if not event.skip]
+    return spans_of(events, rate=rate, frames=frames, timecode=timecode)
+
+
+def test_clips_name_their_file_and_their_frames():
+    text = edit(clip(86410, 48), schema.Gap(source_range=span(0, 5)), clip(86500, 24, url="file:///x/lake%201.mov"))
+    one, two = parse_otio(text, edit="cut.otio")
+    assert (one.files, one.clips, one.label) == (("rushes/castle.mov",), ("castle",), "1 'castle'")
+    assert two.files == ("file:///x/lake 1.mov",)
+    assert spans(text)[0] == [(10, 58), (100, 124)]
+
+
+def test_time_is_timecode_unless_the_list_counts_from_the_files_start():
+    assert spans(edit(clip(86410, 48, available=None)))[0] == [(10, 58)]
+    assert spans(edit(clip(86410, 48)), timecode="01:00:00:05")[0] == [(5, 53)]
+    assert spans(edit(clip(86410, 48)), timecode=None)[0] == [(10, 58)]
+    assert spans(edit(clip(10, 48, available=(0, 1000))))[0] == [(10, 58)]
+    assert "outside the file" in spans(edit(clip(86410, 48, available=None)), timecode=None)[1][0]
+
+
+def test_drop_frame_timecode_counts_real_frames():
+    ntsc = 30000 / 1001
+    start = time.from_timecode("01:10:00;00", ntsc).to_frames()
+    text = edit(clip(start, 60, available=None, rate=ntsc))
+    assert spans(text, rate=Fraction(30000, 1001), frames=30 * 3600, timecode="01:00:00;00")[0] == [(17982, 18042)]
+
+
+def test_transitions_are_cut_away_on_both_sides():
+    cross = schema.Transition("cross", in_offset=time.RationalTime(7, RATE), out_offset=time.RationalTime(5, RATE))
+    found, notes = spans(edit(clip(86400, 48), cross, clip(86600, 48)))
+    assert found == [(0, 41), (205, 248)]
+    assert "12 frames left out under transitions" in notes
 
 
 @pytest.mark.parametrize(
-    ("text", "start", "reason"),
+    ("effects", "reason"),
     [
-        (EDL, "00:00:00:00", "covers frames"),
-        (EDL, "02:00:00:00", "covers frames"),
-        ("TITLE: nothing\n", "01:00:00:00", "no events"),
-        ("hello\n001 nonsense", "01:00:00:00", "cannot be read"),
-        (EDL.replace("01:00:04:00 01:00:00:00", "01:00:77:00 01:00:00:00"), "01:00:00:00", "cannot be read"),
+        ([schema.LinearTimeWarp(time_scalar=2.0)], "speed change"),
+        ([schema.FreezeFrame()], "still or freeze frame"),
+        ([schema.LinearTimeWarp(time_scalar=1.0)], ""),
     ],
 )
-def test_edit_lists_that_do_not_fit_are_refused(tmp_path, text, start, reason):
-    path = tmp_path / "a.edl"
+def test_speed_changes_are_marked(effects, reason):
+    item = clip(86400, 48)
+    item.effects.extend(effects)
+    assert [event.skip for event in parse_otio(edit(item), edit="cut.otio")] == [reason]
+
+
+def test_what_no_file_can_serve_is_marked():
+    disabled = clip(86400, 48)
+    disabled.enabled = False
+    bars = schema.Clip(name="bars", source_range=span(0, 24))
+    bars.media_reference = schema.GeneratorReference(name="bars", generator_kind="SMPTEBars")
+    items = [disabled, bars, schema.Stack(name="nest"), schema.Clip(name="lost")]
+    skips = [event.skip for event in parse_otio(edit(*items), edit="cut.otio")]
+    assert skips == ["disabled", "generator or title", "nested composition", "no source time"]
+
+
+def test_rates_that_agree_by_time_are_converted_exactly_and_others_refused():
+    text = edit(clip(90010, 50, available=None, rate=25))
+    assert spans(text, rate=Fraction(50))[0] == [(20, 120)]
+    found, notes = spans(text, rate=Fraction(24))
+    assert found == [] and "the list counts at 25 fps, the file runs at 24" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{}", "[]", "7", '{"OTIO_SCHEMA": "Nonsense.1"}', "[" * 100_000, '{"a":' * 100_000, "\x00",
+        '{"OTIO_SCHEMA": "Timeline.1", "tracks": 5}', '{"OTIO_SCHEMA": "Timeline.1"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_timeline_is_refused(tmp_path, text):
+    path = tmp_path / "a.otio"
     path.write_text(text)
-    with pytest.raises(FootageError, match=reason) as caught:
-        read_edl(path, rate=FILM, frames=96, start_timecode=start)
+    with pytest.raises(FootageError, match="OTIO file") as caught:
+        read_cut_list(path)
     assert caught.value.where == str(path)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=6), st.sampled_from([FILM, Fraction(24), Fraction(25)]))
-def test_what_we_write_we_read(tmp_path_factory, lengths, rate):
-    path = tmp_path_factory.mktemp("edl") / "a.edl"
-    marks = [sum(lengths[:k]) for k in range(len(lengths) + 1)]
-    events = [Event(name=f"s{k}", start=a, end=b) for k, (a, b) in enumerate(pairwise(marks))]
-    write_edl(path, title="t", reel="REEL01", events=events, rate=rate, start_timecode="01:00:00:00")
-    assert read_edl(path, rate=rate, frames=marks[-1], start_timecode="01:00:00:00") == [
-        (e.start, e.end) for e in events
-    ]
+WHOLE = edit(
+    clip(86400, 48),
+    schema.Transition("x", in_offset=time.RationalTime(7, RATE), out_offset=time.RationalTime(5, RATE)),
+    clip(86600, 48),
+)
 
 
-def test_otio_opens_elsewhere_with_exact_time(tmp_path):
-    entries = [
-        TimelineEntry(name="one", media="one.mov", rate=FILM, frames=50, first=86400, metadata={"arm": "look"}),
-        TimelineEntry(name="two", media="two.mov", rate=FILM, frames=40, first=86400),
-    ]
-    write_otio(tmp_path / "a.otio", entries, name="film")
-    timeline = otio.adapters.read_from_file(str(tmp_path / "a.otio"))
+def places(node, path=()):
+    yield path
+    if isinstance(node, (dict, list)):
+        for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from places(inner, (*path, key))
+
+
+PLACES = [path for path in places(json.loads(WHOLE)) if path]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(PLACES),
+    st.sampled_from([None, 0, -1, 1.5, 1e300, float("nan"), float("inf"), "", "x", [], {}, True, "Clip.1", "Gap.1"]),
+)
+def test_damaged_timelines_are_read_or_refused(path, value):
+    body = json.loads(WHOLE)
+    node = body
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    try:
+        events = parse_otio(json.dumps(body), edit="cut.otio")
+    except FootageError:
+        return
+    for start, end in spans_of([e for e in events if not e.skip], rate=FILM, frames=999, timecode="01:00:00:00")[0]:
+        assert 0 <= start < end <= 999
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_torn_text_is_read_or_refused(data):
+    at = data.draw(st.integers(0, len(WHOLE)))
+    text = WHOLE[:at] + data.draw(st.text(max_size=4)) + WHOLE[at + data.draw(st.integers(0, 5)) :]
+    try:
+        parse_otio(text, edit="cut.otio")
+    except FootageError:
+        return
+
+
+# ------------------------------------------------------------------------------------------------------- out
+def entry(name, *, rate=FILM, frames=50, **more):
+    return TimelineEntry(name=name, media=f"{name}.mov", rate=rate, frames=frames, first=3600 * round(rate), **more)
+
+
+def test_otio_opens_elsewhere_with_exact_time():
+    text = otio_text([entry("one", metadata={"arm": "look"}), entry("two", frames=40, lead=24)], title="film")
+    timeline = otio.adapters.read_from_string(text, adapter_name="otio_json")
     clips = list(timeline.find_clips())
     assert [(clip.name, clip.media_reference.target_url) for clip in clips] == [("one", "one.mov"), ("two", "two.mov")]
     assert timeline.duration().to_frames() == 90
     assert clips[0].source_range.start_time.to_timecode() == "01:00:00:00"
     assert clips[0].source_range.start_time.rate == pytest.approx(24000 / 1001, abs=1e-12)
     assert clips[0].metadata["cinetune"] == {"arm": "look", "rate": "24000/1001"}
+    slated = clips[1].media_reference.available_range
+    assert (slated.start_time.to_timecode(), slated.duration.to_frames()) == ("00:59:59:00", 64)
+
+
+def test_stills_are_a_numbered_sequence():
+    item = TimelineEntry(name="s", media="s_png16/s_v001.1001.png", rate=Fraction(24), frames=3, still_number=1001)
+    (clip,) = otio.adapters.read_from_string(otio_text([item], title="t"), adapter_name="otio_json").find_clips()
+    reference = clip.media_reference
+    urls = [reference.target_url_for_image_number(k) for k in range(3)]
+    assert urls == [f"s_png16/s_v001.{number}.png" for number in (1001, 1002, 1003)]
+
+
+def test_the_edl_says_the_same_as_the_timeline(tmp_path):
+    entries = [entry("SQ010_SH0010_look_v001", shot="SH0010"), entry("SQ010_SH0020_look_v002", shot="SH0020")]
+    (timeline, edl), why = write_edit(tmp_path, "film_look_v", entries, title="film")
+    assert (timeline.name, edl.name, why) == ("film_look_v001.otio", "film_look_v001.edl", "")
+    lines = edl.read_text().splitlines()
+    assert lines[1] == "FCM: NON-DROP FRAME"
+    assert lines[3] == "001  SH0010   V     C        01:00:00:00 01:00:02:02 01:00:00:00 01:00:02:02"
+    assert lines[7] == "002  SH0020   V     C        01:00:00:00 01:00:02:02 01:00:02:02 01:00:04:04"
+    assert lines[4:6] == ["* FROM CLIP NAME: SQ010_SH0010_look_v001", "* SOURCE FILE: SQ010_SH0010_look_v001.mov"]
+    ours = [(event.files[0], event.clips[0]) for event in parse_edl(edl.read_text(), edit="e")]
+    assert ours == [(item.media, item.name) for item in entries]
+    for text, parse in ((edl.read_text(), parse_edl), (timeline.read_text(), parse_otio)):
+        for event in parse(text, edit="e"):
+            assert spans_of([event], rate=FILM, frames=50, timecode="01:00:00:00")[0] == [(0, 50)]
+
+
+def test_an_edit_is_never_overwritten(tmp_path):
+    entries = [entry("one")]
+    (first, edl), _ = write_edit(tmp_path, "film_v", entries, title="film")
+    assert write_edit(tmp_path, "film_v", entries, title="film")[0] == [first, edl]
+    edl.write_text("a hand changed this")
+    (second, _), _ = write_edit(tmp_path, "film_v", entries, title="film")
+    assert (second.name, edl.read_text()) == ("film_v002.otio", "a hand changed this")
+    (tmp_path / "film_v007.edl").write_text("from elsewhere")
+    (third, beside), _ = write_edit(tmp_path, "film_v", [entry("other")], title="film")
+    assert (third.name, beside.name) == ("film_v008.otio", "film_v008.edl")
+
+
+def test_shots_of_one_name_have_reels_of_their_own(tmp_path):
+    entries = [entry("a_look_v001", shot="SH0010"), entry("a_look1_v001", shot="SH0010"), entry("b", shot="SH0020")]
+    (_, edl), _ = write_edit(tmp_path, "v", entries, title="t")
+    reels = [event.reel for event in parse_edl(edl.read_text(), edit="e")]
+    assert reels[2] == "SH0020" and len(set(reels)) == 3
+
+
+def test_a_rate_without_timecode_gets_no_edl(tmp_path):
+    paths, why = write_edit(tmp_path, "v", [entry("one", rate=Fraction(16))], title="t")
+    assert [path.suffix for path in paths] == [".otio"] and "16 fps" in why

@@ -200,8 +200,11 @@ def _reel_fits(path: Path, reel: str) -> bool:
     reel, stem = reel.lower(), path.stem.lower()
     if reel in (stem, path.name.lower(), path.parent.name.lower()):
         return True
-    if len(reel) >= _LEAST_PREFIX and stem.startswith(reel) and not stem[len(reel)].isalnum():
-        return True
+    if len(reel) >= _LEAST_PREFIX and stem.startswith(reel):
+        # A001 begins A001_take2 and A001C003, but is another reel than A0012.
+        before, after = stem[len(reel) - 1], stem[len(reel)]
+        if not after.isalnum() or before.isdigit() != after.isdigit():
+            return True
     plain = "".join(letter for letter in stem if letter.isalnum())
     return len(reel) == _CMX_REEL and (stem[:_CMX_REEL] == reel or plain[:_CMX_REEL] == reel)
 

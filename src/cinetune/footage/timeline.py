@@ -91,8 +91,8 @@ def _track_events(track: Any, edit: str, before: int) -> Iterator[CutEvent]:
         if event.skip:
             yield event
             continue
-        left = items[k - 1] if k else None
-        right = items[k + 1] if k + 1 < len(items) else None
+        left: Any = items[k - 1] if k else None
+        right: Any = items[k + 1] if k + 1 < len(items) else None
         head = _seconds(left.out_offset) if isinstance(left, otio.schema.Transition) else Fraction(0)
         tail = _seconds(right.in_offset) if isinstance(right, otio.schema.Transition) else Fraction(0)
         source = None if head is None or tail is None else _source(item, head, tail)
