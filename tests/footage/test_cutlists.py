@@ -182,12 +182,13 @@ def test_lists_that_cannot_be_used_say_so(tmp_path):
     (tmp_path / "film.edl").write_text("001  BL  V  C  01:00:00:00 01:00:01:00 01:00:00:00 01:00:01:00\n")
     (tmp_path / "other.edl").write_text("001 nonsense\n")
     (tmp_path / "C0001M01.XML").write_text("<NonRealTimeMeta/>")
+    (tmp_path / "x.fcpxml").write_text("<fcpxml/>")
     (tmp_path / ".hidden.edl").write_text("001 nonsense\n")
     plan = plan_cuts(tmp_path, [tmp_path / "film.mp4"])
     assert "left out 001: black" in plan.broken[tmp_path / "film.mp4"].what
-    assert list(plan.refused) == [tmp_path / "other.edl"]
+    assert list(plan.refused) == [tmp_path / "other.edl", tmp_path / "x.fcpxml"]
     assert list(plan.notes) == [tmp_path / "film.edl"]
-    assert [path.name for path in cut_list_files(tmp_path)] == ["C0001M01.XML", "film.edl", "other.edl"]
+    assert [path.name for path in cut_list_files(tmp_path)] == ["C0001M01.XML", "film.edl", "other.edl", "x.fcpxml"]
 
 
 def test_a_list_of_no_sane_size_is_refused(tmp_path, monkeypatch):

@@ -18,13 +18,14 @@ import av.error
 from cinetune.errors import FootageError
 from cinetune.footage.edl import parse_edl
 from cinetune.footage.events import CutEvent, frame_range, usable_range
-from cinetune.footage.timeline import parse_otio
+from cinetune.footage.otiojson import parse_otio
 from cinetune.footage.xmeml import parse_xmeml
 from cinetune.timecode import exact_rate
 
 __all__ = ["CUT_LISTS", "CutPlan", "cut_list_files", "plan_cuts", "read_cut_list", "spans_of"]
 
-CUT_LISTS = (".edl", ".otio", ".xml")
+CUT_LISTS = (".edl", ".fcpxml", ".otio", ".xml")
+"""Endings of edit lists; FCPXML is looked at only to say what to export instead."""
 _MAX_BYTES = 64 * 1024 * 1024  # a feature film's XML has some tens of megabytes
 _LEAST_PREFIX = 3  # letters of a reel that a longer file name must begin with
 _CMX_REEL = 8  # letters that CMX3600 keeps of a reel
@@ -62,7 +63,7 @@ def read_cut_list(path: Path) -> list[CutEvent] | None:
             raise FootageError(f"it is larger than {_MAX_BYTES >> 20} MiB", remedy="export only the sequence you need")
         data = path.read_bytes()
         match path.suffix.lower():
-            case ".xml":
+            case ".xml" | ".fcpxml":
                 return parse_xmeml(data, edit=path.name)
             case ".otio":
                 return parse_otio(_text(data), edit=path.name)

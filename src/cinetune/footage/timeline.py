@@ -1,28 +1,20 @@
-"""Edits through OpenTimelineIO: the events of a timeline in, a timeline of delivered shots (and its EDL) out."""
+"""Edits out: an OpenTimelineIO timeline of delivered shots, and the EDL that says the same."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import opentimelineio as otio
 
-from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edl import EDL_RATES, EdlCut, edl_text, legal_reels
-from cinetune.footage.events import Counted, CutEvent
 from cinetune.store import atomic_write
-from cinetune.timecode import exact_rate
 
-__all__ = ["TimelineEntry", "otio_text", "parse_otio", "write_edit"]
+__all__ = ["TimelineEntry", "otio_text", "write_edit"]
 
-_REMEDY = "export it again as OpenTimelineIO, or remove it"
-_WHOLE = Fraction(1, 10_000)  # frames; times are floats in the file, and this near to a whole frame they mean it
 _RECORD_SECONDS = 3600  # edits start at 01:00:00:00 by custom
 
 
@@ -49,126 +41,6 @@ class TimelineEntry:
 def _float_rate(rate: Fraction) -> float:
     # OTIO knows 24000/1001 but refuses timecode at the rounded 23.976.
     return rate.numerator / rate.denominator
-
-
-def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
-    """The picture events of a timeline or a collection of timelines, those no file can serve marked with the reason.
-
-    Raises `FootageError` for what is no readable OTIO file, and when there is no event.
-    """
-    try:
-        # Python's reader bounds the depth; the library's own would run out of stack on a hostile file.
-        json.loads(text)
-        root = otio.adapters.read_from_string(text, adapter_name="otio_json")
-    except (
-        otio.exceptions.OTIOError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        RuntimeError,  # RecursionError and what the library's C++ core throws
-    ) as error:
-        raise FootageError(f"the OTIO file cannot be read: {error}", remedy=_REMEDY) from error
-    timelines = list(root) if isinstance(root, otio.schema.SerializableCollection) else [root]
-    events: list[CutEvent] = []
-    for timeline in timelines:
-        if isinstance(timeline, otio.schema.Timeline):
-            for track in timeline.video_tracks():
-                events += _track_events(track, edit, len(events))
-    if not events:
-        raise FootageError("the OTIO file has no picture in any timeline", remedy=_REMEDY)
-    return events
-
-
-def _track_events(track: Any, edit: str, before: int) -> Iterator[CutEvent]:
-    items = list(track)
-    for k, item in enumerate(items):
-        if isinstance(item, (otio.schema.Transition, otio.schema.Gap)):
-            continue
-        before += 1
-        label = f"{before} {item.name!r}" if item.name else str(before)
-        event = CutEvent(edit=edit, kind="otio", label=label, skip=_why_not(item))
-        if event.skip:
-            yield event
-            continue
-        left: Any = items[k - 1] if k else None
-        right: Any = items[k + 1] if k + 1 < len(items) else None
-        head = _seconds(left.out_offset) if isinstance(left, otio.schema.Transition) else Fraction(0)
-        tail = _seconds(right.in_offset) if isinstance(right, otio.schema.Transition) else Fraction(0)
-        source = None if head is None or tail is None else _source(item, head, tail)
-        media = item.media_reference
-        yield CutEvent(
-            edit=edit,
-            kind="otio",
-            label=label,
-            files=_files(media),
-            clips=tuple(name for name in (item.name, media.name if media is not None else "") if name),
-            reel=_reel(item),
-            source=source,
-            skip="" if source is not None else "no source time",
-        )
-
-
-def _why_not(item: Any) -> str:
-    if not isinstance(item, otio.schema.Clip):
-        return "nested composition"
-    if not item.enabled:
-        return "disabled"
-    if isinstance(item.media_reference, otio.schema.GeneratorReference):
-        return "generator or title"
-    for effect in item.effects:
-        if isinstance(effect, otio.schema.FreezeFrame):
-            return "still or freeze frame"
-        if isinstance(effect, otio.schema.LinearTimeWarp) and effect.time_scalar == 1.0:
-            continue
-        if isinstance(effect, otio.schema.TimeEffect):
-            return "speed change"
-    return ""
-
-
-def _seconds(time: Any) -> Fraction | None:
-    """An OTIO time in exact seconds; None for what is no time."""
-    if time is None or not (math.isfinite(time.value) and math.isfinite(time.rate)) or time.rate <= 0:
-        return None
-    try:
-        rate = exact_rate(float(time.rate))
-    except ConfigError:
-        return None
-    value = Fraction(time.value)
-    whole = round(value)
-    return (whole if abs(value - whole) <= _WHOLE else value.limit_denominator(1_000_000)) / rate
-
-
-def _source(clip: Any, head: Fraction, tail: Fraction) -> Counted | None:
-    """Source time of a clip: its own range, or the whole of its media."""
-    media = clip.media_reference
-    available = None if media is None else media.available_range
-    span = clip.source_range or available
-    if span is None:
-        return None
-    start, length = _seconds(span.start_time), _seconds(span.duration)
-    origin = None if available is None else _seconds(available.start_time)
-    if start is None or length is None or length <= 0:
-        return None
-    rate = exact_rate(float(span.start_time.rate))
-    return Counted(start=start, length=length, rate=rate, origin=origin, head=head, tail=tail)
-
-
-def _files(media: Any) -> tuple[str, ...]:
-    if isinstance(media, otio.schema.ExternalReference):
-        return (unquote(media.target_url),) if media.target_url else ()
-    if isinstance(media, otio.schema.ImageSequenceReference):
-        return (unquote(f"{media.target_url_base}{media.name_prefix}"),)
-    return ()
-
-
-def _reel(clip: Any) -> str:
-    for holder in (clip, clip.media_reference):
-        for words in (holder.metadata.get("cmx_3600"), holder.metadata) if holder is not None else ():
-            reel = words.get("reel") if hasattr(words, "get") else None
-            if isinstance(reel, str) and reel.strip():
-                return reel.strip()
-    return ""
 
 
 def _media_reference(entry: TimelineEntry, span: Any) -> Any:
