@@ -142,6 +142,8 @@ def test_events_outside_the_media_are_reported_and_midnight_is_crossed():
     assert notes[0].startswith("cut by t.edl: 1 events; left out 001: outside the file (00:59:59:00 to 01:00:01:00")
     late = "001 A V C 00:00:01:00 00:00:03:00 01:00:00:00 01:00:02:00\n"
     assert spans(late, frames=480, timecode="23:59:55:00")[0] == [(144, 192)]
+    late = "001 A V C 00:00:01;00 00:00:03;00 01:00:00;00 01:00:02;00\n"
+    assert spans(late, rate=NTSC, frames=480, timecode="23:59:55;00")[0] == [(180, 240)]
 
 
 def test_overlapping_uses_are_one_span_and_touching_ones_stay_apart():

@@ -69,8 +69,8 @@ def _track_events(items: list[Any], edit: str, before: int) -> Iterator[CutEvent
         before += 1
         name = _words(item, "name")
         event = CutEvent(edit=edit, kind="otio", label=f"{before} {name!r}" if name else str(before))
-        left = items[k - 1] if k else None
-        right = items[k + 1] if k + 1 < len(items) else None
+        left: Any = items[k - 1] if k else None
+        right: Any = items[k + 1] if k + 1 < len(items) else None
         head = _seconds(left.get("out_offset")) if _schema(left) == "Transition" else Fraction(0)
         tail = _seconds(right.get("in_offset")) if _schema(right) == "Transition" else Fraction(0)
         yield _event(item, event, head, tail)
