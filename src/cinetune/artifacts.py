@@ -143,7 +143,8 @@ class Rejected:
 
 @artifact
 class Shot:
-    """One shot: a span of one clip between two cuts. `source` says who cut it (`adaptive`, `edl`, `whole`)."""
+    """One shot: a span of one clip between two cuts. `source` says who cut it (`adaptive`, `edl`, `otio`,
+    `xml`, `whole`)."""
 
     id: str
     clip: str

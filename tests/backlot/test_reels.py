@@ -10,7 +10,7 @@ import pytest
 
 from cinetune.backlot import LOOKS, sample_scene
 from cinetune.backlot.reels import shoot_reels
-from cinetune.footage.timeline import read_edl
+from cinetune.footage.cutlists import read_cut_list, spans_of
 from cinetune.footage.video import probe, read_frames
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest, prepare
@@ -37,7 +37,8 @@ def test_reels_are_what_their_records_say(reels):
         facts = probe(reel.path)
         assert (facts.rate, facts.frames, facts.timecode) == (RATE, reel.frames, f"{hour}:00:00:00")
         assert facts.colour.decided == "tagged bt709, limited range"
-        spans = read_edl(reel.path.with_suffix(".edl"), rate=RATE, frames=reel.frames, start_timecode=reel.timecode)
+        events = read_cut_list(reel.path.with_suffix(".edl"))
+        spans, _ = spans_of(events, rate=RATE, frames=reel.frames, timecode=reel.timecode)
         assert spans == [(shot.clean_start, shot.clean_end) for shot in reel.shots]
     rows = [json.loads(line) for line in (folder / "footage" / "metadata.jsonl").read_text().splitlines()]
     assert [row["text"] for row in rows] == [shot.caption for reel in made for shot in reel.shots]

@@ -1,76 +1,79 @@
-"""EDLs in exact frames at 24000/1001, and OTIO timelines another tool can open."""
+"""Edits of delivered shots that another tool can open."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise
 
 import opentimelineio as otio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cinetune.errors import FootageError
-from cinetune.footage.timeline import Event, TimelineEntry, read_edl, write_edl, write_otio
+from cinetune.footage.cutlists import spans_of
+from cinetune.footage.edl import parse_edl
+from cinetune.footage.otiojson import parse_otio
+from cinetune.footage.timeline import TimelineEntry, otio_text, write_edit
 from films import FILM
 
-EDL = """TITLE: reel
-FCM: NON-DROP FRAME
 
-001  A001     V     C        01:00:02:02 01:00:04:00 01:00:00:00 01:00:01:22
-* FROM CLIP NAME: castle
-002  A001     V     C        01:00:00:00 01:00:02:02 01:00:01:22 01:00:04:00
-003  A001     V     C        01:00:00:00 01:00:02:02 01:00:04:00 01:00:06:02
-"""
+def entry(name, *, rate=FILM, frames=50, **more):
+    return TimelineEntry(name=name, media=f"{name}.mov", rate=rate, frames=frames, first=3600 * round(rate), **more)
 
 
-def test_source_timecodes_count_from_the_clips_own_start(tmp_path):
-    """2 s 2 f at 23.976 is frame 50; order is the source's, repeats count once."""
-    path = tmp_path / "a.edl"
-    path.write_text(EDL)
-    assert read_edl(path, rate=FILM, frames=96, start_timecode="01:00:00:00") == [(0, 50), (50, 96)]
-
-
-@pytest.mark.parametrize(
-    ("text", "start", "reason"),
-    [
-        (EDL, "00:00:00:00", "covers frames"),
-        (EDL, "02:00:00:00", "covers frames"),
-        ("TITLE: nothing\n", "01:00:00:00", "no events"),
-        ("hello\n001 nonsense", "01:00:00:00", "cannot be read"),
-        (EDL.replace("01:00:04:00 01:00:00:00", "01:00:77:00 01:00:00:00"), "01:00:00:00", "cannot be read"),
-    ],
-)
-def test_edit_lists_that_do_not_fit_are_refused(tmp_path, text, start, reason):
-    path = tmp_path / "a.edl"
-    path.write_text(text)
-    with pytest.raises(FootageError, match=reason) as caught:
-        read_edl(path, rate=FILM, frames=96, start_timecode=start)
-    assert caught.value.where == str(path)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=6), st.sampled_from([FILM, Fraction(24), Fraction(25)]))
-def test_what_we_write_we_read(tmp_path_factory, lengths, rate):
-    path = tmp_path_factory.mktemp("edl") / "a.edl"
-    marks = [sum(lengths[:k]) for k in range(len(lengths) + 1)]
-    events = [Event(name=f"s{k}", start=a, end=b) for k, (a, b) in enumerate(pairwise(marks))]
-    write_edl(path, title="t", reel="REEL01", events=events, rate=rate, start_timecode="01:00:00:00")
-    assert read_edl(path, rate=rate, frames=marks[-1], start_timecode="01:00:00:00") == [
-        (e.start, e.end) for e in events
-    ]
-
-
-def test_otio_opens_elsewhere_with_exact_time(tmp_path):
-    entries = [
-        TimelineEntry(name="one", media="one.mov", rate=FILM, frames=50, first=86400, metadata={"arm": "look"}),
-        TimelineEntry(name="two", media="two.mov", rate=FILM, frames=40, first=86400),
-    ]
-    write_otio(tmp_path / "a.otio", entries, name="film")
-    timeline = otio.adapters.read_from_file(str(tmp_path / "a.otio"))
+def test_otio_opens_elsewhere_with_exact_time():
+    text = otio_text([entry("one", metadata={"arm": "look"}), entry("two", frames=40, lead=24)], title="film")
+    timeline = otio.adapters.read_from_string(text, adapter_name="otio_json")
     clips = list(timeline.find_clips())
     assert [(clip.name, clip.media_reference.target_url) for clip in clips] == [("one", "one.mov"), ("two", "two.mov")]
     assert timeline.duration().to_frames() == 90
     assert clips[0].source_range.start_time.to_timecode() == "01:00:00:00"
     assert clips[0].source_range.start_time.rate == pytest.approx(24000 / 1001, abs=1e-12)
     assert clips[0].metadata["cinetune"] == {"arm": "look", "rate": "24000/1001"}
+    slated = clips[1].media_reference.available_range
+    assert (slated.start_time.to_timecode(), slated.duration.to_frames()) == ("00:59:59:00", 64)
+
+
+def test_stills_are_a_numbered_sequence():
+    item = TimelineEntry(name="s", media="s_png16/s_v001.1001.png", rate=Fraction(24), frames=3, still_number=1001)
+    (clip,) = otio.adapters.read_from_string(otio_text([item], title="t"), adapter_name="otio_json").find_clips()
+    reference = clip.media_reference
+    urls = [reference.target_url_for_image_number(k) for k in range(3)]
+    assert urls == [f"s_png16/s_v001.{number}.png" for number in (1001, 1002, 1003)]
+
+
+def test_the_edl_says_the_same_as_the_timeline(tmp_path):
+    entries = [entry("SQ010_SH0010_look_v001", shot="SH0010"), entry("SQ010_SH0020_look_v002", shot="SH0020")]
+    (timeline, edl), why = write_edit(tmp_path, "film_look_v", entries, title="film")
+    assert (timeline.name, edl.name, why) == ("film_look_v001.otio", "film_look_v001.edl", "")
+    lines = edl.read_text().splitlines()
+    assert lines[1] == "FCM: NON-DROP FRAME"
+    assert lines[3] == "001  SH0010   V     C        01:00:00:00 01:00:02:02 01:00:00:00 01:00:02:02"
+    assert lines[7] == "002  SH0020   V     C        01:00:00:00 01:00:02:02 01:00:02:02 01:00:04:04"
+    assert lines[4:6] == ["* FROM CLIP NAME: SQ010_SH0010_look_v001", "* SOURCE FILE: SQ010_SH0010_look_v001.mov"]
+    ours = [(event.files[0], event.clips[0]) for event in parse_edl(edl.read_text(), edit="e")]
+    assert ours == [(item.media, item.name) for item in entries]
+    for text, parse in ((edl.read_text(), parse_edl), (timeline.read_text(), parse_otio)):
+        for event in parse(text, edit="e"):
+            assert spans_of([event], rate=FILM, frames=50, timecode="01:00:00:00")[0] == [(0, 50)]
+
+
+def test_an_edit_is_never_overwritten(tmp_path):
+    entries = [entry("one")]
+    (first, edl), _ = write_edit(tmp_path, "film_v", entries, title="film")
+    assert write_edit(tmp_path, "film_v", entries, title="film")[0] == [first, edl]
+    edl.write_text("a hand changed this")
+    (second, _), _ = write_edit(tmp_path, "film_v", entries, title="film")
+    assert (second.name, edl.read_text()) == ("film_v002.otio", "a hand changed this")
+    (tmp_path / "film_v007.edl").write_text("from elsewhere")
+    (third, beside), _ = write_edit(tmp_path, "film_v", [entry("other")], title="film")
+    assert (third.name, beside.name) == ("film_v008.otio", "film_v008.edl")
+
+
+def test_shots_of_one_name_have_reels_of_their_own(tmp_path):
+    entries = [entry("a_look_v001", shot="SH0010"), entry("a_look1_v001", shot="SH0010"), entry("b", shot="SH0020")]
+    (_, edl), _ = write_edit(tmp_path, "v", entries, title="t")
+    reels = [event.reel for event in parse_edl(edl.read_text(), edit="e")]
+    assert reels[2] == "SH0020" and len(set(reels)) == 3
+
+
+def test_a_rate_without_timecode_gets_no_edl(tmp_path):
+    paths, why = write_edit(tmp_path, "v", [entry("one", rate=Fraction(16))], title="t")
+    assert [path.suffix for path in paths] == [".otio"] and "16 fps" in why

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from cinetune.artifacts import Sequence, Timing
 from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.cutlists import plan_cuts, spans_of
 from cinetune.footage.video import probe
 from cinetune.runtime import Quiet
 from cinetune.stages import deliver
@@ -20,6 +21,8 @@ from cinetune.store import Project, sha256_file
 from films import drift
 
 FRAMES = 5
+TIMES = (("01:00:00:00", "01:00:00:08"), ("01:00:00:08", "01:00:00:16"))
+"""Start and end of the first and second shot of the edit: 8 frames each at 24 fps."""
 
 
 def sequence(project, made, *, shot="SH0010", arm="look", seed=0, number=1):
@@ -95,6 +98,41 @@ def test_the_timeline_plays_the_look(shot_film, report):
         assert clip.source_range.start_time.to_timecode() == "01:00:00:00"
 
 
+@pytest.mark.parametrize("formats", [("prores_hq",), ("proxy",), ("png16",)])
+def test_timeline_and_edl_find_the_pictures_of_the_delivered_files(shot_film, report, formats):
+    """Every reference resolves beside the timeline, and its time begins at the first picture, after any slate."""
+    deliver.run(opened(shot_film, *formats), report)
+    folder = shot_film.root / "deliveries"
+    for clip in otio.adapters.read_from_file(str(folder / "film_look_v001.otio")).find_clips():
+        media = clip.media_reference
+        if isinstance(media, otio.schema.ImageSequenceReference):
+            names = [media.target_url_for_image_number(k) for k in range(media.number_of_images_in_sequence())]
+            assert len(names) == 8 and all((folder / name).is_file() for name in names)
+            continue
+        facts = probe(folder / media.target_url)
+        available = media.available_range
+        assert (available.start_time.to_timecode(), available.duration.to_frames()) == (facts.timecode, facts.frames)
+    if formats == ("png16",):
+        return
+    lines = (folder / "film_look_v001.edl").read_text().splitlines()
+    assert lines[1] == "FCM: NON-DROP FRAME"
+    assert lines[3].split() == ["001", "SH0010", "V", "C", *TIMES[0], *TIMES[0]]
+    assert lines[7].split() == ["002", "SH0020", "V", "C", *TIMES[0], *TIMES[1]]
+    plan = plan_cuts(folder, [path for path in folder.iterdir() if path.suffix in (".mov", ".mp4")])
+    assert [path.stem for path in plan.events] == ["SQ010_SH0010_look_v001", "SQ010_SH0020_look_v001"]
+    for path, events in plan.events.items():
+        facts = probe(path)
+        spans, _ = spans_of(events, rate=facts.rate, frames=facts.frames, timecode=facts.timecode)
+        assert spans == [(facts.frames - 8, facts.frames)]
+
+
+def test_a_rate_without_timecode_has_a_timeline_and_no_edl(shot_film, report):
+    overrides = ('deliver.formats=["prores_hq"]', 'deliver.conform="none"')
+    deliver.run(Project(shot_film.root, overrides=overrides), report)
+    assert "film_look_v001.otio" in names(shot_film) and "film_look_v001.edl" not in names(shot_film)
+    assert any("no EDL is written" in line and "16 fps" in line for line in report.warnings)
+
+
 def test_a_second_run_makes_nothing_new(shot_film, report):
     project = opened(shot_film, "prores_hq", "png16")
     first = deliver.run(project, report)
@@ -117,6 +155,7 @@ def test_a_changed_shot_gets_the_next_version_and_the_others_keep_theirs(shot_fi
     assert all(sha256_file(project.root / "deliveries" / name) == sha for name, sha in old.items())
     assert names(project) - set(old) == {
         "SQ010_SH0020_look_v002.mov", "SQ010_SH0020_look_v002.prores_hq.json", "film_look_v002.otio",
+        "film_look_v002.edl",
     }  # fmt: skip
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from cinetune.errors import FootageError
 from cinetune.footage import video
-from cinetune.footage.timeline import Event, write_edl
-from cinetune.footage.video import write_video
+from cinetune.footage.edl import EdlCut, write_edl
+from cinetune.footage.video import read_frames, write_video
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
 from cinetune.store import Project
-from films import FILM, drift, write_counted, write_sound, write_tagged
+from films import FILM, counter, drift, write_counted, write_sound, write_tagged
 
 
 def write_two_shots(path, *, timecode="01:00:00:00"):
@@ -80,16 +80,60 @@ def test_nothing_usable_says_every_reason(project, report):
         ingest.run(project, report)
 
 
+def cut_at(*spans, rate=FILM, hour=10, reel="R"):
+    """Events of an EDL over [start, end) frames from HOUR:00:00:00."""
+    origin = hour * 3600 * round(rate)
+    return [
+        EdlCut(name=f"s{start}", reel=reel, source=origin + start, record=origin + start, frames=end - start)
+        for start, end in spans
+    ]
+
+
 def test_an_edl_beside_the_clip_decides_the_shots(project, report):
     path = project.root / "footage" / "reel.mp4"
     write_two_shots(path, timecode="10:00:00:00")
-    events = [Event(name="a", start=2, end=28), Event(name="b", start=32, end=58)]
-    write_edl(path.with_suffix(".edl"), title="t", reel="R", events=events, rate=FILM, start_timecode="10:00:00:00")
-    shots = ingest.run(project, report).groups["shots"]
+    write_edl(path.with_suffix(".edl"), cut_at((2, 28), (32, 58), (50, 90)), title="t", rate=FILM)
+    record = ingest.run(project, report)
+    shots = record.groups["shots"]
     assert [(s.span.start, s.span.end, s.source) for s in shots] == [(2, 28, "edl"), (32, 58, "edl")]
+    (clip,) = record.groups["clips"]
+    assert "cut by reel.edl: 2 events; left out 003: outside the file" in clip.notes[0]
+    assert "footage/reel.edl" in report.lines[0] and "3 events, 3 matched to 1 files" in record.notes[0]
     path.with_suffix(".edl").write_text("broken\n001 x")
     with pytest.raises(FootageError, match="EDL"):
         ingest.run(project, report)
+
+
+def test_one_edl_cuts_many_files_and_the_others_are_detected(project, report):
+    folder = project.root / "footage"
+    for hour, name in ((1, "day1/A001.mp4"), (2, "day2/A002.mp4")):
+        (folder / name).parent.mkdir()
+        write_counted(folder / name, 60, timecode=f"{hour:02d}:00:00:00")
+    write_two_shots(folder / "castle.mp4")
+    cuts = [*cut_at((3, 33), hour=1, reel="A001"), *cut_at((5, 20), (10, 40), hour=2, reel="A002")]
+    cuts += cut_at((0, 30), hour=9, reel="A002")
+    write_edl(folder / "edit.edl", cuts, title="t", rate=FILM)
+    (folder / "broken.otio").write_text("{}")
+    first = ingest.run(project, report)
+    found = [(shot.clip, shot.span.start, shot.span.end, shot.source) for shot in first.groups["shots"]]
+    assert found == [
+        ("castle", 0, 30, "adaptive"), ("castle", 30, 60, "adaptive"), ("A001", 3, 33, "edl"), ("A002", 5, 40, "edl"),
+    ]  # fmt: skip
+    for clip, start, end, _ in found[2:]:
+        path = next(item.path for item in first.groups["clips"] if item.id == clip)
+        frames = read_frames(project.root / path, [start, end - 1])
+        assert [counter(frame) for frame in frames] == [start, end - 1]
+    notes = {clip.id: " | ".join(clip.notes) for clip in first.groups["clips"]}
+    assert "1 events repeat or overlap others" in notes["A002"]
+    assert "left out 004: outside the file (09:00:00:00" in notes["A002"]
+    assert [row.path for row in first.groups["rejected"]] == ["footage/broken.otio"]
+    assert {"footage/edit.edl", "footage/broken.otio"} <= ingest.inputs(project).keys()
+    write_edl(folder / "edit.edl", cuts[:1], title="t", rate=FILM)
+    again = ingest.run(project, Quiet())
+    assert again.input_key != first.input_key
+    assert [shot.source for shot in again.groups["shots"] if shot.clip == "A002"] == ["adaptive"] * sum(
+        shot.clip == "A002" for shot in again.groups["shots"]
+    )
 
 
 def test_settings_matter(tmp_path, report):

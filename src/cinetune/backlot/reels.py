@@ -17,9 +17,10 @@ import numpy as np
 
 from cinetune.backlot.looks import FilmLook, apply_look
 from cinetune.backlot.scenes import Scene, caption, render
-from cinetune.footage.timeline import Event, write_edl
+from cinetune.footage.edl import EdlCut, write_edl
 from cinetune.footage.video import MOVIES, write_video
 from cinetune.store import atomic_write
+from cinetune.timecode import timecode_to_frames
 
 __all__ = ["Reel", "ReelShot", "scene_id", "shoot_reels"]
 
@@ -169,13 +170,16 @@ def _levels(shot: ReelShot) -> Array:
 
 
 def _write_edl(reel: Reel, name: str) -> None:
-    """The EDL lists the shots without their fades."""
-    events = [Event(name=shot.scene_id, start=shot.clean_start, end=shot.clean_end) for shot in reel.shots]
-    write_edl(
-        reel.path.with_suffix(".edl"),
-        title=name,
-        reel=name.upper(),
-        events=events,
-        rate=reel.rate,
-        start_timecode=reel.timecode,
-    )
+    """The EDL lists the shots without their fades, record time equal to source time."""
+    origin = timecode_to_frames(reel.timecode, reel.rate)
+    cuts = [
+        EdlCut(
+            name=shot.scene_id,
+            reel=name.upper(),
+            source=origin + shot.clean_start,
+            record=origin + shot.clean_start,
+            frames=shot.clean_end - shot.clean_start,
+        )
+        for shot in reel.shots
+    ]
+    write_edl(reel.path.with_suffix(".edl"), cuts, title=name, rate=reel.rate)

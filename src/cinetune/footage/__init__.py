@@ -1,9 +1,10 @@
 """Film in and out: files, colour, shots, captions, edits, deliveries. Knows no model and no stage."""
 
 from cinetune.footage.color import decide_colour, resize
+from cinetune.footage.cutlists import plan_cuts, read_cut_list, spans_of
 from cinetune.footage.cuts import Watcher, find_bars, find_pieces
 from cinetune.footage.stills import read_image, write_png16
-from cinetune.footage.timeline import TimelineEntry, read_edl, write_otio
+from cinetune.footage.timeline import TimelineEntry, write_edit
 from cinetune.footage.video import Probe, iterate, probe, read_at_rate, read_frames, read_window, write_video
 
 __all__ = [
@@ -14,14 +15,16 @@ __all__ = [
     "find_bars",
     "find_pieces",
     "iterate",
+    "plan_cuts",
     "probe",
     "read_at_rate",
-    "read_edl",
+    "read_cut_list",
     "read_frames",
     "read_image",
     "read_window",
     "resize",
-    "write_otio",
+    "spans_of",
+    "write_edit",
     "write_png16",
     "write_video",
 ]

@@ -27,6 +27,7 @@ SIDECAR_SUFFIXES = frozenset(
         ".ale",
         ".csv",
         ".edl",
+        ".fcpxml",
         ".jpeg",
         ".jpg",
         ".json",

@@ -1,4 +1,4 @@
-"""Edits in and out through OpenTimelineIO: CMX3600 EDLs beside clips, OTIO timelines beside deliveries."""
+"""Edits out: an OpenTimelineIO timeline of delivered shots, and the EDL that says the same."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import opentimelineio as otio
 
-from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.edl import EDL_RATES, EdlCut, edl_text, legal_reels
 from cinetune.store import atomic_write
-from cinetune.timecode import frames_to_timecode, timecode_to_frames
 
-__all__ = ["Event", "TimelineEntry", "read_edl", "write_edl", "write_otio"]
+__all__ = ["TimelineEntry", "otio_text", "write_edit"]
+
+_RECORD_SECONDS = 3600  # edits start at 01:00:00:00 by custom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
     """One shot of a timeline: `media` is a path relative to the timeline's folder, `first` the frame number of its
     start timecode.
+
+    `lead` frames (a slate) come before `first` in the file. `still_number` is the number in the name of the first still
+    where the media is a sequence of stills. `shot` names the reel in an EDL.
     """
 
     name: str
@@ -27,16 +32,10 @@ class TimelineEntry:
     rate: Fraction
     frames: int
     first: int = 0
+    lead: int = 0
+    still_number: int | None = None
+    shot: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One event of an EDL: frames [start, end) of the media, and the clip's name."""
-
-    name: str
-    start: int
-    end: int
 
 
 def _float_rate(rate: Fraction) -> float:
@@ -44,71 +43,33 @@ def _float_rate(rate: Fraction) -> float:
     return rate.numerator / rate.denominator
 
 
-def read_edl(path: Path, *, rate: Fraction, frames: int, start_timecode: str | None) -> list[tuple[int, int]]:
-    """[start, end) frame pairs of the media, from the *source* timecodes of the EDL's events, in source order without
-    repeats.
-
-    Raises `FootageError` when the EDL cannot be read, or when an event lies outside the media of `frames` frames from
-    `start_timecode`.
-    """
-    try:
-        read = otio.adapters.read_from_file(str(path), adapter_name="cmx_3600", rate=_float_rate(rate))
-        origin = timecode_to_frames(start_timecode, rate) if start_timecode else 0
-    except (
-        otio.exceptions.OTIOError,
-        ConfigError,
-        ValueError,
-        KeyError,
-        IndexError,
-        UnicodeDecodeError,
-        OSError,
-    ) as error:
-        raise FootageError(
-            f"the EDL beside the clip cannot be read: {error}",
-            where=str(path),
-            remedy="export it as CMX3600 at the clip's rate, or remove it",
-        ) from error
-    timelines = list(read) if isinstance(read, otio.schema.SerializableCollection) else [read]
-    spans: set[tuple[int, int]] = set()
-    for clip in (clip for timeline in timelines for clip in timeline.find_clips()):
-        if clip.source_range is None or isinstance(clip.media_reference, otio.schema.GeneratorReference):
-            continue
-        start = clip.source_range.start_time.to_frames() - origin
-        end = start + clip.source_range.duration.to_frames()
-        if start < 0 or end > frames:
-            raise FootageError(
-                f"EDL event {clip.name!r} covers frames {start}..{end - 1} of a clip of {frames}",
-                where=str(path),
-                remedy="its source timecodes must count from the clip's own start timecode",
-            )
-        spans.add((start, end))
-    if not spans:
-        raise FootageError(
-            "the EDL beside the clip has no events", where=str(path), remedy="remove it, or export it again"
+def _media_reference(entry: TimelineEntry, span: Any) -> Any:
+    rate = _float_rate(entry.rate)
+    if entry.still_number is None:
+        start, length = entry.first - entry.lead, entry.frames + entry.lead
+        whole = otio.opentime.TimeRange(
+            otio.opentime.RationalTime(start, rate), otio.opentime.RationalTime(length, rate)
         )
-    return sorted(spans)
+        return otio.schema.ExternalReference(target_url=entry.media, available_range=whole)
+    folder, _, name = entry.media.rpartition("/")
+    number = str(entry.still_number)
+    prefix, found, suffix = name.rpartition(number)
+    assert found, f"{name} does not carry the number {number}"
+    return otio.schema.ImageSequenceReference(
+        target_url_base=f"{folder}/" if folder else "",
+        name_prefix=prefix,
+        name_suffix=suffix,
+        start_frame=entry.still_number,
+        frame_step=1,
+        rate=rate,
+        frame_zero_padding=len(number),
+        available_range=span,
+    )
 
 
-def write_edl(
-    path: Path, *, title: str, reel: str, events: Sequence[Event], rate: Fraction, start_timecode: str
-) -> None:
-    """A CMX3600 EDL of cuts on one reel, record time equal to source time. CMX3600 keeps eight characters of `reel`."""
-    origin = timecode_to_frames(start_timecode, rate)
-    lines = [f"TITLE: {title}", "FCM: NON-DROP FRAME", ""]
-    for number, event in enumerate(events, start=1):
-        first, last = (frames_to_timecode(origin + frame, rate) for frame in (event.start, event.end))
-        lines += [
-            f"{number:03d}  {reel[:8]:<8} V     C        {first} {last} {first} {last}",
-            f"* FROM CLIP NAME: {event.name}",
-            "",
-        ]
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines), encoding="ascii", errors="replace")
-
-
-def write_otio(path: Path, entries: Sequence[TimelineEntry], *, name: str) -> None:
-    """An OTIO timeline with one video track of `entries` one after the other. Atomic."""
-    timeline = otio.schema.Timeline(name=name)
+def otio_text(entries: Sequence[TimelineEntry], *, title: str) -> str:
+    """An OTIO timeline with one video track of `entries` one after the other."""
+    timeline = otio.schema.Timeline(name=title)
     track = otio.schema.Track(name="V1", kind=otio.schema.TrackKind.Video)
     timeline.tracks.append(track)
     for entry in entries:
@@ -116,10 +77,51 @@ def write_otio(path: Path, entries: Sequence[TimelineEntry], *, name: str) -> No
         span = otio.opentime.TimeRange(
             otio.opentime.RationalTime(entry.first, rate), otio.opentime.RationalTime(entry.frames, rate)
         )
-        media = otio.schema.ExternalReference(target_url=entry.media, available_range=span)
-        clip = otio.schema.Clip(name=entry.name, media_reference=media, source_range=span)
+        clip = otio.schema.Clip(name=entry.name, media_reference=_media_reference(entry, span), source_range=span)
         clip.metadata["cinetune"] = dict(entry.metadata) | {"rate": f"{entry.rate.numerator}/{entry.rate.denominator}"}
         track.append(clip)
-    text = otio.adapters.write_to_string(timeline, adapter_name="otio_json")
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    return otio.adapters.write_to_string(timeline, adapter_name="otio_json")
+
+
+def _edl_cuts(entries: Sequence[TimelineEntry]) -> list[EdlCut]:
+    record = _RECORD_SECONDS * round(entries[0].rate)
+    cuts: list[EdlCut] = []
+    # One reel for each file: two files that start at one timecode may not share a name.
+    shots = [entry.shot or entry.name for entry in entries]
+    keys = [shot if shots.count(shot) == 1 else entry.name for shot, entry in zip(shots, entries, strict=True)]
+    for entry, reel in zip(entries, legal_reels(keys), strict=True):
+        file = entry.media.rpartition("/")[2]
+        cuts.append(
+            EdlCut(name=entry.name, reel=reel, source=entry.first, record=record, frames=entry.frames, file=file)
+        )
+        record += entry.frames
+    return cuts
+
+
+def write_edit(folder: Path, stem: str, entries: Sequence[TimelineEntry], *, title: str) -> tuple[list[Path], str]:
+    """Write `STEM001.otio` and its CMX3600 EDL `STEM001.edl`, under the next free number; files that say the same
+    already keep theirs, and none is overwritten. Returns the paths, and why there is no EDL (empty when there is one).
+    """
+    texts = {".otio": otio_text(entries, title=title)}
+    rates = {entry.rate for entry in entries}
+    why = ""
+    if len(rates) > 1 or not rates <= EDL_RATES:
+        why = f"an EDL counts one SMPTE rate, these shots run at {', '.join(str(rate) for rate in sorted(rates))} fps"
+    else:
+        texts[".edl"] = edl_text(_edl_cuts(entries), title=title, rate=entries[0].rate)
+    taken = {
+        int(path.stem[len(stem) :])
+        for path in folder.glob("*")
+        if path.suffix in (".otio", ".edl") and path.stem.startswith(stem) and path.stem[len(stem) :].isdecimal()
+    }
+    version = max(taken, default=0)
+    paths = [folder / f"{stem}{version:03d}{suffix}" for suffix in texts]
+    if not version or any(
+        path.is_file() and path.read_bytes() != text.encode() for path, text in zip(paths, texts.values(), strict=True)
+    ):
+        paths = [folder / f"{stem}{version + 1:03d}{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        if not path.is_file():
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return paths, why

@@ -1,4 +1,4 @@
-"""`cinetune deliver`: turn generated shots into files for people. Reads `expand`, writes movies, stills and a timeline.
+"""`cinetune deliver`: turn generated shots into files for people. Reads `expand`, writes movies, stills and an edit.
 
 Everything lies in DIR/deliveries under names from one template. A version is never overwritten: shots that changed get
 the next free number, shots that did not keep theirs. Beside every delivery lies a JSON file that says how it was made.
@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from cinetune.artifacts import Delivery, FileRef, Sequence, from_json, to_json
 from cinetune.config import DeliverSection, section_sha
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.footage.formats import DELIVERIES, Card, Picture, conform_indices, first_frame_number
-from cinetune.footage.timeline import TimelineEntry, write_otio
+from cinetune.footage.formats import DELIVERIES, FIRST_FRAME, Card, Picture, conform_indices, first_frame_number
+from cinetune.footage.timeline import TimelineEntry, write_edit
 from cinetune.runtime import Reporter, provenance
 from cinetune.store import Project, StageRecord, content_key, sha256_file
 from cinetune.timecode import exact_rate
@@ -65,7 +65,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
                 bar.advance(len(config.formats), f"{sequence.shot} {sequence.arm}")
         finally:
             pool.shutdown(cancel_futures=True)
-    timeline = _timeline(project, sequences, deliveries)
+    timeline = _timeline(project, report, sequences, deliveries)
     kept = len(deliveries) - written
     report.say(f"{written} deliveries written, {kept} unchanged; timeline {timeline}")
     provenance_ = provenance(
@@ -220,11 +220,11 @@ def _write_note(project: Project, sequence: Sequence, record: Delivery, source: 
     project.store.write_text(_folder(project) / name, text)
 
 
-def _timeline(project: Project, sequences: list[Sequence], deliveries: list[Delivery]) -> str:
-    """Write an OTIO timeline of the delivered look shots (of all shots when there is no look); its name.
+def _timeline(project: Project, report: Reporter, sequences: list[Sequence], deliveries: list[Delivery]) -> str:
+    """Write an OTIO timeline and its EDL of the delivered look shots (of all shots when there is no look); their names.
 
-    It points at ProRes where that is delivered, else at the proxy, else at the first still. An unchanged timeline keeps
-    its version.
+    They point at ProRes where that is delivered, else at the proxy, else at the stills. An unchanged edit keeps its
+    version.
     """
     arm = "look" if any(item.arm == "look" for item in sequences) else sequences[0].arm
     config, folder = project.config.deliver, _folder(project)
@@ -236,6 +236,9 @@ def _timeline(project: Project, sequences: list[Sequence], deliveries: list[Deli
             rate=record.rate,
             frames=record.frames,
             first=first_frame_number(record.rate),
+            lead=round(record.rate) if preferred == "proxy" else 0,  # the slate
+            still_number=FIRST_FRAME if preferred == "png16" else None,
+            shot=sequence.shot,
             metadata={
                 "shot": sequence.shot,
                 "arm": sequence.arm,
@@ -246,13 +249,7 @@ def _timeline(project: Project, sequences: list[Sequence], deliveries: list[Deli
         for sequence, record in zip(sequences, [item for item in deliveries if item.format == preferred], strict=True)
         if sequence.arm == arm
     ]
-    stem = f"{project.config.name}_{arm}_v"
-    found = [path for path in folder.glob(f"{stem}*.otio") if path.stem[len(stem) :].isdigit()]
-    versions = {int(path.stem[len(stem) :]): path for path in found}
-    newest = max(versions, default=0)
-    path = folder / f"{stem}{newest + 1:03d}.otio"
-    write_otio(path, entries, name=project.config.name)
-    if newest and versions[newest].read_bytes() == path.read_bytes():
-        path.unlink()
-        path = versions[newest]
-    return f"{folder.name}/{path.name}"
+    paths, why = write_edit(folder, f"{project.config.name}_{arm}_v", entries, title=project.config.name)
+    if why:
+        report.warn(f"no EDL is written: {why}")
+    return " and ".join(f"{folder.name}/{path.name}" for path in paths)

@@ -14,9 +14,10 @@ from pathlib import Path
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
 from cinetune.config import FootageSection, section_sha
 from cinetune.errors import FootageError
+from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
 from cinetune.footage.cuts import Watcher, find_bars, find_pieces
+from cinetune.footage.events import CutEvent
 from cinetune.footage.sidecars import footage_files, read_rows, rights_of, sidecar_files
-from cinetune.footage.timeline import read_edl
 from cinetune.footage.video import Probe, probe
 from cinetune.runtime import Reporter, provenance
 from cinetune.store import Project, StageRecord, content_key, sha256_file
@@ -27,7 +28,7 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "ingest"
 PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
-_REVISION = 1  # raise when the same file would give another result
+_REVISION = 2  # raise when the same file would give another result
 
 
 @artifact
@@ -44,11 +45,11 @@ def _folder(project: Project) -> Path:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """sha256 of every film file, EDL and caption table, by path."""
+    """sha256 of every film file, edit list and caption table, by path."""
     folder = _folder(project)
     if not folder.is_dir():
         return {}
-    files = [*footage_files(folder), *sorted(folder.rglob("*.edl")), *sidecar_files(folder)]
+    files = [*footage_files(folder), *cut_list_files(folder), *sidecar_files(folder)]
     return {_relative(project.root, path): sha256_file(path) for path in files}
 
 
@@ -91,6 +92,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
         )
     hashes = inputs(project)
     ids = _clip_ids(folder, files)
+    plan = plan_cuts(folder, files)
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
@@ -100,9 +102,11 @@ def run(project: Project, report: Reporter) -> StageRecord:
             if twin != name:
                 verdicts.append(_reject(name, f"the same bytes as {twin}", "remove one of them"))
             else:
-                verdicts.append(_examine(project, path, ids[path], hashes))
+                verdicts.append(_examine(project, path, ids[path], hashes, plan))
             bar.advance(note=path.name)
-    report.say(_table(verdicts))
+    lists = {_relative(project.root, path): words for path, words in plan.notes.items()}
+    verdicts += [_reject(_relative(project.root, path), e.what, e.remedy) for path, e in plan.refused.items()]
+    report.say(_table(verdicts, lists))
     clips = [verdict.clip for verdict in verdicts if verdict.clip]
     rejected = [verdict.rejected for verdict in verdicts if verdict.rejected]
     if not clips:
@@ -118,27 +122,34 @@ def run(project: Project, report: Reporter) -> StageRecord:
         wall_seconds=time.monotonic() - started,
     )
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=hashes)
-    return project.store.save_stage(NAME, key, {"clips": clips, "shots": shots, "rejected": rejected}, made=made)
+    groups = {"clips": clips, "shots": shots, "rejected": rejected}
+    notes = [f"{name}: {words}" for name, words in lists.items()]
+    return project.store.save_stage(NAME, key, groups, made=made, notes=notes)
 
 
-def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str]) -> _Verdict:
+def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str], plan: CutPlan) -> _Verdict:
     """The verdict on one file, kept by its content so that a second run need not decode it again."""
     settings = project.config.footage
     name = _relative(project.root, path)
     rights = rights_of(read_rows(_folder(project), path))
-    edl = path.with_suffix(".edl")
+    if path in plan.broken and path not in plan.events:
+        return _reject(name, plan.broken[path].what, plan.broken[path].remedy)
+    events = plan.events.get(path, ())
     key = content_key(
         NAME,
         _REVISION,
         clip_id,
         name,
         hashes[name],
-        hashes.get(_relative(project.root, edl), ""),
+        repr(events),
         rights,
         settings.model_dump(mode="json", exclude={"folder"}),
     )
     return project.store.unit(
-        NAME, key, _Verdict, lambda: _judge(path, name, clip_id, hashes[name], settings=settings, rights=rights)
+        NAME,
+        key,
+        _Verdict,
+        lambda: _judge(path, name, clip_id, hashes[name], settings=settings, rights=rights, events=events),
     )
 
 
@@ -146,25 +157,34 @@ def _reject(name: str, reason: str, remedy: str) -> _Verdict:
     return _Verdict(clip=None, shots=(), rejected=Rejected(path=name, reason=reason, remedy=remedy))
 
 
-def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSection, rights: Rights) -> _Verdict:
-    edl = path.with_suffix(".edl")
-    watcher = Watcher(detect=settings.detector == "adaptive" and not edl.is_file())
+def _judge(
+    path: Path,
+    name: str,
+    clip_id: str,
+    sha: str,
+    *,
+    settings: FootageSection,
+    rights: Rights,
+    events: tuple[CutEvent, ...],
+) -> _Verdict:
+    watcher = Watcher(detect=settings.detector == "adaptive" and not events)
     try:
         if settings.strict_rights and not (rights.owner and rights.licence):
             raise FootageError(
                 "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
             )
         facts = probe(path, min_seconds=settings.min_shot_seconds, on_frame=watcher.see)
-        spans, source = _spans(facts, edl, settings)
+        spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
     signals = watcher.signals()
     pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=settings.min_shot_seconds, spans=spans)
     if not pieces:
-        return _reject(name, f"no usable shot ({', '.join(left_out)})", "use a longer clip with moving pictures")
+        why = ", ".join([*left_out, *cut_notes])
+        return _reject(name, f"no usable shot ({why})", "use a longer clip with moving pictures")
     whole = (0, 0, facts.width, facts.height)
     bars = find_bars(signals.projection[None]) if settings.crop_bars else whole
-    notes = [*facts.notes, *(f"left out: {what}" for what in left_out)]
+    notes = [*facts.notes, *cut_notes, *(f"left out: {what}" for what in left_out)]
     if facts.pixel_aspect != 1:
         notes.append(f"anamorphic: pixels are {facts.pixel_aspect} as wide as high")
     clip = FootageClip(
@@ -196,17 +216,20 @@ def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSe
     return _Verdict(clip=clip, shots=shots, rejected=None)
 
 
-def _spans(facts: Probe, edl: Path, settings: FootageSection) -> tuple[list[tuple[int, int]] | None, str]:
-    """Spans that replace detected cuts (None = detect), and the word for who made them."""
-    if edl.is_file():
-        return read_edl(edl, rate=facts.rate, frames=facts.frames, start_timecode=facts.timecode), "edl"
+def _spans(
+    facts: Probe, events: tuple[CutEvent, ...], settings: FootageSection
+) -> tuple[list[tuple[int, int]] | None, str, list[str]]:
+    """Spans that replace detected cuts (None = detect), the word for who made them, and what an edit list left out."""
+    if events:
+        spans, notes = spans_of(events, rate=facts.rate, frames=facts.frames, timecode=facts.timecode)
+        return spans, events[0].kind, notes
     if settings.detector == "none":
-        return [(0, facts.frames)], "whole"
-    return None, "adaptive"
+        return [(0, facts.frames)], "whole", []
+    return None, "adaptive", []
 
 
-def _table(verdicts: list[_Verdict]) -> str:
-    """One row per file, columns aligned."""
+def _table(verdicts: list[_Verdict], lists: dict[str, str]) -> str:
+    """One row per file and per edit list, columns aligned."""
     rows = [("file", "size", "fps", "frames", "shots", "picture", "colour", "notes")]
     for verdict in verdicts:
         clip = verdict.clip
@@ -229,6 +252,7 @@ def _table(verdicts: list[_Verdict]) -> str:
                 "; ".join(notes),
             )
         )
+    rows += [(name, "", "", "", "", "", "", words) for name, words in lists.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()

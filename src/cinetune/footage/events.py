@@ -1,0 +1,172 @@
+"""What an edit list says about its sources, and which frames of a file that means.
+
+An EDL names frames by timecode label and does not say its rate; OTIO and FCP7 XML count time at a stated rate. Both
+become whole frames of one file here, or a reason in words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cinetune.errors import ConfigError
+from cinetune.timecode import timecode_to_frames
+
+__all__ = ["Counted", "CutEvent", "Labelled", "frame_range", "usable_range"]
+
+_DAY_LABELS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Source and record [start, end) as SMPTE labels. `drop` says how each pair counts, None where the list does not
+    say. `speed` is the playing speed in frames per second where one is given; `head` frames at the start lie in a
+    transition.
+    """
+
+    start: str
+    end: str
+    record_start: str
+    record_end: str
+    drop: bool | None = None
+    record_drop: bool | None = None
+    speed: Fraction | None = None
+    head: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Source time in seconds of timecode counted at `rate`. `origin` is where the list thinks the file starts, None for
+    time since timecode zero; `head` and `tail` seconds lie in transitions.
+    """
+
+    start: Fraction
+    length: Fraction
+    rate: Fraction
+    origin: Fraction | None = None
+    head: Fraction = Fraction(0)
+    tail: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutEvent:
+    """One use of a source in the edit list `edit`; `label` is its number there.
+
+    `files` are file names, paths or URLs, `clips` clip names, `reel` the tape name. `skip` is the reason why no file
+    could serve it (black, sound only); then `source` may be None.
+    """
+
+    edit: str
+    kind: str
+    label: str
+    files: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
+    reel: str = ""
+    source: Labelled | Counted | None = None
+    skip: str = ""
+
+
+def _counts_drop(timecode: str | None) -> bool:
+    return timecode is not None and timecode[-3:-2] in (";", ".")
+
+
+def _distance(first: str, second: str, rate: Fraction, *, drop: bool) -> int:
+    """Frames from one label to the other, over midnight where the second is earlier. Raises `ConfigError`."""
+    mark = ";" if drop else ":"
+    counts = [timecode_to_frames(f"{label[:-3]}{mark}{label[-2:]}", rate) for label in (first, second)]
+    day = _DAY_LABELS * round(rate)
+    if drop:
+        day -= round(rate) // 15 * (24 * 60 - 24 * 6)
+    return (counts[1] - counts[0]) % day
+
+
+def frame_range(event: CutEvent, *, rate: Fraction, timecode: str | None) -> tuple[int, int] | str:
+    """[start, end) of the event in frames since the start of a file of `rate` that starts at `timecode`, or why there
+    is none. It may lie outside the file.
+    """
+    try:
+        match event.source:
+            case Labelled() as source:
+                return _labelled_range(source, rate, timecode)
+            case Counted() as source:
+                return _counted_range(source, rate, timecode)
+            case None:
+                return event.skip or "no source time"
+    except ConfigError as error:
+        return f"{error.what} of the file"
+
+
+def _labelled_range(source: Labelled, rate: Fraction, timecode: str | None) -> tuple[int, int] | str:
+    own = _counts_drop(timecode)
+    stated = source.drop if source.drop is not None else own
+    readings: list[tuple[int, int]] = []
+    for drop in dict.fromkeys((stated, own if timecode else stated)):
+        origin = timecode or f"00:00:00{';' if drop else ':'}00"
+        start = _distance(origin, source.start, rate, drop=drop)
+        readings.append((start, start + _distance(source.start, source.end, rate, drop=drop)))
+    if readings[0] != readings[-1]:
+        words = {True: "drop-frame", False: "non-drop"}
+        return f"the list counts {words[stated]}, the file {words[own]}"
+    return readings[0]
+
+
+def _counted_range(source: Counted, rate: Fraction, timecode: str | None) -> tuple[int, int] | str:
+    origin = source.origin
+    # A list whose files all start at zero counts from the file's first frame, whatever timecode the file carries.
+    if origin is None or (origin != 0 and timecode):
+        origin = timecode_to_frames(timecode, rate) / rate if timecode else Fraction(0)
+    start = (source.start - origin) * rate
+    end = start + source.length * rate
+    if start.denominator != 1 or end.denominator != 1:
+        return f"the list counts at {source.rate} fps, the file runs at {rate}: the edit falls between its frames"
+    return int(start), int(end)
+
+
+def usable_range(event: CutEvent, *, rate: Fraction, frames: int, timecode: str | None) -> tuple[int, int] | str:
+    """[start, end) of the frames of a file that can be used, or in words why there are none.
+
+    Frames of dissolves and wipes are cut away; an event that plays at another speed, lies outside the file of `frames`
+    frames, or cannot be placed at this rate is refused.
+    """
+    found = frame_range(event, rate=rate, timecode=timecode)
+    if isinstance(found, str):
+        return found
+    start, end = found
+    source = event.source
+    if isinstance(source, Labelled):
+        objection = _speed_objection(source, rate, end - start)
+        if objection:
+            return objection
+        head, tail = source.head, 0
+    else:
+        assert source is not None, "an event without source time has no range"
+        head, tail = math.ceil(source.head * rate), math.ceil(source.tail * rate)
+    if start < 0 or end > frames:
+        if isinstance(source, Counted) and source.rate != rate:
+            return f"outside the file, which runs at {rate} fps while the list counts at {source.rate}"
+        place = f"{source.start} to {source.end}" if isinstance(source, Labelled) else f"frames {start}..{end - 1}"
+        return f"outside the file ({place}; it has {frames} frames from {timecode or 'frame 0'})"
+    if start + head >= end - tail:
+        return "nothing outside its transitions"
+    return start + head, end - tail
+
+
+def _speed_objection(source: Labelled, rate: Fraction, length: int) -> str:
+    """Why the event does not play at its own speed; empty when it does."""
+    if source.speed is not None:
+        if abs(source.speed - rate) > Fraction(5, 100) and source.speed != round(rate):
+            return "freeze frame" if source.speed == 0 else f"speed change ({float(source.speed):g} fps)"
+        return ""
+    drop = source.record_drop if source.record_drop is not None else bool(source.drop)
+    played = _record_length(source, rate, drop=drop)
+    if played != length:
+        return f"{length} source frames in {played} frames of record time: a speed change, or a list of another rate"
+    return ""
+
+
+def _record_length(source: Labelled, rate: Fraction, *, drop: bool) -> int | str:
+    try:
+        return _distance(source.record_start, source.record_end, rate, drop=drop)
+    except ConfigError:
+        return f"{source.record_start} to {source.record_end}"
