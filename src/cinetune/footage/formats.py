@@ -27,6 +27,7 @@ __all__ = [
     "Picture",
     "conform_indices",
     "first_frame_number",
+    "slate_frames",
     "with_bars",
 ]
 
@@ -91,6 +92,11 @@ def first_frame_number(rate: Fraction) -> int:
     return 3600 * round(rate)
 
 
+def slate_frames(slate: str, rate: Fraction) -> int:
+    """Frames before the picture of a proxy, by `deliver.slate`."""
+    return {"second": round(rate), "frame": 1, "none": 0}[slate]
+
+
 def with_bars(rgb: Array, aspect: Fraction | None) -> Array:
     """The picture with black bars above and below, or at the sides, so that `aspect` (width by height) is left."""
     if aspect is None:
@@ -109,7 +115,7 @@ def _movie(codec: str, suffix: str, meaning: str, *, dressed: bool = False) -> D
     def write(target: Path, picture: Picture, card: Card) -> list[Path]:
         path = target.with_name(target.name + suffix)
         size = picture.size(least=_PROXY_MIN_HEIGHT if dressed else 0)
-        lead = {"second": round(picture.rate), "frame": 1, "none": 0}[card.slate] if dressed else 0
+        lead = slate_frames(card.slate, picture.rate) if dressed else 0
         timecode = frames_to_timecode(first_frame_number(picture.rate) - lead, picture.rate)
         frames = _dressed(picture, card, size, lead) if dressed else picture.at(size)
         with atomic_write(path) as temporary:

@@ -39,12 +39,16 @@ def check_signer(certificate: Path, key: Path) -> None:
 
 def _signer(certificate: Path, key: Path) -> Any:
     c2pa = _libraries()
+    from cryptography import x509
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     try:
         chain, secret = certificate.read_bytes(), key.read_bytes()
-        match serialization.load_pem_private_key(secret, password=None):
+        private: Any = serialization.load_pem_private_key(secret, password=None)
+        if x509.load_pem_x509_certificates(chain)[0].public_key() != private.public_key():
+            raise ValueError("the key is not that of the first certificate")
+        match private:
             case ec.EllipticCurvePrivateKey(key_size=size):
                 name = {256: "ES256", 384: "ES384", 521: "ES512"}[size]
             case rsa.RSAPrivateKey():

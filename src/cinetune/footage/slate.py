@@ -24,6 +24,7 @@ _BACKGROUND, _RULE, _LABEL, _VALUE, _ACCENT = (
     (224, 176, 80),
 )
 _STRIP = 1 / 14  # height of a burn-in strip as a share of the picture's
+_SMALLEST = 10  # pixels of type; smaller cannot be read
 _RAMP = 11
 # 75 % bars: a wrong matrix or range shows in them at a glance.
 _BARS = [(191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191)]
@@ -48,15 +49,20 @@ class Card:
 @cache
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
     """Pillow's own font: sans serif, digits of one width, ASCII only (names in a project are)."""
-    font = ImageFont.load_default(max(10, pixels))
+    font = ImageFont.load_default(max(_SMALLEST, pixels))
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font
 
 
-def _fitting(text: str, pixels: int, width: float) -> ImageFont.FreeTypeFont:
-    """The font at `pixels` or the size at which `text` is no wider than `width`."""
+def _fitted(text: str, pixels: int, width: float) -> tuple[str, ImageFont.FreeTypeFont]:
+    """`text` and the font, at `pixels` or smaller, with which it is no wider than `width`; cut where it must be."""
     length = _font(pixels).getlength(text)
-    return _font(pixels if length <= width else int(pixels * width / length))
+    font = _font(pixels if length <= width else int(pixels * width / length))
+    if font.getlength(text) > width:
+        while text and font.getlength(f"{text}...") > width:
+            text = text[:-1]
+        text += "..."
+    return text, font
 
 
 def slate(size: Size, card: Card, facts: Mapping[str, str], still: Array) -> Array:
@@ -71,8 +77,8 @@ def slate(size: Size, card: Card, facts: Mapping[str, str], still: Array) -> Arr
     if card.made:
         rows["Made"] = card.made
     version = f"v{card.version:03d}"
-    title = _fitting(card.film, round(height * 0.085), (right - left) * 0.8)
-    draw.text((left, height * 0.13), card.film, fill=_VALUE, font=title, anchor="ls")
+    title, font = _fitted(card.film, round(height * 0.085), (right - left) * 0.75)
+    draw.text((left, height * 0.13), title, fill=_VALUE, font=font, anchor="ls")
     draw.text((right, height * 0.13), version, fill=_ACCENT, font=_font(round(height * 0.085)), anchor="rs")
     draw.line([(left, height * 0.165), (right, height * 0.165)], fill=_RULE, width=max(1, height // 360))
     window = _paste_still(image, still, right)
@@ -81,7 +87,7 @@ def slate(size: Size, card: Card, facts: Mapping[str, str], still: Array) -> Arr
     for number, (label, value) in enumerate(rows.items()):
         y = height * 0.2 + step * (number + 0.5)
         draw.text((left, y), label, fill=_LABEL, font=_font(round(step * 0.56)), anchor="lm")
-        font = _fitting(value, round(step * 0.66), window - column - width * 0.02)
+        value, font = _fitted(value, round(step * 0.66), window - column - width * 0.02)
         draw.text((column, y), value, fill=_VALUE, font=font, anchor="lm")
     note = "Generated pictures"
     draw.text((right, height * 0.79), note, fill=_ACCENT, font=_font(round(height * 0.036)), anchor="rs")
@@ -133,5 +139,6 @@ def _strip(width: int, strip: int, left: str, right: str) -> Array:
     draw = ImageDraw.Draw(mask)
     pixels, margin = round(strip * 0.68), strip * 0.45
     for text, x, anchor in ((left, margin, "lm"), (right, width - margin, "rm")):
-        draw.text((x, strip * 0.5), text, fill=255, font=_fitting(text, pixels, width * 0.46), anchor=anchor)
+        text, font = _fitted(text, pixels, width * 0.46)
+        draw.text((x, strip * 0.5), text, fill=255, font=font, anchor=anchor)
     return np.asarray(mask, np.float32)[..., None] * np.float32(0.9 / 255.0)
