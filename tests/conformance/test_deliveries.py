@@ -42,8 +42,8 @@ MOVIES = {
 STILLS = {
     "png16": (".png", 0.001),
     "tiff16": (".tif", 0.001),
-    "exr_linear": (".exr", 0.06),
-    "exr_display": (".exr", 0.06),
+    "exr_linear": (".exr", 0.02),
+    "exr_display": (".exr", 0.02),
 }
 DOCS = Path(__file__).parents[2] / "docs" / "stages" / "deliver.md"
 
@@ -91,8 +91,15 @@ def test_the_page_has_a_row_for_every_format_with_its_tolerance():
     assert {name: float(rows[name]) for name in STILLS} == {name: row[-1] for name, row in STILLS.items()}
 
 
-@pytest.mark.parametrize("name", MOVIES)
-@pytest.mark.parametrize("rate", [FILM, Fraction(24), Fraction(25)])
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        (name, rate)
+        for name in MOVIES
+        for rate in (FILM, Fraction(24), Fraction(25))
+        if rate == FILM or "hevc" not in name
+    ],
+)
 def test_a_movie_has_its_frames_rate_size_tags_and_timecode(tmp_path, name, rate):
     suffix, codec, profile, pixels, _ = MOVIES[name]
     shot = picture([counted(k, HEIGHT, WIDTH) for k in range(5)], rate=rate)
@@ -112,13 +119,12 @@ def test_a_movie_has_its_frames_rate_size_tags_and_timecode(tmp_path, name, rate
 
 
 @pytest.mark.parametrize("name", MOVIES)
-def test_colours_of_a_movie_come_back(tmp_path, name, record_property):
+def test_colours_of_a_movie_come_back(tmp_path, name):
     shot = picture([patches(HEIGHT, WIDTH)] * 4)
     (path,) = DELIVERIES[name].write(tmp_path / "a", shot, CARD)
     frame = movie(path)[1][-1]
     wanted = resize(patches(HEIGHT, WIDTH), (frame.width, frame.height))
     found = difference(frame_rgb(frame, frame_colour(frame)), wanted)
-    record_property("dE2000", f"max {found.max():.3f} mean {found.mean():.3f}")
     assert found.max() <= MOVIES[name][-1], f"{found.max():.3f}"
     rounded = rgb_frame(wanted, MOVIES[name][3].replace("12le", "10le"))
     floor = difference(frame_rgb(rounded, frame_colour(rounded)), wanted)
@@ -136,7 +142,7 @@ def read_pixels(path):
 
 
 @pytest.mark.parametrize("name", STILLS)
-def test_a_sequence_has_its_frames_size_and_colours(tmp_path, name, record_property):
+def test_a_sequence_has_its_frames_size_and_colours(tmp_path, name):
     suffix, tolerance = STILLS[name]
     shot = picture([patches(HEIGHT, WIDTH + k * 2)[:, :WIDTH] for k in range(5)])
     paths = DELIVERIES[name].write(tmp_path / "SH_v003", shot, CARD)
@@ -150,7 +156,6 @@ def test_a_sequence_has_its_frames_size_and_colours(tmp_path, name, record_prope
         assert values.shape == (HEIGHT, WIDTH, 3)
         found = difference(from_light(values) if "linear" in name else values, wanted)
         worst = max(worst, found.max())
-    record_property("dE2000", f"max {worst:.4f}")
     assert worst <= tolerance, f"{worst:.4f}"
 
 

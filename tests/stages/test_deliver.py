@@ -258,3 +258,8 @@ def test_masters_are_read_one_frame_at_a_time(shot_film):
     assert master.shape == whole.shape
     for index in range(FRAMES):
         assert master[index].shape == whole.shape[1:] and np.array_equal(master[index], whole[index])
+
+
+def test_formats_that_no_timeline_can_point_at_go_without_one(shot_film, report):
+    deliver.run(opened(shot_film, "tiff16", arms=("look",)), report)
+    assert "timeline none" in report.lines[-1] and not [name for name in names(shot_film) if name.endswith(".otio")]

@@ -86,7 +86,7 @@ def _interpolated(master: Master, source: Fraction, rate: Fraction) -> Iterator[
     """What libavfilter's minterpolate shows at times k / rate, k = 0, 1, ... to the end of the master at least."""
     frames, height, width, _ = master.shape
     graph = Graph()
-    entry = graph.add_buffer(width=width, height=height, format="yuv444p", time_base=1 / source)
+    entry = graph.add_buffer(width=width, height=height, format=av.VideoFormat("yuv444p"), time_base=1 / source)
     motion = graph.add("minterpolate", f"fps={rate}:{_MOTION}")
     end = graph.add("buffersink")
     entry.link_to(motion)

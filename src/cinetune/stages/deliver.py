@@ -274,8 +274,8 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
 
 def _sign(project: Project, paths: list[Path], tool: str) -> None:
     signer = _signer(project)
-    for path in paths if signer is not None else ():
-        if path.suffix in SIGNABLE:
+    for path in paths:
+        if signer is not None and path.suffix in SIGNABLE:
             sign_movie(path, **signer, title=path.name, tool=tool)
 
 
