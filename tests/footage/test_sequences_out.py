@@ -64,3 +64,23 @@ def test_without_openimageio_exr_says_how_to_get_it_and_the_rest_works(tmp_path,
     picture = Picture(frames_THWC=master, shown=[0, 1], rate=Fraction(24))
     card = Card(film="film", shot="SH0010", version=1, look="look", conform="none")
     assert len(DELIVERIES["tiff16"].write(tmp_path / "a", picture, card)) == 2
+
+
+def test_a_sequence_is_whole_or_not_there(tmp_path, monkeypatch):
+    """What a killed run left is made anew, a failure leaves nothing, a folder that is there is never written into."""
+    master = np.rint(np.stack([patches(32, 48)] * 3) * 65535).astype(np.uint16)
+    picture = Picture(frames_THWC=master, shown=[0, 1, 2], rate=Fraction(24))
+    card = Card(film="film", shot="SH0010", version=1, look="look", conform="none")
+    stale = tmp_path / ".partial-a_tiff16"
+    stale.mkdir()
+    (stale / "a.1009.tif").write_bytes(b"old")
+    assert len(DELIVERIES["tiff16"].write(tmp_path / "a", picture, card)) == 3
+    assert len(list((tmp_path / "a_tiff16").iterdir())) == 3 and not stale.exists()
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "a_tiff16").iterdir()}
+    with pytest.raises(StoreError, match="cannot write"):
+        DELIVERIES["tiff16"].write(tmp_path / "a", picture, card)
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "a_tiff16").iterdir()} == before
+    monkeypatch.setattr(sequences_out, "read_header", lambda path: {})
+    with pytest.raises(FootageError):
+        DELIVERIES["png16"].write(tmp_path / "a", picture, card)
+    assert [path.name for path in tmp_path.iterdir()] == ["a_tiff16"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from cinetune.errors import StoreError
 from cinetune.footage.color import resize
 from cinetune.footage.conform import Master, conform_indices, conformed
 from cinetune.footage.movies import MOVIES, encode_movie
@@ -133,21 +136,36 @@ def _movie(codec: str, suffix: str, meaning: str, *, dressed: bool = False) -> D
     return DeliveryFormat(write=write, suffix=suffix, meaning=meaning)
 
 
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder to fill that becomes `folder` at the end, and is removed on any failure. Raises `StoreError` when
+    the disk refuses, or `folder` is there already.
+    """
+    growing = folder.with_name(f"{PARTIAL}{folder.name}")
+    try:
+        shutil.rmtree(growing, ignore_errors=True)  # of a run that was killed
+        growing.mkdir(parents=True)
+        yield growing
+        growing.rename(folder)
+    except OSError as error:
+        raise StoreError(f"cannot write: {error.strerror or error}", where=str(folder)) from error
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+
+
 def _stills(name: str, meaning: str) -> DeliveryFormat:
     """A row for a folder of numbered pictures of the master's size, made whole before it gets its name."""
     still = STILLS[name]
 
     def write(target: Path, picture: Picture, card: Card) -> list[Path]:
         folder = target.with_name(f"{target.name}_{name}")
-        growing = target.with_name(f"{PARTIAL}{folder.name}")
-        growing.mkdir(parents=True)
         notes = {"shot": card.shot, "version": f"v{card.version:03d}", "look": card.look, "conform": card.conform}
         names: list[str] = []
-        for number, rgb in enumerate(picture):
-            names.append(f"{target.name}.{FIRST_FRAME + number}{still.suffix}")
-            timecode = frames_to_timecode(first_frame_number(picture.rate) + number, picture.rate)
-            write_still(growing / names[-1], rgb, still, rate=picture.rate, timecode=timecode, notes=notes)
-        growing.rename(folder)
+        with _whole_folder(folder) as growing:
+            for number, rgb in enumerate(picture):
+                names.append(f"{target.name}.{FIRST_FRAME + number}{still.suffix}")
+                timecode = frames_to_timecode(first_frame_number(picture.rate) + number, picture.rate)
+                write_still(growing / names[-1], rgb, still, rate=picture.rate, timecode=timecode, notes=notes)
         return [folder / name for name in names]
 
     check = require_openimageio if still.kind == "exr" else bool
