@@ -164,15 +164,29 @@ class ShootSection(_Section):
     workers: int = pydantic.Field(default=1, ge=1)
 
 
+DeliveryName = Literal[
+    "proxy", "proxy_hevc", "proxy_hevc10", "prores_hq", "prores_4444", "dnxhr_hqx", "dnxhr_hqx_mxf",
+    "png16", "tiff16", "exr_linear", "exr_display",
+]  # fmt: skip
+
+
 class DeliverSection(_Section):
-    formats: tuple[Literal["proxy", "prores_hq", "png16"], ...] = ("proxy", "prores_hq", "png16")
-    conform: Literal["none", "hold", "retime"] = "hold"
+    formats: tuple[DeliveryName, ...] = ("proxy", "prores_hq", "png16")
+    conform: Literal["none", "hold", "blend", "retime", "minterpolate"] = "hold"
     rate: str = "24"
+    bars: str = pydantic.Field(default="", pattern=r"^([1-9]\d*(\.\d+)?([:/][1-9]\d*)?)?$")
+    """Aspect ratio outside of which the picture is black (`2.39`, `16:9`); empty = no bars."""
+    slate: Literal["second", "frame", "none"] = "second"
+    burn_in: bool = True
+    """Slate and burn-in are for the proxies; every other format is clean."""
     name: str = "{seq}_{shot}_{task}_v{version:03d}"
     seq: str = "SQ010"
     height: int = pydantic.Field(default=0, ge=0)
     """Picture height of movies (Lanczos from the master); 0 = as generated."""
     arms: tuple[Literal["base", "look", "plain"], ...] = ("base", "look")
+    c2pa_certificate: str = ""
+    """Certificate chain (PEM file) that .mp4 and .mov are signed with, and its key; empty = not signed."""
+    c2pa_key: str = ""
 
 
 class ScoreSection(_Section):

@@ -9,16 +9,20 @@ from fractions import Fraction
 import numpy as np
 import opentimelineio as otio
 import pytest
-from safetensors.numpy import save_file
+from cryptography.hazmat.primitives.asymmetric import ec
+from safetensors.numpy import load_file, save_file
 
 from cinetune.artifacts import Sequence, Timing
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.cutlists import plan_cuts, spans_of
+from cinetune.footage.signing import read_manifest
+from cinetune.footage.stills import read_image
 from cinetune.footage.video import probe
 from cinetune.runtime import Quiet
 from cinetune.stages import deliver
 from cinetune.store import Project, sha256_file
 from films import drift
+from signer import make_signer
 
 FRAMES = 5
 TIMES = (("01:00:00:00", "01:00:00:08"), ("01:00:00:08", "01:00:00:16"))
@@ -209,3 +213,106 @@ def test_seeds_have_names_of_their_own(shot_film, made):
     shot_film.store.save_stage("expand", "seeds", {"sequences": items}, made=made)
     deliver.run(opened(shot_film), Quiet())
     assert {"SQ010_SH0010_look_v001.mov", "SQ010_SH0010_look1_v001.mov"} <= names(shot_film)
+
+
+def test_every_way_to_conform_has_its_count(shot_film):
+    counts = {"none": 5, "retime": 5, "hold": 8, "blend": 8, "minterpolate": 8}
+    for number, (conform, frames) in enumerate(counts.items(), start=1):
+        overrides = (f'deliver.conform="{conform}"', 'deliver.formats=["prores_hq"]', 'deliver.arms=["look"]')
+        (item, _) = deliver.run(Project(shot_film.root, overrides=overrides), Quiet()).groups["deliveries"]
+        assert (item.frames, item.version, item.conform) == (frames, number, conform), "pixels changed: a new version"
+        assert probe(shot_film.root / item.files[0].path).frames == frames
+
+
+def test_bars_are_drawn_and_make_a_new_version(shot_film):
+    deliver.run(opened(shot_film, "png16", arms=("look",)), Quiet())
+    overrides = ('deliver.bars="2.39"', 'deliver.formats=["png16"]', 'deliver.arms=["look"]')
+    (item, _) = deliver.run(Project(shot_film.root, overrides=overrides), Quiet()).groups["deliveries"]
+    assert item.version == 2
+    frame = read_image(shot_film.root / item.files[0].path)
+    assert frame[:10].max() == 0 and frame[-10:].max() == 0 and frame[12:-12].min() > 0.1
+
+
+@pytest.mark.parametrize("bars", ["0", "2.39.1", "wide", "16:0", "-1"])
+def test_impossible_bars(shot_film, bars):
+    with pytest.raises(ConfigError, match="bars"):
+        Project(shot_film.root, overrides=(f'deliver.bars="{bars}"',))
+
+
+def test_files_without_a_note_are_not_overwritten(shot_film):
+    """A run killed between a file and its note, or a hand that put one there."""
+    deliver.run(opened(shot_film, arms=("look",)), Quiet())
+    folder = shot_film.root / "deliveries"
+    (folder / "SQ010_SH0010_look_v001_png16").mkdir()
+    (folder / "SQ010_SH0020_look_v001.mp4").write_bytes(b"not ours")
+    record = deliver.run(opened(shot_film, "prores_hq", "png16", "proxy", arms=("look",)), Quiet())
+    assert {(d.shot, d.version) for d in record.groups["deliveries"]} == {("SH0010", 2), ("SH0020", 2)}
+    assert (folder / "SQ010_SH0020_look_v001.mp4").read_bytes() == b"not ours"
+    assert list((folder / "SQ010_SH0010_look_v001_png16").iterdir()) == []
+
+
+def test_every_suffix_counts_as_a_version(shot_film):
+    folder = shot_film.root / "deliveries"
+    folder.mkdir()
+    (folder / "SQ010_SH0010_look_v004_exr_linear").mkdir()
+    (folder / "SQ010_SH0020_look_v008_prores4444.mov").write_bytes(b"")
+    record = deliver.run(opened(shot_film, arms=("look",)), Quiet())
+    assert [d.version for d in record.groups["deliveries"]] == [5, 9]
+
+
+def test_the_note_says_what_the_values_mean_and_keeps_the_key_to_itself(shot_film):
+    deliver.run(opened(shot_film, "exr_linear", arms=("look",)), Quiet())
+    note = json.loads((shot_film.root / "deliveries" / "SQ010_SH0010_look_v001.exr_linear.json").read_text())
+    assert note["colour"].startswith("linear light") and note["delivery"]["frames"] == 8
+    assert "c2pa_key" not in note["settings"] and note["settings"]["conform"] == "hold"
+
+
+def test_a_signed_delivery(shot_film, tmp_path):
+    make_signer(tmp_path, ec.SECP256R1())
+    settings = {"c2pa_certificate": "chain.pem", "c2pa_key": "key.pem"}
+    overrides = tuple(f'deliver.{name}="{tmp_path / file}"' for name, file in settings.items())
+    overrides += ('deliver.formats=["prores_hq", "png16"]', 'deliver.arms=["look"]')
+    project = Project(shot_film.root, overrides=overrides)
+    movie, stills, *_ = deliver.run(project, Quiet()).groups["deliveries"]
+    manifest = read_manifest(shot_film.root / movie.files[0].path)
+    assert manifest["validation_state"] == "Valid"
+    assert manifest["manifests"][manifest["active_manifest"]]["title"] == "SQ010_SH0010_look_v001.mov"
+    assert movie.files[0].sha256 == sha256_file(shot_film.root / movie.files[0].path), "of the signed file"
+    assert len(stills.files) == 8
+    again = deliver.run(project, Quiet()).groups["deliveries"]
+    assert [item.version for item in again] == [1] * 4
+
+
+def test_an_unusable_signer_is_said_before_anything_is_written(shot_film):
+    project = Project(shot_film.root, overrides=('deliver.c2pa_certificate="none.pem"',))
+    with pytest.raises(ConfigError, match="cannot sign"):
+        deliver.run(project, Quiet())
+    assert not (shot_film.root / "deliveries").exists()
+
+
+def test_masters_are_read_one_frame_at_a_time(shot_film):
+    sequence_ = shot_film.store.need_stage("expand").groups["sequences"][0]
+    path = shot_film.store.path(sequence_.video)
+    master, whole = deliver._StoredMaster(path), load_file(path)["frames_THWC"]
+    assert master.shape == whole.shape
+    for index in range(FRAMES):
+        assert master[index].shape == whole.shape[1:] and np.array_equal(master[index], whole[index])
+
+
+@pytest.mark.parametrize(
+    ("name", "slate", "first"),
+    [("tiff16", "second", 3600 * 24), ("proxy", "frame", 3600 * 24 - 1), ("proxy_hevc", "none", 3600 * 24)],
+)
+def test_the_timeline_points_at_whatever_is_delivered(shot_film, report, name: str, slate: str, first: int):
+    overrides = (f'deliver.formats=["{name}"]', 'deliver.arms=["look"]', f"deliver.slate={slate}")
+    deliver.run(Project(shot_film.root, overrides=overrides), report)
+    timeline = otio.adapters.read_from_file(str(shot_film.root / "deliveries" / "film_look_v001.otio"))
+    clips = list(timeline.find_clips())
+    assert len(clips) == 2
+    for clip in clips:
+        assert clip.media_reference.available_range.start_time.to_frames() == first
+        assert clip.source_range.start_time.to_frames() == 3600 * 24
+
+
+def test_every_format_has_its_place_in_the_edit():
+    assert set(deliver._FOR_THE_EDIT) == set(deliver.DELIVERIES)

@@ -17,10 +17,12 @@ from cinetune.errors import FootageError
 __all__ = [
     "LUMA_WEIGHTS",
     "decide_colour",
+    "from_light",
     "luma_levels",
     "resize",
     "rgb_to_yuv",
     "subsample_chroma",
+    "to_light",
     "upsample_chroma",
     "yuv_to_rgb",
 ]
@@ -101,6 +103,19 @@ def _scales(bits: int, full_range: bool) -> tuple[float, float, float, float]:
         return top, 0.0, top, float(2 ** (bits - 1))
     unit = 2.0 ** (bits - 8)
     return 219.0 * unit, 16.0 * unit, 224.0 * unit, 128.0 * unit
+
+
+def to_light(rgb: Array) -> Array:
+    """R'G'B' in [0, 1] to linear light in [0, 1], float32: the inverse of the camera curve of ITU-R BT.709."""
+    code = np.clip(rgb.astype(np.float32, copy=False), 0.0, 1.0)
+    power = ((code + np.float32(0.099)) * np.float32(1.0 / 1.099)) ** np.float32(1.0 / 0.45)
+    return np.where(code < 0.081, code * np.float32(1.0 / 4.5), power)
+
+
+def from_light(light: Array) -> Array:
+    """The inverse of `to_light`."""
+    light = np.clip(light.astype(np.float32, copy=False), 0.0, 1.0)
+    return np.where(light < 0.018, light * np.float32(4.5), np.float32(1.099) * light ** np.float32(0.45) - 0.099)
 
 
 def luma_levels(y: Array, *, bits: int, full_range: bool) -> Array:

@@ -10,14 +10,26 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
-from safetensors.numpy import load_file
+import numpy as np
+from safetensors import safe_open
 
 from cinetune.artifacts import Delivery, FileRef, Sequence, from_json, to_json
 from cinetune.config import DeliverSection, section_sha
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.footage.formats import DELIVERIES, FIRST_FRAME, Card, Picture, conform_indices, first_frame_number
+from cinetune.footage.formats import (
+    DELIVERIES,
+    FIRST_FRAME,
+    Card,
+    Picture,
+    conform_indices,
+    first_frame_number,
+    slate_frames,
+)
+from cinetune.footage.sequences_out import STILLS
+from cinetune.footage.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.footage.timeline import TimelineEntry, write_edit
 from cinetune.runtime import Reporter, provenance
 from cinetune.store import Project, StageRecord, content_key, sha256_file
@@ -28,8 +40,14 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "deliver"
 PARENTS = ("expand",)
 SECTIONS = ("name", "deliver")
-_REVISION = 1  # raise when the same master would be delivered with other pixels
-_WRITERS = 2  # shots written at once: encoders leave cores idle, and each holds a whole master in memory
+_REVISION = 2  # raise when the same master would be delivered with other pixels
+_WRITERS = 2  # shots written at once: encoders leave cores idle
+_PIXEL_SETTINGS = {"bars", "burn_in", "c2pa_certificate", "conform", "height", "rate", "slate"}
+_FOR_THE_EDIT = (
+    "prores_hq", "prores_4444", "dnxhr_hqx", "dnxhr_hqx_mxf", "proxy", "proxy_hevc10", "proxy_hevc",
+    "png16", "tiff16", "exr_display", "exr_linear",
+)  # fmt: skip
+"""The timeline points at the first of these that is delivered."""
 _NUMBER = 987654321  # stands for the version while a name is turned into a pattern
 
 
@@ -53,6 +71,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
     for arm in sorted(set(config.arms) - {item.arm for item in sequences}):
         report.warn(f"arm {arm!r} is to be delivered but no shot was generated with it")
     _check_names(config, sequences)
+    _check_settings(project)
     deliveries: list[Delivery] = []
     written = 0
     with report.progress(NAME, len(sequences) * len(config.formats)) as bar, ThreadPoolExecutor(_WRITERS) as pool:
@@ -119,11 +138,52 @@ def _check_names(config: DeliverSection, sequences: list[Sequence]) -> None:
         )
 
 
+def _check_settings(project: Project) -> None:
+    """Raises `ConfigError` before anything is written: impossible bars, a missing library, an unusable signer."""
+    config = project.config.deliver
+    _bars(config)
+    for name in config.formats:
+        DELIVERIES[name].check()
+    signer = _signer(project)
+    if signer is not None:
+        check_signer(**signer)
+
+
+def _bars(config: DeliverSection) -> Fraction | None:
+    """`2.39`, `16:9` or `16/9` as an exact ratio."""
+    if not config.bars:
+        return None
+    across, _, down = config.bars.replace(":", "/").partition("/")
+    return Fraction(across) / Fraction(down or 1)
+
+
+def _signer(project: Project) -> dict[str, Path] | None:
+    config = project.config.deliver
+    if not config.c2pa_certificate:
+        return None
+    return {"certificate": project.root / config.c2pa_certificate, "key": project.root / config.c2pa_key}
+
+
+class _StoredMaster:
+    """The frames of a master, read from its file one at a time: a 720p shot of 10 s would be 0.9 GB in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._frames = safe_open(path, framework="numpy").get_slice("frames_THWC")
+        self.shape = tuple(int(side) for side in self._frames.get_shape())
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        return self._frames[index]
+
+
 def _source_key(project: Project, sequence: Sequence) -> str:
     """What the content of a version depends on; the formats of one version share it."""
     settings = project.config.deliver
     return content_key(
-        NAME, _REVISION, project.config.name, sequence.video.sha256, settings.conform, settings.rate, settings.height
+        NAME,
+        _REVISION,
+        project.config.name,
+        sequence.video.sha256,
+        settings.model_dump(mode="json", include=_PIXEL_SETTINGS),
     )
 
 
@@ -132,14 +192,19 @@ def _choose_version(project: Project, sequence: Sequence, source: str) -> int:
     is.
     """
     folder, config = _folder(project), project.config.deliver
+    endings = "|".join(re.escape(row.suffix) for row in DELIVERIES.values())
     pattern = re.compile(
-        re.escape(_name(config, sequence, _NUMBER)).replace(str(_NUMBER), r"(\d+)") + r"(\.[^/]+|_png16)?"
+        re.escape(_name(config, sequence, _NUMBER)).replace(str(_NUMBER), r"(\d+)") + rf"(\.[^/]+|{endings})?"
     )
     taken = {int(match[1]) for path in folder.glob("*") if (match := pattern.fullmatch(path.name))}
     for version in sorted(taken, reverse=True):
-        notes = [_read_note(folder / _note_name(config, sequence, version, name)) for name in DELIVERIES]
-        known = [note for note in notes if note is not None]
-        if known and all(key == source and _untouched(project.root, record) for key, record in known):
+        notes = {name: _read_note(folder / _note_name(config, sequence, version, name)) for name in DELIVERIES}
+        known = [note for note in notes.values() if note is not None]
+        stem = _name(config, sequence, version)
+        unclaimed = any(
+            notes[name] is None and (folder / f"{stem}{DELIVERIES[name].suffix}").exists() for name in config.formats
+        )
+        if known and not unclaimed and all(key == source and _untouched(project.root, r) for key, r in known):
             return version
     return max(taken, default=0) + 1
 
@@ -180,18 +245,29 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
     missing = [name for name in config.formats if name not in done]
     if missing:
         shown, rate = conform_indices(sequence.frames, sequence.rate, exact_rate(config.rate), config.conform)
-        master = load_file(project.store.path(sequence.video))["frames_THWC"]
-        picture = Picture(frames_THWC=master, shown=shown, rate=rate, height=config.height)
+        picture = Picture(
+            frames_THWC=_StoredMaster(project.store.path(sequence.video)),
+            shown=shown,
+            rate=rate,
+            height=config.height,
+            source=sequence.rate,
+            conform=config.conform,
+            bars=_bars(config),
+        )
         card = Card(
             film=project.config.name,
             shot=f"{config.seq} {sequence.shot}",
             version=version,
             look=_task(sequence),
             conform=f"{config.conform} from {sequence.rate} fps",
+            made=sequence.provenance.created_utc[:10],
+            slate=config.slate,
+            burn_in=config.burn_in,
         )
         target = folder / _name(config, sequence, version)
         for name in missing:
             paths = DELIVERIES[name].write(target, picture, card)
+            _sign(project, paths, sequence.provenance.tool)
             refs = tuple(FileRef(path=p.relative_to(project.root).as_posix(), sha256=sha256_file(p)) for p in paths)
             done[name] = Delivery(
                 shot=sequence.shot,
@@ -207,13 +283,21 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
     return [done[name] for name in config.formats], len(missing)
 
 
+def _sign(project: Project, paths: list[Path], tool: str) -> None:
+    signer = _signer(project)
+    for path in paths:
+        if signer is not None and path.suffix in SIGNABLE:
+            sign_movie(path, **signer, title=path.name, tool=tool)
+
+
 def _write_note(project: Project, sequence: Sequence, record: Delivery, source: str) -> None:
     body = {
         "generated": True,
+        "colour": DELIVERIES[record.format].colour,
         "source_key": source,
         "delivery": json.loads(to_json(record)),
         "sequence": json.loads(to_json(sequence)),
-        "settings": project.config.deliver.model_dump(mode="json"),
+        "settings": project.config.deliver.model_dump(mode="json", exclude={"c2pa_key"}),
     }
     name = _note_name(project.config.deliver, sequence, record.version, record.format)
     text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
@@ -223,12 +307,11 @@ def _write_note(project: Project, sequence: Sequence, record: Delivery, source: 
 def _timeline(project: Project, report: Reporter, sequences: list[Sequence], deliveries: list[Delivery]) -> str:
     """Write an OTIO timeline and its EDL of the delivered look shots (of all shots when there is no look); their names.
 
-    They point at ProRes where that is delivered, else at the proxy, else at the stills. An unchanged edit keeps its
-    version.
+    They point at one format, the first of `_FOR_THE_EDIT` that is delivered. An unchanged edit keeps its version.
     """
     arm = "look" if any(item.arm == "look" for item in sequences) else sequences[0].arm
     config, folder = project.config.deliver, _folder(project)
-    preferred = next(name for name in ("prores_hq", "proxy", "png16") if name in config.formats)
+    preferred = next(name for name in _FOR_THE_EDIT if name in config.formats)
     entries = [
         TimelineEntry(
             name=_name(config, sequence, record.version),
@@ -236,8 +319,8 @@ def _timeline(project: Project, report: Reporter, sequences: list[Sequence], del
             rate=record.rate,
             frames=record.frames,
             first=first_frame_number(record.rate),
-            lead=round(record.rate) if preferred == "proxy" else 0,  # the slate
-            still_number=FIRST_FRAME if preferred == "png16" else None,
+            lead=slate_frames(config.slate, record.rate) if preferred.startswith("proxy") else 0,
+            still_number=FIRST_FRAME if preferred in STILLS else None,
             shot=sequence.shot,
             metadata={
                 "shot": sequence.shot,
