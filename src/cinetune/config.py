@@ -71,12 +71,35 @@ class ModelSection(_Section):
     crop."""
 
 
+Space = Literal[
+    "", "Rec709", "Rec2020", "P3-D65", "PQ", "HLG", "LogC3", "LogC4", "S-Log3", "V-Log", "Log3G10", "linear", "ACEScg"
+]  # fmt: skip
+
+
+class ColourRule(_Section):
+    """`[[footage.colour]]`: colour of the files whose name, or path under `footage.folder`, fits the pattern `match`."""
+
+    match: str
+    space: Space = ""
+    lut: str = ""
+    """A .cube file, relative to the project, from the file's R'G'B' to display R'G'B'."""
+    matrix: Literal["", "bt601", "bt709", "bt2020"] = ""
+    levels: Literal["", "full", "limited"] = ""
+
+
 class FootageSection(_Section):
     folder: str = "footage"
     detector: Literal["adaptive", "none"] = "adaptive"
     min_shot_seconds: float = pydantic.Field(default=0.5, gt=0)
     crop_bars: bool = True
     strict_rights: bool = False
+    variable_rate: Literal["resample", "refuse"] = "resample"
+    alpha: Literal["black", "refuse"] = "black"
+    interlaced: Literal["refuse", "bwdif"] = "refuse"
+    pulldown: Literal["remove", "refuse"] = "remove"
+    sequence_rate: str = "24"
+    """Frames per second of numbered pictures whose headers do not say."""
+    colour: tuple[ColourRule, ...] = ()
 
 
 class PrepareSection(_Section):

@@ -67,8 +67,10 @@ class Watcher:
         self._projection: Array | None = None
 
     def see(self, index: int, frame: av.VideoFrame, colour: Colour) -> None:
-        """Take in frame `index` (all of them, in order)."""
-        small = thumbnail(frame, _THUMB_WIDTH)
+        """Take in picture `index` (all of them, in order). Number 0 again starts anew."""
+        if index == 0 and self._mean:
+            self.__init__(detect=self._detector is not None)
+        small = thumbnail(frame, _THUMB_WIDTH, colour)
         if self._detector is not None:
             from scenedetect import FrameTimecode
 

@@ -9,13 +9,16 @@ import os
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
-from cinetune.config import FootageSection, section_sha
+from cinetune.config import ColourRule, FootageSection, section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cuts import Watcher, find_bars, find_pieces
+from cinetune.footage.planes import turned
 from cinetune.footage.sidecars import footage_files, read_rows, rights_of, sidecar_files
+from cinetune.footage.spaces import in_project, rule_for
 from cinetune.footage.timeline import read_edl
 from cinetune.footage.video import Probe, probe
 from cinetune.runtime import Reporter, provenance
@@ -27,7 +30,7 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "ingest"
 PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
-_REVISION = 1  # raise when the same file would give another result
+_REVISION = 2  # raise when the same file would give another result
 
 
 @artifact
@@ -44,11 +47,13 @@ def _folder(project: Project) -> Path:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """sha256 of every film file, EDL and caption table, by path."""
+    """sha256 of every film file, EDL, caption table and LUT, by path."""
     folder = _folder(project)
     if not folder.is_dir():
         return {}
+    luts = [project.root / rule.lut for rule in project.config.footage.colour if rule.lut]
     files = [*footage_files(folder), *sorted(folder.rglob("*.edl")), *sidecar_files(folder)]
+    files += [path for path in luts if path.is_file()]
     return {_relative(project.root, path): sha256_file(path) for path in files}
 
 
@@ -126,6 +131,7 @@ def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str])
     settings = project.config.footage
     name = _relative(project.root, path)
     rights = rights_of(read_rows(_folder(project), path))
+    rule = rule_for(settings.colour, path.relative_to(_folder(project)).as_posix())
     edl = path.with_suffix(".edl")
     key = content_key(
         NAME,
@@ -135,18 +141,26 @@ def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str])
         hashes[name],
         hashes.get(_relative(project.root, edl), ""),
         rights,
-        settings.model_dump(mode="json", exclude={"folder"}),
+        settings.model_dump(mode="json", exclude={"folder", "colour"}),
+        None
+        if rule is None
+        else [rule.model_dump(mode="json"), hashes.get(_relative(project.root, project.root / rule.lut))],
     )
-    return project.store.unit(
-        NAME, key, _Verdict, lambda: _judge(path, name, clip_id, hashes[name], settings=settings, rights=rights)
-    )
+
+    def judge() -> _Verdict:
+        return _judge(project.root, path, clip_id, hashes[name], settings=settings, rights=rights, rule=rule)
+
+    return project.store.unit(NAME, key, _Verdict, judge)
 
 
 def _reject(name: str, reason: str, remedy: str) -> _Verdict:
     return _Verdict(clip=None, shots=(), rejected=Rejected(path=name, reason=reason, remedy=remedy))
 
 
-def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSection, rights: Rights) -> _Verdict:
+def _judge(
+    root: Path, path: Path, clip_id: str, sha: str, *, settings: FootageSection, rights: Rights, rule: ColourRule | None
+) -> _Verdict:
+    name = _relative(root, path)
     edl = path.with_suffix(".edl")
     watcher = Watcher(detect=settings.detector == "adaptive" and not edl.is_file())
     try:
@@ -154,7 +168,7 @@ def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSe
             raise FootageError(
                 "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
             )
-        facts = probe(path, min_seconds=settings.min_shot_seconds, on_frame=watcher.see)
+        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=watcher.see)
         spans, source = _spans(facts, edl, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
@@ -163,10 +177,8 @@ def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSe
     if not pieces:
         return _reject(name, f"no usable shot ({', '.join(left_out)})", "use a longer clip with moving pictures")
     whole = (0, 0, facts.width, facts.height)
-    bars = find_bars(signals.projection[None]) if settings.crop_bars else whole
+    bars = find_bars(turned(signals.projection, facts.reading.turn)[None]) if settings.crop_bars else whole
     notes = [*facts.notes, *(f"left out: {what}" for what in left_out)]
-    if facts.pixel_aspect != 1:
-        notes.append(f"anamorphic: pixels are {facts.pixel_aspect} as wide as high")
     clip = FootageClip(
         id=clip_id,
         path=name,
@@ -178,8 +190,9 @@ def _judge(path: Path, name: str, clip_id: str, sha: str, *, settings: FootageSe
         height=facts.height,
         pixel_aspect=facts.pixel_aspect,
         bars=bars,
-        colour=facts.colour,
+        colour=replace(facts.colour, lut=rule.lut if rule else ""),
         timecode=facts.timecode,
+        reading=facts.reading,
         rights=rights,
         notes=tuple(notes),
     )
