@@ -77,7 +77,7 @@ Space = Literal[
 
 
 class ColourRule(_Section):
-    """`[[footage.colour]]`: colour of the files whose name, or path under `footage.folder`, fits the pattern `match`."""
+    """`[[footage.colour]]`: colour of the files whose name, or path in `footage.folder`, fits the pattern `match`."""
 
     match: str
     space: Space = ""
