@@ -36,8 +36,13 @@ class _Filter:
 
     def __init__(self, name: str, frame: av.VideoFrame, order: str = "") -> None:
         self._graph = av.filter.Graph()
-        source = self._graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+        pace = frame.time_base or Fraction(1, 25)
+        source = self._graph.add(
+            "buffer",
+            video_size=f"{frame.width}x{frame.height}",
+            pix_fmt=frame.format.name,
+            time_base=str(pace),
+            frame_rate="30000/1001",  # decimate wants to know that there is one; it only counts
         )
         chain = [source]
         for kind, options in _GRAPHS[name]:
