@@ -21,6 +21,7 @@ import pydantic
 
 from cinetune.artifacts import PlannedShot, ShotPlan
 from cinetune.errors import ConfigError
+from cinetune.rules import ColourRule
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
 __all__ = ["MODEL_GEOMETRY", "PRESETS", "Config", "Geometry", "flatten", "load_config", "load_shots", "section_sha"]
@@ -69,22 +70,6 @@ class ModelSection(_Section):
     clip_preprocess: Literal["squash", "crop"] = "squash"
     """How the first frame reaches CLIP: the whole frame squashed to a square (original Wan) or diffusers' centre
     crop."""
-
-
-Space = Literal[
-    "", "Rec709", "Rec2020", "P3-D65", "PQ", "HLG", "LogC3", "LogC4", "S-Log3", "V-Log", "Log3G10", "linear", "ACEScg"
-]  # fmt: skip
-
-
-class ColourRule(_Section):
-    """`[[footage.colour]]`: colour of the files whose name, or path in `footage.folder`, fits the pattern `match`."""
-
-    match: str
-    space: Space = ""
-    lut: str = ""
-    """A .cube file, relative to the project, from the file's R'G'B' to display R'G'B'."""
-    matrix: Literal["", "bt601", "bt709", "bt2020"] = ""
-    levels: Literal["", "full", "limited"] = ""
 
 
 class FootageSection(_Section):
@@ -337,6 +322,7 @@ def _cross_check(config: Config, where: str) -> None:
         what = "train.plain_arm is a control for train.augment, which is off"
         raise ConfigError(what, where=where, remedy=remedy)
     exact_rate(config.deliver.rate)
+    exact_rate(config.footage.sequence_rate)
     for key, name in (("name", config.name), ("deliver.seq", config.deliver.seq)):
         if not _SAFE_NAME.fullmatch(name):
             remedy = "use letters, digits, '.', '_' and '-'"

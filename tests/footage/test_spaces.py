@@ -12,13 +12,14 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cinetune.artifacts import Colour
-from cinetune.config import ColourRule
 from cinetune.errors import FootageError
 from cinetune.footage import spaces
 from cinetune.footage.spaces import SPACES, rule_for, to_display
 from cinetune.footage.video import probe, read_frames
+from cinetune.rules import ColourRule
 from films import patches
 
+pytest.importorskip("PyOpenColorIO")
 WEIGHTS = {"bt709": (0.2126, 0.0722), "bt601": (0.299, 0.114), "bt2020": (0.2627, 0.0593)}
 
 # RGB to XYZ of D65 as the makers print them.

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from cinetune.artifacts import Colour
-from cinetune.config import ColourRule
 from cinetune.errors import FootageError
+from cinetune.rules import ColourRule
 
 __all__ = [
     "LUMA_WEIGHTS",

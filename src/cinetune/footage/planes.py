@@ -8,10 +8,10 @@ import av
 import numpy as np
 
 from cinetune.artifacts import Colour
-from cinetune.config import ColourRule
 from cinetune.errors import FootageError
 from cinetune.footage.color import decide_colour, luma_levels, rgb_to_yuv, subsample_chroma, upsample_chroma, yuv_to_rgb
 from cinetune.footage.spaces import to_display
+from cinetune.rules import ColourRule
 
 __all__ = ["frame_colour", "frame_luma", "frame_rgb", "has_alpha", "quarter_turns", "rgb_frame", "thumbnail", "turned"]
 

@@ -19,13 +19,16 @@ import av.video.stream
 import numpy as np
 
 from cinetune.artifacts import Colour, FootageClip, Reading, Window
-from cinetune.config import ColourRule, FootageSection
+from cinetune.config import FootageSection
 from cinetune.errors import FootageError
 from cinetune.footage.color import resize
 from cinetune.footage.decode import opened, pictures
 from cinetune.footage.fields import CYCLE, FieldVote, refuse
 from cinetune.footage.planes import frame_colour, frame_rgb, has_alpha, quarter_turns, turned
+from cinetune.footage.sequences import SHOWN, first_look, picture, shown_frame
+from cinetune.footage.sidecars import is_sequence, members
 from cinetune.footage.timing import Clock, claimed_rates, set_clock
+from cinetune.rules import ColourRule
 from cinetune.timecode import Span, resample_indices
 
 __all__ = ["Probe", "iterate", "probe", "read_at_rate", "read_frames", "read_window"]
@@ -73,19 +76,16 @@ def probe(
     if min_seconds is None:
         min_seconds = settings.min_shot_seconds if settings else 0.0
     settings = settings or FootageSection()
+    if is_sequence(path):
+        return _long_enough(_probe_pictures(path, on_frame, settings, rule), min_seconds)
     with opened(path) as (container, stream):
         scan = _scan(container, stream, on_frame, settings, rule)
         rate, frames, reading, notes = _how(stream, scan, settings)
         if reading.fields or reading.by_time:
             frames = _second_look(path, rate, reading, scan.colour, on_frame)
-        if frames < 2 or frames / rate < min_seconds:
-            raise FootageError(
-                f"too short: {frames} frames, {float(frames / rate):.2f} s of the {min_seconds:g} s needed",
-                remedy="use a longer clip, or lower footage.min_shot_seconds",
-            )
         size, aspect = (scan.first.width, scan.first.height), Fraction(stream.sample_aspect_ratio or 1)
         upright = reading.turn % 2 == 0
-        return Probe(
+        facts = Probe(
             path=path,
             codec=stream.codec_context.name,
             rate=rate,
@@ -98,6 +98,40 @@ def probe(
             reading=reading,
             notes=notes,
         )
+        return _long_enough(facts, min_seconds)
+
+
+def _long_enough(facts: Probe, min_seconds: float) -> Probe:
+    seconds = facts.frames / facts.rate
+    if facts.frames < 2 or seconds < min_seconds:
+        raise FootageError(
+            f"too short: {facts.frames} frames, {float(seconds):.2f} s of the {min_seconds:g} s needed",
+            where=str(facts.path),
+            remedy="use a longer clip, or lower footage.min_shot_seconds",
+        )
+    return facts
+
+
+def _probe_pictures(path: Path, on_frame: OnFrame | None, settings: FootageSection, rule: ColourRule | None) -> Probe:
+    """The same of numbered pictures: every one is read, so that a bad one is found now."""
+    run, files = first_look(path, settings, rule), members(path)
+    for number in range(run.pictures):
+        rgb = picture(files, number, run.colour, size=(run.width, run.height))
+        if on_frame is not None:
+            on_frame(number, shown_frame(rgb), SHOWN)
+    return Probe(
+        path=path,
+        codec=run.codec,
+        rate=run.rate,
+        frames=run.pictures,
+        width=run.width,
+        height=run.height,
+        pixel_aspect=run.pixel_aspect,
+        colour=run.colour,
+        timecode=run.timecode,
+        reading=Reading(),
+        notes=run.notes,
+    )
 
 
 def _how(
@@ -209,6 +243,12 @@ def iterate(
     and `reading` are those of its `Probe`. Raises `FootageError`.
     """
     how = reading or Reading()
+    if is_sequence(path):
+        colour = colour or first_look(path, FootageSection(), None).colour
+        files = members(path)
+        for number in range(max(files) - min(files) + 1):
+            yield _shaped(picture(files, number, colour), 0, crop, size)
+        return
     with opened(path) as (container, stream):
         for _, frame in pictures(container, stream, 0, rate=rate, reading=how):
             colour = colour or frame_colour(frame)
@@ -245,13 +285,18 @@ def read_frames(
     wanted = set(indices)
     found: dict[int, Array] = {}
     how = reading or Reading()
-    with opened(path) as (container, stream):
-        for index, frame in pictures(container, stream, min(wanted), rate=rate, reading=how):
-            if index in wanted:
-                colour = colour or frame_colour(frame)
-                found[index] = _shaped(frame_rgb(frame, colour), how.turn, crop, size)
-            if len(found) == len(wanted):
-                break
+    if is_sequence(path):
+        colour = colour or first_look(path, FootageSection(), None).colour
+        files = members(path)
+        found = {index: _shaped(picture(files, index, colour), 0, crop, size) for index in wanted}
+    else:
+        with opened(path) as (container, stream):
+            for index, frame in pictures(container, stream, min(wanted), rate=rate, reading=how):
+                if index in wanted:
+                    colour = colour or frame_colour(frame)
+                    found[index] = _shaped(frame_rgb(frame, colour), how.turn, crop, size)
+                if len(found) == len(wanted):
+                    break
     missing = sorted(wanted - set(found))
     if missing:
         raise FootageError(

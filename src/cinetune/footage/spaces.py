@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cinetune.artifacts import Colour
-from cinetune.config import ColourRule
 from cinetune.errors import FootageError
+from cinetune.rules import ColourRule
 
 __all__ = ["SPACES", "in_project", "rule_for", "to_display"]
 
@@ -70,6 +70,7 @@ SPACES = {
     "Log3G10": _Space("Log3G10 REDWideGamutRGB", "Linear REDWideGamutRGB", "rwg", "scene"),
     "linear": _Space("", "", "bt709", "scene"),
     "ACEScg": _Space("ACEScg", _LINEAR_709, "bt709", "scene"),
+    "ACES2065-1": _Space("ACES2065-1", _LINEAR_709, "bt709", "scene"),
 }
 """Every coded space but BT.709 display itself; the names are those of `space` in `[[footage.colour]]`."""
 

@@ -13,16 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
-from cinetune.config import ColourRule, FootageSection, section_sha
+from cinetune.config import FootageSection, section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cuts import Watcher, find_bars, find_pieces
 from cinetune.footage.planes import turned
-from cinetune.footage.sidecars import footage_files, read_rows, rights_of, sidecar_files
+from cinetune.footage.sidecars import (
+    clip_stem,
+    footage_files,
+    read_rows,
+    rights_of,
+    sidecar_files,
+    source_sha256,
+)
 from cinetune.footage.spaces import in_project, rule_for
 from cinetune.footage.timeline import read_edl
 from cinetune.footage.video import Probe, probe
+from cinetune.rules import ColourRule
 from cinetune.runtime import Reporter, provenance
-from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.store import Project, StageRecord, content_key
 from cinetune.timecode import Span
 
 __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
@@ -54,7 +62,7 @@ def inputs(project: Project) -> dict[str, str]:
     luts = [project.root / rule.lut for rule in project.config.footage.colour if rule.lut]
     files = [*footage_files(folder), *sorted(folder.rglob("*.edl")), *sidecar_files(folder)]
     files += [path for path in luts if path.is_file()]
-    return {_relative(project.root, path): sha256_file(path) for path in files}
+    return {_relative(project.root, path): source_sha256(path) for path in files}
 
 
 def _relative(root: Path, path: Path) -> str:
@@ -68,7 +76,7 @@ def _clip_ids(folder: Path, files: list[Path]) -> dict[Path, str]:
         return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
 
     makers = (
-        lambda path: plain(path.stem),
+        lambda path: plain(clip_stem(path)),
         lambda path: plain("_".join(path.relative_to(folder).with_suffix("").parts)),
         lambda path: plain("_".join(path.relative_to(folder).parts)),
     )
