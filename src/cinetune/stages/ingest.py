@@ -15,8 +15,7 @@ from pathlib import Path
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
 from cinetune.config import FootageSection, section_sha
 from cinetune.errors import FootageError
-from cinetune.footage.cuts import Watcher, find_bars, find_pieces
-from cinetune.footage.planes import turned
+from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
 from cinetune.footage.sidecars import (
     clip_stem,
     footage_files,
@@ -181,12 +180,21 @@ def _judge(
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
     signals = watcher.signals()
-    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=settings.min_shot_seconds, spans=spans)
+    pieces, left_out = find_pieces(
+        signals,
+        rate=facts.rate,
+        min_seconds=settings.min_shot_seconds,
+        spans=spans,
+        steady_bars=settings.crop_bars,
+    )
     if not pieces:
         return _reject(name, f"no usable shot ({', '.join(left_out)})", "use a longer clip with moving pictures")
-    whole = (0, 0, facts.width, facts.height)
-    bars = find_bars(turned(signals.projection, facts.reading.turn)[None]) if settings.crop_bars else whole
-    notes = [*facts.notes, *(f"left out: {what}" for what in left_out)]
+    bars, said = (
+        shared_bars(signals, pieces, turn=facts.reading.turn)
+        if settings.crop_bars
+        else ((0, 0, facts.width, facts.height), ())
+    )
+    notes = [*facts.notes, *said, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,
         path=name,
