@@ -178,11 +178,15 @@ def test_a_missing_reader_is_a_row_and_the_batch_goes_on(project, report, monkey
     (folder / "walk_.txt").write_text("not its caption")
     (folder / "walk.txt").write_text("a walk")
     monkeypatch.setitem(sys.modules, "OpenImageIO", None)
+    monkeypatch.setattr(ingest, "find_spec", lambda name: None)
     record = ingest.run(project, report)
     (row,) = record.groups["rejected"]
     assert (row.path, row.remedy) == ("footage/day1/A001.%04d.exr", 'pip install "cinetune[color]"')
     (clip,) = record.groups["clips"]
     assert (clip.id, clip.path, clip.frames, clip.rate) == ("walk", "footage/walk_%03d.png", 24, Fraction(24))
+    monkeypatch.undo()
+    again = ingest.run(project, report)  # the reader was installed meanwhile
+    assert [clip.id for clip in again.groups["clips"]] == ["A001", "walk"] and not again.groups["rejected"]
     before = ingest.inputs(project)["footage/walk_%03d.png"]
     write_png16(folder / "walk_007.png", drift(2, 1)[0])
     assert ingest.inputs(project)["footage/walk_%03d.png"] != before

@@ -138,6 +138,8 @@ def _numbered(
         return
     number = -1
     for frame in frames:
-        timed = frame.pts is not None and frame.time_base is not None
-        number = first_picture(frame.pts * frame.time_base - origin, rate) if timed else number + 1
+        if frame.pts is None or frame.time_base is None:
+            number += 1
+        else:
+            number = first_picture(frame.pts * frame.time_base - origin, rate)
         yield number, frame

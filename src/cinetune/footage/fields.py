@@ -102,7 +102,7 @@ class FieldVote:
             self._kinds[facts.get("lavfi.idet.multiple.current_frame", "undetermined")] += 1
             self._repeats.append(facts.get("lavfi.idet.repeated.current_frame", "neither"))
 
-    def decide(self, rate: Fraction) -> tuple[Literal["", "bwdif", "pulldown"], str, str]:
+    def decide(self, rate: Fraction) -> tuple[Literal["", "bwdif", "pulldown"], Literal["tff", "bff"], str]:
         """What must be done about fields (nothing, `bwdif`, `pulldown`), the field order, and a note ("" = none)."""
         if self._chain is not None:
             self._take(self._chain.push(None))

@@ -6,11 +6,13 @@ number; a number that is missing is a black picture, so that time stays right an
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -155,17 +157,18 @@ def _look_libav(file: Path, settings: FootageSection, rule: ColourRule | None) -
         )
 
 
-def _oiio():  # noqa: ANN202  a module
+def _oiio() -> Any:
+    """The module. Raises `FootageError` when it is not installed."""
     try:
-        import OpenImageIO
+        return importlib.import_module("OpenImageIO")
     except ImportError as error:
         raise FootageError(
             "reading EXR and DPX needs OpenImageIO, which is not installed", remedy='pip install "cinetune[color]"'
         ) from error
-    return OpenImageIO
 
 
-def _open_oiio(file: Path):  # noqa: ANN202  an OpenImageIO.ImageInput
+def _open_oiio(file: Path) -> Any:
+    """An OpenImageIO.ImageInput. Raises `FootageError`."""
     oiio = _oiio()
     image = oiio.ImageInput.open(str(file))
     if image is None:
@@ -192,7 +195,7 @@ def _look_oiio(file: Path, settings: FootageSection, rule: ColourRule | None) ->
     )
 
 
-def _file_colour(file: Path, spec, rule: ColourRule | None) -> Colour:  # noqa: ANN001  an OpenImageIO.ImageSpec
+def _file_colour(file: Path, spec: Any, rule: ColourRule | None) -> Colour:
     """The colour of an EXR (scene-linear, of its chromaticities) or DPX (display, unless tagged log)."""
     stated = rule if rule is not None and (rule.space or rule.lut) else None
     why = ""
@@ -202,7 +205,7 @@ def _file_colour(file: Path, spec, rule: ColourRule | None) -> Colour:  # noqa: 
         fits = [name for name, points in names if given and np.allclose(given, points, atol=2e-3)]
         space = fits[0] if fits else "linear"
         why = f", EXR: scene-linear {'BT.709 (no other chromaticities said)' if not fits else space}"
-        stated = ColourRule(match="", space=space)
+        stated = ColourRule.model_validate({"match": "", "space": space})
     transfer = spec.get_string_attribute("dpx:Transfer")
     if stated is None and transfer in _LOG_DPX:
         raise FootageError(

@@ -11,11 +11,12 @@ Wide-gamut SDR keeps its curve (power 2.4), loses what BT.709 cannot show, and g
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -101,14 +102,13 @@ def _matrix(primaries: str) -> Array:
     return np.linalg.solve(_to_xyz("bt709"), _to_xyz(primaries)).T.astype(np.float32)
 
 
-def _ocio(what: str):  # noqa: ANN202  a module
+def _ocio(what: str) -> Any:
     try:
-        import PyOpenColorIO
+        return importlib.import_module("PyOpenColorIO")
     except ImportError as error:
         raise FootageError(
             f"{what} needs OpenColorIO, which is not installed", remedy='pip install "cinetune[color]"'
         ) from error
-    return PyOpenColorIO
 
 
 @cache
@@ -122,6 +122,7 @@ def _curve(source: str, linear: str) -> Callable[[Array], None]:
 @cache
 def _lut(path: str, _changed: int) -> Callable[[Array], None]:
     ocio = _ocio("reading a LUT")
+    ocio.ClearAllCaches()  # or a LUT that was changed on disk would come from memory
     transform = ocio.FileTransform(src=path, interpolation=ocio.INTERP_TETRAHEDRAL)
     try:
         processor = ocio.Config.CreateRaw().getProcessor(transform)

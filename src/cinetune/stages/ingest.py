@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
@@ -37,6 +38,8 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "ingest"
 PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
+_READERS = ("OpenImageIO", "PyOpenColorIO")
+"""Optional: what was refused without them is looked at again once they are there."""
 _REVISION = 2  # raise when the same file would give another result
 
 
@@ -149,9 +152,8 @@ def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str])
         hashes.get(_relative(project.root, edl), ""),
         rights,
         settings.model_dump(mode="json", exclude={"folder", "colour"}),
-        None
-        if rule is None
-        else [rule.model_dump(mode="json"), hashes.get(_relative(project.root, project.root / rule.lut))],
+        [rule.model_dump(mode="json"), hashes.get(_relative(project.root, project.root / rule.lut))] if rule else None,
+        [find_spec(name) is not None for name in _READERS],
     )
 
     def judge() -> _Verdict:
