@@ -70,10 +70,10 @@ def window_numbers(path, frames: int = 17) -> tuple[list[list[int]], list[list[i
 @pytest.mark.parametrize("rate", RATES, ids=str)
 @pytest.mark.parametrize(("codec", "suffix"), [("h264", ".mp4"), ("prores_hq", ".mov")])
 def test_windows_hold_the_frames_they_claim(tmp_path, rate, codec, suffix):
-    write_counted(tmp_path / f"a{suffix}", int(rate * 3), rate=rate, codec=codec)
+    write_counted(tmp_path / f"a{suffix}", int(rate * 2), rate=rate, codec=codec)
     shown, spans, clip = window_numbers(tmp_path / f"a{suffix}")
-    assert (clip.rate, clip.frames, clip.reading.by_time, clip.notes) == (rate, int(rate * 3), False, ())
-    assert shown == spans and len(spans) == 2
+    assert (clip.rate, clip.frames, clip.reading.by_time, clip.notes) == (rate, int(rate * 2), False, ())
+    assert shown == spans and len(spans) >= 1
 
 
 def wobbling(rate: Fraction, frames: int) -> list[int]:
@@ -94,25 +94,26 @@ def seen_at(stamps: list[int], when: Fraction) -> int:
     return max(k for k, stamp in enumerate(stamps) if (stamp - stamps[0]) * TICK <= when)
 
 
-@pytest.mark.parametrize("rate", RATES, ids=str)
+@pytest.mark.parametrize(
+    ("rate", "suffix"), [*((rate, ".mp4") for rate in RATES), (FILM, ".mkv"), (Fraction(60), ".mkv")], ids=str
+)
 @pytest.mark.parametrize("make", [wobbling, on_change])
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_varying_rate_is_read_by_time(tmp_path, rate, make, suffix):
     """Every picture of the clip, in windows and one by one past a seek, is the frame on screen at its middle."""
-    path, stamps = tmp_path / f"a{suffix}", make(rate, 150)
-    write_tagged(path, (counted(k) for k in range(150)), tags=(1, 1, 1, 1), rate=rate, stamps=stamps, tick=TICK)
+    path, stamps = tmp_path / f"a{suffix}", make(rate, 110)
+    write_tagged(path, (counted(k) for k in range(110)), tags=(1, 1, 1, 1), rate=rate, stamps=stamps, tick=TICK)
     shown, spans, clip = window_numbers(path)
     assert clip.reading.by_time and clip.rate in RATES
     if make is wobbling:
         assert abs(clip.rate / rate - 1) < Fraction(2, 1000)
-        assert clip.frames in (150, 151)  # the last frame stays as long as the one before it, in some containers
+        assert clip.frames in (110, 111)  # the last frame stays as long as the one before it, in some containers
     stamps = [stamp if suffix == ".mp4" else round(stamp * TICK * 1000) * 90 for stamp in stamps]  # Matroska: ms
     right = [seen_at(stamps, (n + Fraction(1, 2)) / clip.rate) for n in range(clip.frames)]
     assert shown == [[right[n] for n in span] for span in spans]
     late = [clip.frames - 1, 90, clip.frames - 30]
     pictures = read_frames(path, late, rate=clip.rate, reading=clip.reading)
     assert [counter(frame) for frame in pictures] == [right[n] for n in late]
-    assert max(right) >= 148
+    assert max(right) >= 108
 
 
 def test_what_was_done_is_said_and_can_be_refused(tmp_path):
