@@ -80,12 +80,13 @@ def write_tagged(
     tags: tuple[int, int, int, int] = (2, 2, 2, 0),
     rate: Fraction = FILM,
     stamps: Iterable[int] | None = None,
+    tick: Fraction | None = None,
     options: dict[str, str] | None = None,
 ) -> None:
     """Lossless 4:4:4 H.264 of R'G'B' frames, coded by `matrix` and range, tagged (matrix, primaries, transfer, range)
     as told.
 
-    `stamps` replaces the frame numbers, for uneven time.
+    `stamps` replaces the frame numbers, for uneven time, counted in `tick` seconds (a frame, if not said).
     """
     with av.open(str(path), "w") as container:
         stream = None
@@ -95,13 +96,15 @@ def write_tagged(
                 stream.height, stream.width = rgb.shape[:2]
                 stream.pix_fmt, stream.options = "yuv444p", {"qp": "0", "preset": "ultrafast"} | (options or {})
                 context = stream.codec_context
+                if tick is not None:
+                    context.time_base = tick
                 context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
             planes = rgb_to_yuv(rgb, matrix=matrix, full_range=full_range, bits=8)
             frame = av.VideoFrame.from_ndarray(
                 np.stack([np.clip(np.rint(plane), 0, 255) for plane in planes]).astype(np.uint8), format="yuv444p"
             )
             frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = tags
-            frame.pts, frame.time_base = (number if stamps is None else stamp), 1 / rate
+            frame.pts, frame.time_base = (number if stamps is None else stamp), tick or 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 

@@ -25,7 +25,7 @@ LAYERS = (
     ("models", "metrics", "footage", "backlot"),
     ("store", "runtime"),
     ("config",),
-    ("artifacts",),
+    ("artifacts", "rules"),
     ("timecode",),
     ("errors",),
     ("presets",),

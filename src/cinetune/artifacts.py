@@ -33,6 +33,7 @@ __all__ = [
     "ModelRef",
     "PlannedShot",
     "Provenance",
+    "Reading",
     "Rejected",
     "Rights",
     "Score",
@@ -92,13 +93,26 @@ class Provenance:
 @artifact
 class Colour:
     """Colour as decoded, and in words how that was decided (`tagged bt709`, `untagged, height >= 720: taken as
-    bt709`)."""
+    bt709`). `space` (`LogC3`, `PQ`, ...) or the `.cube` file `lut` leads from there to display R'G'B'; "" = it is."""
 
     matrix: str
     primaries: str
     transfer: str
     full_range: bool
     decided: str
+    space: str = ""
+    lut: str = ""
+
+
+@artifact
+class Reading:
+    """How the frames of a file become the pictures of a clip. `by_time`: picture n is the frame on screen at
+    (n + 1/2) / rate; `turn`: quarter turns anticlockwise; `fields`: the filter that makes whole frames of fields."""
+
+    by_time: bool = False
+    turn: int = 0
+    fields: Literal["", "bwdif", "pulldown"] = ""
+    order: Literal["tff", "bff"] = "tff"
 
 
 @artifact
@@ -112,7 +126,7 @@ class Rights:
 @artifact
 class FootageClip:
     """One film file as probed. `rate` is exact, `frames` counted by decoding, `bars` is the picture inside letterbox or
-    pillarbox as (x, y, width, height) in source pixels."""
+    pillarbox as (x, y, width, height). Sizes and places are those of the picture the right way up."""
 
     id: str
     path: str
@@ -126,6 +140,7 @@ class FootageClip:
     bars: tuple[int, int, int, int]
     colour: Colour
     timecode: str | None
+    reading: Reading = field(default_factory=Reading)
     rights: Rights = field(default_factory=Rights)
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA

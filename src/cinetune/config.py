@@ -21,6 +21,7 @@ import pydantic
 
 from cinetune.artifacts import PlannedShot, ShotPlan
 from cinetune.errors import ConfigError
+from cinetune.rules import ColourRule
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
 __all__ = ["MODEL_GEOMETRY", "PRESETS", "Config", "Geometry", "flatten", "load_config", "load_shots", "section_sha"]
@@ -77,6 +78,13 @@ class FootageSection(_Section):
     min_shot_seconds: float = pydantic.Field(default=0.5, gt=0)
     crop_bars: bool = True
     strict_rights: bool = False
+    variable_rate: Literal["resample", "refuse"] = "resample"
+    alpha: Literal["black", "refuse"] = "black"
+    interlaced: Literal["refuse", "bwdif", "keep"] = "refuse"
+    pulldown: Literal["remove", "refuse"] = "remove"
+    sequence_rate: str = "24"
+    """Frames per second of numbered pictures whose headers do not say."""
+    colour: tuple[ColourRule, ...] = ()
 
 
 class PrepareSection(_Section):
@@ -328,6 +336,7 @@ def _cross_check(config: Config, where: str) -> None:
         what = "train.plain_arm is a control for train.augment, which is off"
         raise ConfigError(what, where=where, remedy=remedy)
     exact_rate(config.deliver.rate)
+    exact_rate(config.footage.sequence_rate)
     for key, name in (("name", config.name), ("deliver.seq", config.deliver.seq)):
         if not _SAFE_NAME.fullmatch(name):
             remedy = "use letters, digits, '.', '_' and '-'"

@@ -90,6 +90,12 @@ def _decide(**tags):
         ({}, "bt709", False, "untagged, height 720 >= 720: taken as bt709, limited range (not said, assumed)"),
         ({"height": 719}, "bt601", False, "untagged, height 719 < 720: taken as bt601"),
         ({"rgb": True}, "rgb", True, "RGB pixels"),
+        (
+            {"transfer": 16},
+            "bt2020",
+            False,
+            "untagged matrix, PQ: taken as bt2020, limited range (not said, assumed), ",
+        ),
     ],
 )
 def test_decisions_are_said(tags, matrix, full, words):
@@ -101,14 +107,14 @@ def test_decisions_are_said(tags, matrix, full, words):
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
-        ({"transfer": 16}, "PQ"),
-        ({"transfer": 18}, "HLG"),
         ({"transfer": 8}, "linear"),
-        ({"primaries": 9}, "wider"),
+        ({"transfer": 9}, "log"),
+        ({"primaries": 11}, "primaries"),
+        ({"transfer": 16, "primaries": 12}, "primaries"),
         ({"matrix": 14}, "matrix"),
     ],
 )
-def test_pictures_that_are_not_sdr_are_refused(tags, words):
+def test_colour_that_nothing_explains_is_refused(tags, words):
     with pytest.raises(FootageError, match=words):
         _decide(**tags)
 

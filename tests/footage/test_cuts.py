@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cinetune.footage.cuts import Signals, Watcher, find_bars, find_pieces
+from cinetune.footage.cuts import Signals, Watcher, find_bars, find_pieces, shared_bars
 from cinetune.footage.video import probe, write_video
 from films import FILM, drift
 
@@ -57,7 +57,7 @@ def test_repeated_frames_are_noted():
     change = np.full(100, 40)
     change[0], change[5::5] = 255, 0
     flat = np.full(100, 0.5)
-    signals = Signals((), flat, flat, change, np.zeros((4, 4)))
+    signals = Signals((), flat, flat, change, np.ones((20, 4)), np.ones((20, 6)))
     pieces, _ = find_pieces(signals, rate=FILM, min_seconds=0.5)
     assert "19% of frames repeat" in pieces[0].notes[0]
 
@@ -92,6 +92,51 @@ def test_dark_frames_make_no_bars_and_hide_none():
     assert find_bars(film[:-1]) == (0, 0, 128, 96)
 
 
+def bars_of(signals, *, turn=0):
+    pieces, _ = find_pieces(signals, rate=FILM, min_seconds=0.4)
+    return shared_bars(signals, pieces, turn=turn)
+
+
 def test_bars_survive_the_codec(tmp_path):
     signals = watch(tmp_path / "a.mp4", framed(12, 12, 0, 0))
-    assert find_bars(signals.projection[None]) == (0, 12, 128, 72)
+    assert bars_of(signals) == ((0, 12, 128, 72), ())
+    assert bars_of(signals, turn=1) == ((12, 0, 72, 128), ())
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_uneven_bars_turn_with_the_picture(tmp_path, turn):
+    """12 above, 14 below: the side tells which way the picture was turned."""
+    signals = watch(tmp_path / "a.mp4", framed(12, 14, 0, 0))
+    expected = find_bars(np.rot90(framed(12, 14, 0, 0), turn, axes=(1, 2)))
+    assert bars_of(signals, turn=turn)[0] == expected
+
+
+@pytest.mark.parametrize("bars", [(12, 12, 0, 0), (0, 0, 16, 16), (10, 10, 8, 8)], ids=["letter", "pillar", "window"])
+@pytest.mark.parametrize("light", [1.0, 0.25], ids=["bright", "dark"])
+def test_grain_hides_no_bars_even_in_the_dark(bars, light):
+    """Grain of 2 % over the whole raster, bars included, through 60 frames."""
+    film = np.concatenate([framed(*bars)] * 5) * np.float32(light)
+    film += np.random.default_rng(0).normal(0.01, 0.02, (*film.shape[:3], 1)).astype(np.float32)
+    top, bottom, left, right = bars
+    assert find_bars(film) == (left, top, 128 - left - right, 96 - top - bottom)
+
+
+def test_a_shot_whose_bars_change_is_left_out_and_a_dark_moment_is_no_bar(tmp_path):
+    steady, dark = drift(3, 50, 96, 128), drift(3, 50, 96, 128)
+    changing = steady.copy()
+    changing[25:, :12] = changing[25:, -12:] = 0
+    dark[25:, :30] *= 0.1
+    dark[25:, -20:] *= 0.1
+    for film, kept in ((steady, 1), (changing, 0), (dark, 1)):
+        signals = watch(tmp_path / "a.mp4", film)
+        pieces, left_out = find_pieces(signals, rate=FILM, min_seconds=0.5, spans=[(0, 50)], steady_bars=True)
+        assert len(pieces) == kept
+        assert ("piece 0..49, whose bars change" in left_out) == (not kept)
+
+
+def test_shots_of_two_shapes_share_what_both_show(tmp_path):
+    wide, open_matte = drift(3, 30, 96, 128), drift(4, 40, 96, 128)
+    wide[:, :12] = wide[:, -12:] = 0
+    box, notes = bars_of(watch(tmp_path / "a.mp4", np.concatenate([wide, open_matte])))
+    assert box == (0, 12, 128, 72)
+    assert notes == ("bars differ between shots (2 kinds): cropped to what all share",)

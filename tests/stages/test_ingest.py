@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from cinetune.errors import FootageError
-from cinetune.footage import video
+from cinetune.artifacts import Window
+from cinetune.errors import ConfigError, FootageError
+from cinetune.footage import decode, video
 from cinetune.footage.edl import EdlCut, write_edl
 from cinetune.footage.video import read_frames, write_video
 from cinetune.runtime import Quiet
@@ -173,10 +175,96 @@ def test_a_second_run_decodes_nothing_and_finds_the_same(project, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a file was opened again")
 
-    monkeypatch.setattr(video.av, "open", refuse)
+    monkeypatch.setattr(decode.av, "open", refuse)
     again = ingest.run(project, Quiet())
     assert (again.output_sha, again.input_key) == (first.output_sha, first.input_key)
     monkeypatch.undo()
     write_two_shots(project.root / "footage" / "b.mp4", timecode="02:00:00:00")
     assert ingest.inputs(project).keys() == {"footage/a.mp4", "footage/b.mp4"}
     assert ingest.run(project, Quiet()).input_key != first.input_key
+
+
+def write_settings(project, text):
+    (project.root / "cinetune.toml").write_text(f'[footage]\nsequence_rate = "25"\n{text}', encoding="utf-8")
+    return Project(project.root)
+
+
+def test_colour_is_stated_per_clip_or_folder_and_told(project, report):
+    """A log clip, a folder through a LUT, an HDR clip by its tags, and a plain one; the windows show the difference."""
+    pytest.importorskip("PyOpenColorIO")
+    folder = project.root / "footage"
+    (folder / "reel").mkdir()
+    for number, name in enumerate(("A001.mp4", "reel/b.mp4", "hdr.mp4", "plain.mp4")):
+        tags = (9, 9, 16, 1) if name == "hdr.mp4" else (1, 1, 1, 1)
+        write_tagged(folder / name, drift(number, 24), tags=tags)
+    swapped = "\n".join(f"{b} {g} {r}" for b in (0, 1) for g in (0, 1) for r in (0, 1))
+    (project.root / "film.cube").write_text(f"LUT_3D_SIZE 2\n{swapped}\n")
+    log = '[[footage.colour]]\nmatch = "A*.mp4"\nspace = "LogC3"\n'
+    reel = '[[footage.colour]]\nmatch = "reel/*"\nlut = "film.cube"\n'
+    project = write_settings(project, log + reel)
+    record = ingest.run(project, report)
+    clips = {clip.id: clip for clip in record.groups["clips"]}
+    assert {name: (clip.colour.space, clip.colour.lut) for name, clip in clips.items()} == {
+        "A001": ("LogC3", ""),
+        "b": ("", "film.cube"),
+        "hdr": ("PQ", ""),
+        "plain": ("", ""),
+    }
+    table = report.lines[0]
+    for words in ("LogC3 (stated)", "through the LUT film.cube (stated)", "tagged PQ: tone-mapped to SDR"):
+        assert words in table
+    shot = next(shot for shot in record.groups["shots"] if shot.clip == "b")
+    window = Window(
+        id="w",
+        shot=shot.id,
+        clip="b",
+        scene="b",
+        split="train",
+        source_frames=(3,),
+        rate=FILM,
+        crop=(0, 0, 80, 48),
+        width=80,
+        height=48,
+        caption="",
+        caption_source="none",
+    )
+    got = video.read_window(project.root, clips["b"], window)[0]
+    assert np.abs(got - drift(1, 24)[3][..., ::-1])[4:-4, 4:-4].max() < 0.02
+    before = ingest.inputs(project)
+    (project.root / "film.cube").write_text("LUT_3D_SIZE 2\n" + "0.5 0.5 0.5\n" * 8)
+    assert ingest.inputs(project) != before
+    again = ingest.run(project, report)
+    assert "b" not in {clip.id for clip in again.groups["clips"]}  # one grey: a frozen shot now
+
+
+def test_traps_are_notes_and_one_refusal_does_not_stop_the_rest(project, report):
+    """Varying rate, a LUT that is not there, interlace: each its row."""
+    folder = project.root / "footage"
+    frames = drift(1, 40)
+    write_tagged(folder / "phone.mp4", frames, tags=(1, 1, 1, 1), stamps=[k + (k > 20) for k in range(40)])
+    write_tagged(folder / "graded.mp4", drift(2, 30), tags=(1, 1, 1, 1))
+    moving = np.stack([np.roll(frame, 3 * k, axis=1) for k, frame in enumerate(np.repeat(drift(3, 40), 2, axis=0))])
+    woven = moving[::2].copy()
+    woven[:, 1::2] = moving[1::2, 1::2]
+    write_tagged(folder / "tape.mp4", woven, tags=(1, 1, 1, 1), rate=Fraction(25))
+    project = write_settings(project, '[[footage.colour]]\nmatch = "graded.mp4"\nlut = "gone.cube"\n')
+    record = ingest.run(project, report)
+    (clip,) = record.groups["clips"]
+    assert clip.id == "phone" and clip.reading.by_time and clip.frames == 41
+    assert "read at a constant 24000/1001 fps" in clip.notes[0] and clip.notes[0] in report.lines[0]
+    reasons = {row.path: row.reason for row in record.groups["rejected"]}
+    assert "gone.cube is not there" in reasons["footage/graded.mp4"]
+    assert reasons["footage/tape.mp4"].startswith("it is interlaced")
+    project = write_settings(project, 'interlaced = "bwdif"\n')
+    clips = {clip.id: clip for clip in ingest.run(project, report).groups["clips"]}
+    assert clips["tape"].reading.fields == "bwdif" and "deinterlaced with bwdif" in clips["tape"].notes[0]
+
+
+def test_a_wrong_colour_rule_is_told_before_anything_is_read(project):
+    for text, words in (
+        ('spce = "PQ"', "spce"),
+        ('space = "SLog9"', "footage.colour"),
+        ('levels = "video"', "limited"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            write_settings(project, f'[[footage.colour]]\nmatch = "*"\n{text}\n')

@@ -1,6 +1,7 @@
 """The one place where pixels change meaning: Y'CbCr to R'G'B' and back, code values to [0, 1], and size.
 
-Everything downstream is display-referred R'G'B' with BT.709 primaries in float32, 1.0 = reference white. Matrices are
+Everything downstream is display-referred R'G'B' with BT.709 primaries in float32, 1.0 = reference white; camera logs,
+HDR and LUTs are led there by `cinetune.footage.spaces`. Matrices are
 exact (luma weights from ITU-R BT.601, BT.709, BT.2020 and SMPTE 240M); limited code ranges are those of BT.709 (8 bit:
 16..235 and 16..240, times 2^(bits - 8)). Chroma is taken as sited at the left, midway between rows, which is what
 MPEG-2 and H.264 mean when they say nothing.
@@ -8,11 +9,14 @@ MPEG-2 and H.264 mean when they say nothing.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
+from cinetune.rules import ColourRule
 
 __all__ = [
     "LUMA_WEIGHTS",
@@ -39,7 +43,7 @@ LUMA_WEIGHTS = {
 
 # Code points of ITU-T H.273, as containers carry them.
 _MATRIX = {0: "rgb", 1: "bt709", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
-_PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m"}
+_PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 12: "p3-d65"}
 _TRANSFER = {
     1: "bt709",
     4: "gamma22",
@@ -50,50 +54,85 @@ _TRANSFER = {
     13: "srgb",
     14: "bt709",
     15: "bt709",
+    16: "pq",
+    18: "hlg",
 }
-_NOT_DISPLAY = {8: "linear light", 9: "a log curve", 10: "a log curve", 16: "HDR (PQ)", 18: "HDR (HLG)"}
+_PRIMARIES_SPACE = {9: "Rec2020", 12: "P3-D65"}
+_TRANSFER_SPACE = {16: "PQ", 18: "HLG"}
+_NOT_DISPLAY = {8: "linear light", 9: "a log curve", 10: "a log curve"}
 _UNSPECIFIED = 2
 _HD_HEIGHT = 720
 
 
 def decide_colour(
-    *, matrix: int, primaries: int, transfer: int, code_range: int, height: int, rgb: bool = False
+    *,
+    matrix: int,
+    primaries: int,
+    transfer: int,
+    code_range: int,
+    height: int,
+    rgb: bool = False,
+    rule: ColourRule | None = None,
 ) -> Colour:
     """Read a stream's colour tags (H.273 code points; `code_range` 0 = not said, 1 = limited, 2 = full) and fill what
-    is missing.
+    is missing. What a `rule` of the project states goes before any tag.
 
     Untagged pictures of 720 lines or more are taken as BT.709, smaller ones as BT.601, and `decided` says so. Raises
-    `FootageError` for colour that is not SDR display-referred with BT.709-like primaries (HDR, log, linear, wide
-    gamut): it would be trained wrong in silence.
+    `FootageError` for colour that no tag and no rule explains (linear, a nameless log, unknown primaries or matrix):
+    it would be trained wrong in silence.
     """
-    if transfer in _NOT_DISPLAY:
-        raise FootageError(
-            f"its transfer is tagged {_NOT_DISPLAY[transfer]}, not display-referred SDR",
-            remedy="convert it to Rec.709 in your grading tool first",
-        )
-    if primaries not in _PRIMARIES and primaries not in (0, _UNSPECIFIED):
-        raise FootageError(
-            f"its primaries (code {primaries}) are wider than Rec.709", remedy="convert it to Rec.709 first"
-        )
+    rule = rule or ColourRule(match="")
+    space, meaning = _space(primaries, transfer, rule)
     if rgb:
         name, how = "rgb", "RGB pixels"
+    elif rule.matrix:
+        name, how = rule.matrix, f"stated {rule.matrix}"
     elif matrix in _MATRIX and matrix != 0:
         name, how = _MATRIX[matrix], f"tagged {_MATRIX[matrix]}"
     elif matrix in (0, _UNSPECIFIED):
         name = "bt709" if height >= _HD_HEIGHT else "bt601"
         sign = ">=" if height >= _HD_HEIGHT else "<"
         how = f"untagged, height {height} {sign} {_HD_HEIGHT}: taken as {name}"
+        if space in ("PQ", "HLG", "Rec2020"):
+            name, how = "bt2020", f"untagged matrix, {space}: taken as bt2020"
     else:
         raise FootageError(f"its colour matrix (code {matrix}) is not one we know", remedy="export it as Rec.709")
-    full = code_range == 2 or (rgb and code_range == 0)
-    how += (", full range" if full else ", limited range") + ("" if code_range or rgb else " (not said, assumed)")
+    full = rule.levels == "full" or (not rule.levels and (code_range == 2 or (rgb and code_range == 0)))
+    said = " (stated)" if rule.levels else "" if code_range or rgb else " (not said, assumed)"
+    how += (", full range" if full else ", limited range") + said + meaning
     return Colour(
         matrix=name,
         primaries=_PRIMARIES.get(primaries, "bt709"),
         transfer=_TRANSFER.get(transfer, "bt709"),
         full_range=full,
         decided=how,
+        space=space,
+        lut=rule.lut,
     )
+
+
+def _space(primaries: int, transfer: int, rule: ColourRule) -> tuple[str, str]:
+    """The coded space ("" = BT.709 display) and the words for it, by the rule or else by the tags."""
+    if rule.lut:
+        return "", f", through the LUT {Path(rule.lut).name} (stated)"
+    if rule.space:
+        return ("", ", Rec709 (stated)") if rule.space == "Rec709" else (rule.space, f", {rule.space} (stated)")
+    if transfer in _NOT_DISPLAY:
+        raise FootageError(
+            f"its transfer is tagged {_NOT_DISPLAY[transfer]}, but not whose",
+            remedy="state its space or LUT in [[footage.colour]] of cinetune.toml",
+        )
+    if transfer in _TRANSFER_SPACE and primaries in (9, 0, _UNSPECIFIED):
+        return _TRANSFER_SPACE[transfer], f", tagged {_TRANSFER_SPACE[transfer]}: tone-mapped to SDR"
+    if transfer not in _TRANSFER_SPACE and primaries in _PRIMARIES_SPACE:
+        name = _PRIMARIES_SPACE[primaries]
+        return name, f", tagged {name} primaries: converted to BT.709"
+    if transfer in _TRANSFER_SPACE or primaries not in (0, _UNSPECIFIED, *_PRIMARIES):
+        raise FootageError(
+            f"its primaries (code {primaries}) are not ones we convert",
+            remedy="state its space in [[footage.colour]], or convert it to Rec.709 first",
+        )
+    return "", ""
 
 
 def _scales(bits: int, full_range: bool) -> tuple[float, float, float, float]:
@@ -124,8 +163,8 @@ def luma_levels(y: Array, *, bits: int, full_range: bool) -> Array:
     return (y.astype(np.float32) - np.float32(offset)) * np.float32(1.0 / scale)
 
 
-def yuv_to_rgb(y: Array, cb: Array, cr: Array, *, matrix: str, full_range: bool, bits: int) -> Array:
-    """Code-value planes [H, W] of equal size to R'G'B' [H, W, 3] float32, clipped to [0, 1]."""
+def yuv_to_rgb(y: Array, cb: Array, cr: Array, *, matrix: str, full_range: bool, bits: int, clip: bool = True) -> Array:
+    """Code-value planes [H, W] of equal size to R'G'B' [H, W, 3] float32, clipped to [0, 1] unless told otherwise."""
     kr, kb = LUMA_WEIGHTS[matrix]
     kg = 1.0 - kr - kb
     _, _, scale, offset = _scales(bits, full_range)
@@ -136,7 +175,7 @@ def yuv_to_rgb(y: Array, cb: Array, cr: Array, *, matrix: str, full_range: bool,
     np.add(luma, red, out=rgb[..., 0])
     np.add(luma, blue, out=rgb[..., 2])
     np.subtract(luma, red * np.float32(kr / kg) + blue * np.float32(kb / kg), out=rgb[..., 1])
-    return np.clip(rgb, 0.0, 1.0, out=rgb)
+    return np.clip(rgb, 0.0, 1.0, out=rgb) if clip else rgb
 
 
 def rgb_to_yuv(rgb: Array, *, matrix: str, full_range: bool, bits: int) -> tuple[Array, Array, Array]:

@@ -18,7 +18,7 @@ import numpy as np
 from cinetune.artifacts import Colour
 from cinetune.footage.planes import frame_luma, thumbnail
 
-__all__ = ["Piece", "Signals", "Watcher", "find_bars", "find_pieces"]
+__all__ = ["Piece", "Signals", "Watcher", "find_bars", "find_pieces", "shared_bars"]
 
 Array = np.ndarray
 _THUMB_WIDTH = 160
@@ -26,21 +26,24 @@ _BAR_LEVEL = 0.06  # luma that a bar never reaches: 13 code values of 8 bit abov
 _BAR_SHARE = 0.1  # a picture line has at least this share of pixels that are ever brighter
 _BLACK_MEAN, _BLACK_PEAK = 0.02, 0.08
 _MIN_CUT_DISTANCE = 3  # frames; the detector's own 15 would hide the second of two quick cuts inside a shot
-_PROJECT_EVERY = 5
+_PROFILE_EVERY = 5
+_CHUNK = 5  # profiles looked at together for bars that change: about a second
+_SURE_SHARE = 0.5  # of a line beside a bar that is lit when there is no doubt where the picture ends
 _STILL = 3  # largest change, in 8-bit levels, that a codec makes of two equal frames (key frames may jump further)
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What a `Watcher` saw: hard cuts (first frame of each new shot), and per frame the mean luma, the bright-end luma
-    (99.5 %), and the largest change against the frame before (8-bit levels on a thumbnail); `projection` [H, W] is the
-    brightest luma each pixel reached."""
+    (99.5 %), and the largest change against the frame before (8-bit levels on a thumbnail). Of every fifth frame,
+    `rows` [S, H] and `columns` [S, W] are the share of pixels in each line that are brighter than bars are."""
 
     cuts: tuple[int, ...]
     mean: Array
     peak: Array
     change: Array
-    projection: Array
+    rows: Array
+    columns: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,14 @@ class Watcher:
         self._peak: list[float] = []
         self._change: list[int] = []
         self._before: Array | None = None
-        self._projection: Array | None = None
+        self._rows: list[Array] = []
+        self._columns: list[Array] = []
 
     def see(self, index: int, frame: av.VideoFrame, colour: Colour) -> None:
-        """Take in frame `index` (all of them, in order)."""
-        small = thumbnail(frame, _THUMB_WIDTH)
+        """Take in picture `index` (all of them, in order). Number 0 again starts anew."""
+        if index == 0 and self._mean:
+            self.__init__(detect=self._detector is not None)
+        small = thumbnail(frame, _THUMB_WIDTH, colour)
         if self._detector is not None:
             from scenedetect import FrameTimecode
 
@@ -80,19 +86,21 @@ class Watcher:
         moved = small if self._before is None else np.maximum(small, self._before) - np.minimum(small, self._before)
         self._change.append(255 if self._before is None else int(moved.max()))
         self._before = small
-        if index % _PROJECT_EVERY == 0:
-            luma = frame_luma(frame, colour)
-            self._projection = luma if self._projection is None else np.maximum(self._projection, luma)
+        if index % _PROFILE_EVERY == 0:
+            lit = frame_luma(frame, colour) > _BAR_LEVEL
+            self._rows.append(lit.mean(axis=1, dtype=np.float32))
+            self._columns.append(lit.mean(axis=0, dtype=np.float32))
 
     def signals(self) -> Signals:
         """Everything seen so far; at least one frame."""
-        assert self._projection is not None, "no frame was seen"
+        assert self._rows, "no frame was seen"
         return Signals(
             tuple(sorted(set(self._cuts))),
             np.array(self._mean),
             np.array(self._peak),
             np.array(self._change),
-            self._projection,
+            np.stack(self._rows),
+            np.stack(self._columns),
         )
 
 
@@ -133,10 +141,15 @@ def _runs(mask: Array) -> list[tuple[int, int]]:
 
 
 def find_pieces(
-    signals: Signals, *, rate: Fraction, min_seconds: float, spans: Sequence[tuple[int, int]] | None = None
+    signals: Signals,
+    *,
+    rate: Fraction,
+    min_seconds: float,
+    spans: Sequence[tuple[int, int]] | None = None,
+    steady_bars: bool = False,
 ) -> tuple[list[Piece], list[str]]:
     """The usable pieces in order, and in words what was left out. `spans` = [start, end) pairs from an EDL replace the
-    detected cuts.
+    detected cuts. `steady_bars` leaves out pieces whose bars change.
 
     No piece holds a hard cut, a black frame, or part of a fade to or from black.
     """
@@ -156,6 +169,8 @@ def find_pieces(
                 short += 1
             elif inner.size and np.quantile(inner, 0.9) <= _STILL:
                 left_out.append(f"frozen piece {a}..{b - 1}")
+            elif steady_bars and _bars_change(signals, a, b):
+                left_out.append(f"piece {a}..{b - 1}, whose bars change")
             else:
                 pieces.append(Piece(a, b - a, _repeats(inner)))
     if short:
@@ -171,15 +186,69 @@ def _repeats(change: Array) -> tuple[str, ...]:
 def find_bars(frames: Array) -> tuple[int, int, int, int]:
     """The picture inside letterbox or pillarbox as (x, y, width, height), edges on even pixels, inside the bars.
 
-    `frames` is luma [T, H, W] or R'G'B' [T, H, W, 3], black 0 and white 1; a single brightest-ever projection [1, H, W]
-    serves too. A dark frame cannot make a bar (the brightest a pixel ever gets decides), nor can a dark side of the
-    picture: bars come in equal pairs.
+    `frames` is luma [T, H, W] or R'G'B' [T, H, W, 3], black 0 and white 1. A dark frame cannot make a bar (the frame
+    that lights a line most decides), nor can a dark side of the picture: bars come in equal pairs. Grain in the bars
+    does not hide them, as no frame lights more than a few of their pixels.
     """
     luma = frames @ np.array([0.2126, 0.7152, 0.0722], np.float32) if frames.ndim == 4 else frames
-    bright = luma.max(axis=0) > _BAR_LEVEL
-    top, height = _extent(bright.mean(axis=1))
-    left, width = _extent(bright.mean(axis=0))
+    lit = luma > _BAR_LEVEL
+    return _box(lit.mean(axis=2), lit.mean(axis=1))
+
+
+def shared_bars(
+    signals: Signals, pieces: Sequence[Piece], *, turn: int
+) -> tuple[tuple[int, int, int, int], tuple[str, ...]]:
+    """The picture that no piece has bars in, after `turn` quarter turns anticlockwise, and a note where pieces differ.
+    A piece whose bars would take the rest of the others is outvoted by the longer pieces.
+    """
+    rows, columns = signals.rows, signals.columns
+    for _ in range(turn):
+        rows, columns = columns[:, ::-1], rows
+    boxes = {}
+    for piece in pieces:
+        at = _profiles(piece.start, piece.start + piece.frames)
+        box = _box(rows[at], columns[at])
+        boxes[box] = boxes.get(box, 0) + piece.frames
+    shared = max(boxes, key=lambda box: boxes[box])
+    for x, y, width, height in sorted(boxes, key=lambda box: -boxes[box]):
+        left, top = max(x, shared[0]), max(y, shared[1])
+        across = min(x + width, shared[0] + shared[2]) - left
+        down = min(y + height, shared[1] + shared[3]) - top
+        if across * down * 2 >= shared[2] * shared[3]:
+            shared = left, top, across, down
+    differ = f"bars differ between shots ({len(boxes)} kinds): cropped to what all share"
+    return shared, (differ,) if len(boxes) > 1 else ()
+
+
+def _profiles(start: int, end: int) -> slice:
+    """The profiles of frames [start, end), at least one."""
+    first = -(-start // _PROFILE_EVERY)
+    last = -(-end // _PROFILE_EVERY)
+    return slice(first, last) if last > first else slice(start // _PROFILE_EVERY, start // _PROFILE_EVERY + 1)
+
+
+def _box(rows: Array, columns: Array) -> tuple[int, int, int, int]:
+    """(x, y, width, height) by the shares of lit pixels per frame and line."""
+    top, height = _extent(rows.max(axis=0))
+    left, width = _extent(columns.max(axis=0))
     return left, top, width, height
+
+
+def _bars_change(signals: Signals, start: int, end: int) -> bool:
+    """Whether two moments of a piece have, beyond doubt, bars of another size: dark moments do not count."""
+    at = _profiles(start, end)
+    for lines in (signals.rows[at], signals.columns[at]):
+        sure: list[tuple[int, int]] = []
+        for chunk in (lines[k : k + _CHUNK].max(axis=0) for k in range(0, len(lines), _CHUNK)):
+            first, count = _extent(chunk)
+            inner = chunk[first : first + count]
+            edges = min(inner[:3].max(initial=0.0), inner[-3:].max(initial=0.0))
+            if edges >= _SURE_SHARE * chunk.max(initial=0.0) > 0:
+                sure.append((first, count))
+        widths = [count for _, count in sure]
+        if widths and max(widths) - min(widths) > max(4, len(lines[0]) // 50):
+            return True
+    return False
 
 
 def _extent(share: Array) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import math
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -74,11 +75,10 @@ def master_frames(project: Project, video: FileRef, frames: Sequence[int]) -> li
 
 def film_still(project: Project, clip: FootageClip, window: Window) -> Image.Image:
     """The middle frame of a training window, as training saw it: cropped, display-referred. Raises `FootageError`."""
-    from cinetune.footage.video import read_frames
+    from cinetune.footage.video import read_window
 
     middle = window.source_frames[len(window.source_frames) // 2]
-    size = (window.width, window.height)
-    return to_image(read_frames(project.root / clip.path, [middle], colour=clip.colour, crop=window.crop, size=size)[0])
+    return to_image(read_window(project.root, clip, replace(window, source_frames=(middle,)))[0])
 
 
 def truth_film(project: Project, shot: PlannedShot, *, like: FilmSequence) -> tuple[list[Image.Image], str] | None:
@@ -92,7 +92,8 @@ def truth_film(project: Project, shot: PlannedShot, *, like: FilmSequence) -> tu
         return None
     found = probe(project.root / shot.truth)
     wanted = [int(frame * found.rate / like.rate + Fraction(1, 2)) for frame in range(like.frames)]
-    film_THWC = read_frames(found.path, [index for index in wanted if index < found.frames], colour=found.colour)
+    inside = [index for index in wanted if index < found.frames]
+    film_THWC = read_frames(found.path, inside, colour=found.colour, rate=found.rate, reading=found.reading)
     height = like.height * math.ceil(_PLAYER_HEIGHT / like.height) // 2 * 2
     width = round(height * film_THWC.shape[2] / film_THWC.shape[1] / 2) * 2
     with tempfile.TemporaryDirectory() as folder:

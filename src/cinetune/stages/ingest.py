@@ -9,18 +9,29 @@ import os
 import re
 import time
 from collections import Counter
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
 from cinetune.config import FootageSection, section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
-from cinetune.footage.cuts import Watcher, find_bars, find_pieces
+from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
 from cinetune.footage.events import CutEvent
-from cinetune.footage.sidecars import footage_files, read_rows, rights_of, sidecar_files
+from cinetune.footage.sidecars import (
+    clip_stem,
+    footage_files,
+    read_rows,
+    rights_of,
+    sidecar_files,
+    source_sha256,
+)
+from cinetune.footage.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
+from cinetune.rules import ColourRule
 from cinetune.runtime import Reporter, provenance
-from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.store import Project, StageRecord, content_key
 from cinetune.timecode import Span
 
 __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
@@ -28,7 +39,9 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "ingest"
 PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
-_REVISION = 2  # raise when the same file would give another result
+_READERS = ("OpenImageIO", "PyOpenColorIO")
+"""Optional: what was refused without them is looked at again once they are there."""
+_REVISION = 3  # raise when the same file would give another result
 
 
 @artifact
@@ -45,12 +58,14 @@ def _folder(project: Project) -> Path:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """sha256 of every film file, edit list and caption table, by path."""
+    """sha256 of every film file, edit list, caption table and LUT, by path."""
     folder = _folder(project)
     if not folder.is_dir():
         return {}
+    luts = [project.root / rule.lut for rule in project.config.footage.colour if rule.lut]
     files = [*footage_files(folder), *cut_list_files(folder), *sidecar_files(folder)]
-    return {_relative(project.root, path): sha256_file(path) for path in files}
+    files += [path for path in luts if path.is_file()]
+    return {_relative(project.root, path): source_sha256(path) for path in files}
 
 
 def _relative(root: Path, path: Path) -> str:
@@ -64,7 +79,7 @@ def _clip_ids(folder: Path, files: list[Path]) -> dict[Path, str]:
         return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
 
     makers = (
-        lambda path: plain(path.stem),
+        lambda path: plain(clip_stem(path)),
         lambda path: plain("_".join(path.relative_to(folder).with_suffix("").parts)),
         lambda path: plain("_".join(path.relative_to(folder).parts)),
     )
@@ -135,6 +150,7 @@ def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str],
     if path in plan.broken and path not in plan.events:
         return _reject(name, plan.broken[path].what, plan.broken[path].remedy)
     events = plan.events.get(path, ())
+    rule = rule_for(settings.colour, path.relative_to(_folder(project)).as_posix())
     key = content_key(
         NAME,
         _REVISION,
@@ -143,14 +159,17 @@ def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str],
         hashes[name],
         repr(events),
         rights,
-        settings.model_dump(mode="json", exclude={"folder"}),
+        settings.model_dump(mode="json", exclude={"folder", "colour"}),
+        [rule.model_dump(mode="json"), hashes.get(_relative(project.root, project.root / rule.lut))] if rule else None,
+        [find_spec(name) is not None for name in _READERS],
     )
-    return project.store.unit(
-        NAME,
-        key,
-        _Verdict,
-        lambda: _judge(path, name, clip_id, hashes[name], settings=settings, rights=rights, events=events),
-    )
+
+    def judge() -> _Verdict:
+        return _judge(
+            project.root, path, clip_id, hashes[name], settings=settings, rights=rights, rule=rule, events=events
+        )
+
+    return project.store.unit(NAME, key, _Verdict, judge)
 
 
 def _reject(name: str, reason: str, remedy: str) -> _Verdict:
@@ -158,35 +177,37 @@ def _reject(name: str, reason: str, remedy: str) -> _Verdict:
 
 
 def _judge(
+    root: Path,
     path: Path,
-    name: str,
     clip_id: str,
     sha: str,
     *,
     settings: FootageSection,
     rights: Rights,
+    rule: ColourRule | None,
     events: tuple[CutEvent, ...],
 ) -> _Verdict:
+    name = _relative(root, path)
     watcher = Watcher(detect=settings.detector == "adaptive" and not events)
     try:
         if settings.strict_rights and not (rights.owner and rights.licence):
             raise FootageError(
                 "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
             )
-        facts = probe(path, min_seconds=settings.min_shot_seconds, on_frame=watcher.see)
+        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=watcher.see)
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
-    signals = watcher.signals()
-    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=settings.min_shot_seconds, spans=spans)
+    signals, steady = watcher.signals(), settings.crop_bars
+    least = settings.min_shot_seconds
+    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=least, spans=spans, steady_bars=steady)
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
         return _reject(name, f"no usable shot ({why})", "use a longer clip with moving pictures")
-    whole = (0, 0, facts.width, facts.height)
-    bars = find_bars(signals.projection[None]) if settings.crop_bars else whole
-    notes = [*facts.notes, *cut_notes, *(f"left out: {what}" for what in left_out)]
-    if facts.pixel_aspect != 1:
-        notes.append(f"anamorphic: pixels are {facts.pixel_aspect} as wide as high")
+    bars, said = (0, 0, facts.width, facts.height), ()
+    if steady:
+        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+    notes = [*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,
         path=name,
@@ -198,8 +219,9 @@ def _judge(
         height=facts.height,
         pixel_aspect=facts.pixel_aspect,
         bars=bars,
-        colour=facts.colour,
+        colour=replace(facts.colour, lut=rule.lut if rule else ""),
         timecode=facts.timecode,
+        reading=facts.reading,
         rights=rights,
         notes=tuple(notes),
     )

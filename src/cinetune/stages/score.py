@@ -237,6 +237,8 @@ def _read_truth(project: Project, shot: PlannedShot, like: FilmSequence) -> np.n
         colour=facts.colour,
         crop=centre_box((facts.height, facts.width), height=like.height, width=like.width),
         size=(like.width, like.height),
+        rate=facts.rate,
+        reading=facts.reading,
     )
 
 
