@@ -34,7 +34,7 @@ LAYERS = (
 ALLOWED = {("backlot", "footage")}
 HEAVY = {"accelerate", "diffusers", "peft", "torch", "transformers"}
 MAY_BE_HEAVY = {"models", "metrics", "training", "generation"}
-VERBS = ("ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score")
+VERBS = ("ingest", "caption", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score")
 LONG_FUNCTIONS = {"training/loop.py": 120}
 """The training loop is read top to bottom, so it may be longer."""
 

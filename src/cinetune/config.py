@@ -93,6 +93,28 @@ class PrepareSection(_Section):
     require_captions: bool = True
 
 
+class CaptionSection(_Section):
+    """Captions by a vision-language model, for shots that have none."""
+
+    backend: Literal["transformers", "http"] = "transformers"
+    path: str = ""
+    """`transformers`: the folder of a Qwen2.5-VL or Qwen3-VL model."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str = ""
+    """`http`: what the server calls the model."""
+    key_env: str = ""
+    """`http`: name of the environment variable with the key; empty = no key is sent."""
+    frames: int = pydantic.Field(default=8, ge=1, le=64)
+    size: int = pydantic.Field(default=512, ge=32)
+    """Longest side of the pictures shown, in pixels."""
+    words: Annotated[tuple[int, int], pydantic.AfterValidator(_ordered)] = (80, 100)
+    language: Literal["en", "any"] = "en"
+    prompt: str = ""
+    workers: int = pydantic.Field(default=2, ge=1)
+    timeout: float = pydantic.Field(default=180.0, gt=0)
+    retries: int = pydantic.Field(default=4, ge=0)
+
+
 class AugmentSection(_Section):
     """Reference augmentation: the condition frame is re-graded at random while the target keeps the look."""
 
@@ -187,6 +209,7 @@ class Config(_Section):
     name: str = "film"
     model: ModelSection = ModelSection()
     footage: FootageSection = FootageSection()
+    caption: CaptionSection = CaptionSection()
     prepare: PrepareSection = PrepareSection()
     train: TrainSection = TrainSection()
     keyframes: KeyframesSection = KeyframesSection()
