@@ -177,6 +177,19 @@ def test_a_row_that_only_names_the_scene_does_not_hide_a_caption(film, tmp_path)
     assert {row.scene for row in captions_of(tmp_path, folder, {"a": _clip("a")}, SHOTS)} == {"square"}
 
 
+def test_an_earlier_shots_caption_does_not_fill_in_for_a_later_one(film):
+    folder, told = film
+    _jsonl(
+        folder / "metadata.jsonl",
+        {"file_name": "a.mov", "text": "first", "scene": "square", "start_frame": 0},
+        {"file_name": "a.mov", "scene": "square", "start_frame": 30},
+    )
+    write_generated(folder, [_machine("a", 30 * k) for k in range(3)])
+    assert told() == [("first", "metadata.jsonl", False), MACHINE, MACHINE]
+    (folder / "captions.csv").write_text("file_name,start_frame,text\na.mov,30,second\n")
+    assert [text for text, _, _ in told()] == ["first", "second", "second"]
+
+
 def test_generated_captions_are_used_only_for_the_frames_they_were_written_for(film):
     folder, told = film
     write_generated(folder, [_machine("a", 0, frames=29), _machine("b", 30), _machine("a", 61)])

@@ -139,4 +139,4 @@ def _is_english(plain: str) -> bool:
     if not letters or sum(letter.isascii() for letter in letters) < 0.9 * len(letters):
         return False
     words = _WORD.findall(plain)
-    return len(words) < 8 or sum(word in _ENGLISH for word in words) >= 0.1 * len(words)
+    return len(words) < 20 or sum(word in _ENGLISH for word in words) >= 0.1 * len(words)

@@ -193,15 +193,20 @@ def row_for_shot(rows: list[Row], *, index: int, start: int) -> Row | None:
     """The row for shot number `index` that starts at frame `start`: by number (and start frame, if it says both), else
     by start frame, else the clip's own row; None if none fits.
     """
-    for row in rows:
-        if row.shot == index and (row.start_frame is None or abs(row.start_frame - start) <= _NEAR):
-            return row
-    started = [
-        row for row in rows if row.shot is None and row.start_frame is not None and row.start_frame <= start + _NEAR
+    return next(iter(_fitting(rows, index, start)), None)
+
+
+def _fitting(rows: list[Row], index: int, start: int) -> list[Row]:
+    """The rows that speak of a shot, the closest first. Of those by start frame only the latest do: an earlier one
+    speaks of an earlier shot, also where the latest has no text.
+    """
+    numbered = [
+        row for row in rows if row.shot == index and (row.start_frame is None or abs(row.start_frame - start) <= _NEAR)
     ]
-    if started:
-        return max(started, key=lambda row: row.start_frame or 0)
-    return next((row for row in rows if row.shot is None and row.start_frame is None), None)
+    frames = [(row.start_frame, row) for row in rows if row.shot is None and row.start_frame is not None]
+    latest = max((frame for frame, _ in frames if frame <= start + _NEAR), default=None)
+    started = [row for frame, row in frames if frame == latest]
+    return numbered + started + [row for row in rows if row.shot is None and row.start_frame is None]
 
 
 def rights_of(rows: list[Row]) -> Rights:
@@ -233,8 +238,9 @@ def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shot
     rows: list[Row] = []
     for shot in shots:
         index, start = order[shot.clip].index(shot), shot.span.start
-        row = row_for_shot(found[shot.clip], index=index, start=start) or Row(text="", source="none")
-        told = row_for_shot([other for other in found[shot.clip] if other.text], index=index, start=start)
+        fitting = _fitting(found[shot.clip], index, start) or [Row(text="", source="none")]
+        row = fitting[0]
+        told = next((other for other in fitting if other.text), None)
         made = machine.get((clips[shot.clip].sha256, start, shot.span.frames))
         if told is not None:
             row = replace(told, scene=row.scene or told.scene)
