@@ -25,6 +25,7 @@ LAYERS = (
     ("models", "metrics", "footage", "backlot"),
     ("store", "runtime"),
     ("config",),
+    ("sections",),
     ("artifacts",),
     ("timecode",),
     ("errors",),

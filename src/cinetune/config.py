@@ -21,6 +21,8 @@ import pydantic
 
 from cinetune.artifacts import PlannedShot, ShotPlan
 from cinetune.errors import ConfigError
+from cinetune.sections import CaptionSection
+from cinetune.sections import Section as _Section
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
 __all__ = ["MODEL_GEOMETRY", "PRESETS", "Config", "Geometry", "flatten", "load_config", "load_shots", "section_sha"]
@@ -56,10 +58,6 @@ Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class ModelSection(_Section):
     family: Literal["pocket", "wan21"] = "pocket"
     path: str = ""
@@ -91,28 +89,6 @@ class PrepareSection(_Section):
     held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of *scenes* kept out of training, for validation."""
     require_captions: bool = True
-
-
-class CaptionSection(_Section):
-    """Captions by a vision-language model, for shots that have none."""
-
-    backend: Literal["transformers", "http"] = "transformers"
-    path: str = ""
-    """`transformers`: the folder of a Qwen2.5-VL or Qwen3-VL model."""
-    base_url: str = "http://127.0.0.1:8000/v1"
-    model: str = ""
-    """`http`: what the server calls the model."""
-    key_env: str = ""
-    """`http`: name of the environment variable with the key; empty = no key is sent."""
-    frames: int = pydantic.Field(default=8, ge=1, le=64)
-    size: int = pydantic.Field(default=512, ge=32)
-    """Longest side of the pictures shown, in pixels."""
-    words: Annotated[tuple[int, int], pydantic.AfterValidator(_ordered)] = (80, 100)
-    language: Literal["en", "any"] = "en"
-    prompt: str = ""
-    workers: int = pydantic.Field(default=2, ge=1)
-    timeout: float = pydantic.Field(default=180.0, gt=0)
-    retries: int = pydantic.Field(default=4, ge=0)
 
 
 class AugmentSection(_Section):
