@@ -25,7 +25,8 @@ LAYERS = (
     ("models", "metrics", "footage", "backlot"),
     ("store", "runtime"),
     ("config",),
-    ("artifacts", "rules"),
+    ("sections",),
+    ("artifacts",),
     ("timecode",),
     ("errors",),
     ("presets",),
@@ -34,7 +35,7 @@ LAYERS = (
 ALLOWED = {("backlot", "footage")}
 HEAVY = {"accelerate", "diffusers", "peft", "torch", "transformers"}
 MAY_BE_HEAVY = {"models", "metrics", "training", "generation"}
-VERBS = ("ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score")
+VERBS = ("ingest", "caption", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score")
 LONG_FUNCTIONS = {"training/loop.py": 120}
 """The training loop is read top to bottom, so it may be longer."""
 

@@ -10,7 +10,17 @@ from cinetune.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-VERBS = [stage.NAME for stage in STAGES] + ["new", "doctor", "plan", "run", "status", "export", "weights", "demo"]
+VERBS = [stage.NAME for stage in STAGES] + [
+    "caption",
+    "new",
+    "doctor",
+    "plan",
+    "run",
+    "status",
+    "export",
+    "weights",
+    "demo",
+]
 
 
 def name(path: Path) -> str:

@@ -7,7 +7,7 @@ from cinetune.errors import CinetuneError, GateFailed, StoreError, WeightsError
 
 EXIT_CODES = {
     "CinetuneError": 2, "ConfigError": 2, "FootageError": 2, "GateFailed": 4, "ModelError": 2, "ScoreError": 2,
-    "StoreError": 3, "WeightsError": 3,
+    "ServiceError": 3, "StoreError": 3, "WeightsError": 3,
 }  # fmt: skip
 
 

@@ -125,6 +125,19 @@ def ingest(project: Folder = HERE, settings: Settings = None, again: Again = Fal
 
 
 @app.command(rich_help_panel=STORY)
+def caption(
+    project: Folder = HERE,
+    settings: Settings = None,
+    review: Annotated[bool, typer.Option("--review", help="Write the page to read and edit them on.")] = False,
+) -> None:
+    """Optional: let a vision-language model caption the shots that nobody captioned."""
+    from cinetune.report.review import write_review
+    from cinetune.stages import caption as stage
+
+    (write_review if review else stage.run)(_open(project, settings), _reporter())
+
+
+@app.command(rich_help_panel=STORY)
 def prepare(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Choose the windows to train on, with captions, and keep whole scenes out for validation."""
     _stage("prepare", project, settings, again=again)

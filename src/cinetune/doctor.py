@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from cinetune.config import ModelSection, load_config
+from cinetune.config import load_config
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder, weights
+from cinetune.sections import ModelSection
 from cinetune.store import atomic_write
 
 __all__ = ["Check", "examine", "weights_table"]

@@ -5,6 +5,7 @@
     |-- FootageError    a film file cannot be used as it is
     |-- WeightsError    model weights are missing, damaged or refused
     |-- ModelError      a model was asked for something it cannot do, or produced NaN
+    |-- ServiceError    a model served by another program cannot be reached, refuses, or answers something else
     |-- StoreError      the project folder is damaged, locked, read-only, full, or from another version
     `-- ScoreError      a measurement that would not mean anything
 
@@ -20,6 +21,7 @@ __all__ = [
     "GateFailed",
     "ModelError",
     "ScoreError",
+    "ServiceError",
     "StoreError",
     "WeightsError",
 ]
@@ -58,6 +60,12 @@ class WeightsError(CinetuneError):
 
 class ModelError(CinetuneError):
     """A shape, a frame count or a target a model does not support, or a numeric failure inside it."""
+
+
+class ServiceError(CinetuneError):
+    """A model that another program serves cannot be reached, refuses us, or does not answer as it promised."""
+
+    exit_code = 3
 
 
 class StoreError(CinetuneError):

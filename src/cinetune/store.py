@@ -1,7 +1,7 @@
 """The project folder: what each stage wrote, whether it is still true, and how nothing is lost when a run dies.
 
     DIR/cinetune.toml  DIR/shots.toml    the user's; never written after `new`
-    DIR/footage/                         the user's; never written
+    DIR/footage/                         the user's; only `caption` adds a file of its own
     DIR/work/objects/<xx>/<sha><suffix>  files by the sha256 of their bytes, verified when read
     DIR/work/units/<stage>/<key>.json    one finished piece of a stage (a clip, a latent, a shot): need not be redone
     DIR/work/stages/<stage>.json         a finished stage: its input key, its records, its provenance

@@ -18,11 +18,11 @@ import OpenImageIO
 import pytest
 import tifffile
 
-from cinetune.config import DeliveryName
 from cinetune.footage.color import from_light, resize
 from cinetune.footage.formats import DELIVERIES, Card, Picture, conform_indices, slate_frames
 from cinetune.footage.planes import frame_colour, frame_rgb, rgb_frame
 from cinetune.metrics.grade import delta_e2000, lab
+from cinetune.sections import DeliveryName
 from films import FILM, counted, counter, patches
 
 CARD = Card(

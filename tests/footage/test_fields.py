@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cinetune.config import FootageSection
 from cinetune.errors import FootageError
 from cinetune.footage.video import probe, read_frames
+from cinetune.sections import FootageSection
 from films import FILM, counter, write_tagged
 
 NTSC = Fraction(30000, 1001)

@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from cinetune.config import FootageSection
 from cinetune.errors import FootageError
 from cinetune.footage.video import probe, read_frames, read_window, write_video
 from cinetune.footage.windows import centre_crop
+from cinetune.sections import FootageSection
 from cinetune.stages import ingest, prepare
 from films import FILM, drift, patches
 

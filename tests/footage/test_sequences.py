@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cinetune.config import FootageSection
 from cinetune.errors import FootageError
 from cinetune.footage.sidecars import clip_stem, footage_files, is_sequence, members
 from cinetune.footage.stills import write_png16
 from cinetune.footage.video import iterate, probe, read_frames
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule, FootageSection
 from cinetune.stages import ingest
 from films import FILM, counted, counter, drift, patches
 

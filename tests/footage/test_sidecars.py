@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 
-from cinetune.artifacts import Rights
+from cinetune.artifacts import Colour, FootageClip, Rights, Shot
 from cinetune.errors import ConfigError
-from cinetune.footage.sidecars import footage_files, read_rows, rights_of, row_for_shot
+from cinetune.footage.sidecars import (
+    GENERATED,
+    Generated,
+    captions_of,
+    footage_files,
+    read_generated,
+    read_rows,
+    rights_of,
+    row_for_shot,
+    sidecar_files,
+    write_generated,
+)
+from cinetune.timecode import Span
 
 
 def _jsonl(path, *rows):
@@ -92,3 +105,134 @@ def test_sidecars_and_hidden_files_are_not_footage(tmp_path):
         "odd.bin",
         "sub/c.mkv",
     ]
+
+
+def test_a_row_with_number_and_start_fits_only_both(tmp_path):
+    _jsonl(
+        tmp_path / "metadata.jsonl",
+        {"file_name": "a.mov", "text": "first", "shot": 0, "start_frame": 0},
+        {"file_name": "a.mov", "text": "second", "shot": 1, "start_frame": 50},
+    )
+    rows = read_rows(tmp_path, tmp_path / "a.mov")
+    assert row_for_shot(rows, index=1, start=50).text == "second"
+    assert row_for_shot(rows, index=1, start=30) is None  # cut again since: another shot has that number
+    assert row_for_shot(rows, index=2, start=90) is None
+
+
+COLOUR = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="test")
+
+
+def _clip(name: str) -> FootageClip:
+    return FootageClip(
+        id=name, path=f"footage/{name}.mov", sha256=f"bytes of {name}", codec="h264", rate=Fraction(24), frames=90,
+        width=80, height=48, pixel_aspect=Fraction(1), bars=(0, 0, 80, 48), colour=COLOUR, timecode=None,
+    )  # fmt: skip
+
+
+def _machine(clip: str, start: int, text: str = "by a machine", frames: int = 30) -> Generated:
+    return Generated(
+        file_name=f"{clip}.mov", clip_sha256=f"bytes of {clip}", start_frame=start, frames=frames, text=text,
+        model="eye-7b", prompt_sha256="0" * 64,
+    )  # fmt: skip
+
+
+SHOTS = [
+    Shot(id=f"a{k}", clip="a", span=Span(start=30 * k, frames=30, rate=Fraction(24)), source="test") for k in range(3)
+]
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Clip a of three shots, and what `captions_of` says about them as (text, source, generated)."""
+    (tmp_path / "footage").mkdir()
+
+    def told():
+        rows = captions_of(tmp_path, tmp_path / "footage", {"a": _clip("a")}, SHOTS)
+        return [(row.text, row.source, row.generated) for row in rows]
+
+    return tmp_path / "footage", told
+
+
+MACHINE = ("by a machine", "generated (eye-7b)", True)
+
+
+def test_a_person_always_wins(film):
+    folder, told = film
+    assert told() == [("", "none", False)] * 3
+    write_generated(folder, [_machine("a", 30 * k) for k in range(3)])
+    assert told() == [MACHINE] * 3
+    _jsonl(folder / "metadata.jsonl", {"file_name": "a.mov", "text": "mine", "shot": 1})
+    assert told() == [MACHINE, ("mine", "metadata.jsonl", False), MACHINE]
+    (folder / "a.txt").write_text("the whole clip")
+    assert [text for text, _, _ in told()] == ["the whole clip", "mine", "the whole clip"]
+
+
+def test_a_row_that_only_names_the_scene_does_not_hide_a_caption(film, tmp_path):
+    folder, told = film
+    _jsonl(folder / "metadata.jsonl", *({"file_name": "a.mov", "scene": "square", "shot": k} for k in range(3)))
+    write_generated(folder, [_machine("a", 0), _machine("a", 30)])
+    assert told() == [MACHINE, MACHINE, ("", "metadata.jsonl", False)]
+    (folder / "a.txt").write_text("by hand")
+    assert told() == [("by hand", "a.txt", False)] * 3
+    assert {row.scene for row in captions_of(tmp_path, folder, {"a": _clip("a")}, SHOTS)} == {"square"}
+
+
+def test_an_earlier_shots_caption_does_not_fill_in_for_a_later_one(film):
+    folder, told = film
+    _jsonl(
+        folder / "metadata.jsonl",
+        {"file_name": "a.mov", "text": "first", "scene": "square", "start_frame": 0},
+        {"file_name": "a.mov", "scene": "square", "start_frame": 30},
+    )
+    write_generated(folder, [_machine("a", 30 * k) for k in range(3)])
+    assert told() == [("first", "metadata.jsonl", False), MACHINE, MACHINE]
+    (folder / "captions.csv").write_text("file_name,start_frame,text\na.mov,30,second\n")
+    assert [text for text, _, _ in told()] == ["first", "second", "second"]
+
+
+def test_generated_captions_are_used_only_for_the_frames_they_were_written_for(film):
+    folder, told = film
+    write_generated(folder, [_machine("a", 0, frames=29), _machine("b", 30), _machine("a", 61)])
+    assert told() == [("", "none", False)] * 3
+
+
+def test_a_generated_caption_edited_in_place_is_the_persons(film):
+    folder, told = film
+    write_generated(folder, [_machine("a", 0), _machine("a", 30)])
+    path = folder / GENERATED
+    path.write_text(path.read_text().replace("by a machine", "by a  person", 1))
+    assert told()[:2] == [("by a person", GENERATED, False), MACHINE]
+    for _ in range(2):
+        rows = read_generated(folder)
+        assert [row.edited for row in rows] == [True, False]
+        write_generated(folder, rows)
+
+
+def test_the_generated_file_is_the_same_bytes_for_the_same_rows(tmp_path):
+    rows = [_machine("b", 0, text="Ein Café — “draußen”"), _machine("a", 30), _machine("a", 0)]
+    first = write_generated(tmp_path, rows).read_bytes()
+    assert write_generated(tmp_path, reversed(rows)).read_bytes() == first
+    assert sorted(read_generated(tmp_path), key=str) == sorted(rows, key=str)
+    assert sidecar_files(tmp_path) == [] and footage_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("line", ['{"file_name": "a.mov"}', '{"file_name": "a.mov", "start_frame": "0"}', "nonsense"])
+def test_a_damaged_generated_file_is_explained(tmp_path, line):
+    (tmp_path / GENERATED).write_text(line + "\n")
+    with pytest.raises(ConfigError) as caught:
+        read_generated(tmp_path)
+    assert GENERATED in caught.value.where
+
+
+def test_a_footage_folder_beside_the_project(tmp_path):
+    """Its path has dots in it, which once were walked upwards for ever."""
+    (tmp_path / "reels").mkdir()
+    (tmp_path / "film").mkdir()
+    (tmp_path / "reels" / "a.txt").write_text("outside")
+    root = tmp_path / "film"
+    clip = Shot(id="a0", clip="a", span=Span(start=0, frames=30, rate=Fraction(24)), source="test")
+    outside = FootageClip(
+        **{name: getattr(_clip("a"), name) for name in FootageClip.__slots__} | {"path": "../reels/a.mov"}
+    )
+    (row,) = captions_of(root, root / "../reels", {"a": outside}, [clip])
+    assert (row.text, row.source) == ("outside", "a.txt")

@@ -16,7 +16,7 @@ from cinetune.errors import FootageError
 from cinetune.footage import spaces
 from cinetune.footage.spaces import SPACES, rule_for, to_display
 from cinetune.footage.video import probe, read_frames
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule
 from films import patches
 
 pytest.importorskip("PyOpenColorIO")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cinetune.config import ModelSection
 from cinetune.errors import WeightsError
 from cinetune.models import load_model, model_ref, weights
+from cinetune.sections import ModelSection
 
 
 def _edit(folder: Path, **changes: object) -> None:

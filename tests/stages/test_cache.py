@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from cinetune.artifacts import LatentEntry, Window
-from cinetune.config import ModelSection
 from cinetune.footage import video
 from cinetune.footage.video import read_window
 from cinetune.models import load_model
 from cinetune.models.wan21 import WanVideo, pad_text
 from cinetune.runtime import Quiet
+from cinetune.sections import ModelSection
 from cinetune.stages import cache
 from cinetune.store import Project
 from cinetune.training import regrade

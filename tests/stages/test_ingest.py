@@ -244,6 +244,7 @@ def test_traps_are_notes_and_one_refusal_does_not_stop_the_rest(project, report)
     write_tagged(folder / "phone.mp4", frames, tags=(1, 1, 1, 1), stamps=[k + (k > 20) for k in range(40)])
     write_tagged(folder / "graded.mp4", drift(2, 30), tags=(1, 1, 1, 1))
     moving = np.stack([np.roll(frame, 3 * k, axis=1) for k, frame in enumerate(np.repeat(drift(3, 40), 2, axis=0))])
+    moving = np.repeat(moving, 2, axis=1)  # enough lines to tell
     woven = moving[::2].copy()
     woven[:, 1::2] = moving[1::2, 1::2]
     write_tagged(folder / "tape.mp4", woven, tags=(1, 1, 1, 1), rate=Fraction(25))

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from cinetune.artifacts import Look
-from cinetune.config import ModelSection
 from cinetune.errors import StoreError
 from cinetune.models import load_model
 from cinetune.models.export import adapter_metadata, read_adapter
 from cinetune.models.lora import load_lora, lora_state
 from cinetune.runtime import Quiet
+from cinetune.sections import ModelSection
 from cinetune.stages import cache, train
 from cinetune.store import Project
 from cinetune.training import Validator

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from cinetune.config import AugmentSection, TrainSection
 from cinetune.metrics import ClipMaps
 from cinetune.models.lora import lora_names, remove_lora
 from cinetune.models.wan21 import WanVideo
+from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, window_file
 from support import tiny_wan
 

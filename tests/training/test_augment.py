@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cinetune.config import AugmentSection
 from cinetune.errors import ModelError
+from cinetune.sections import AugmentSection
 from cinetune.training.augment import Grade, apply_grade, draw_grade, regrade
 
 IDENTITY = AugmentSection(saturation=(1, 1), gain=(1, 1), offset=(0, 0), gamma=(1, 1))

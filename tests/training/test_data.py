@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cinetune.config import AugmentSection
 from cinetune.errors import ModelError
+from cinetune.sections import AugmentSection
 from cinetune.training.data import WindowFile, load_batch, pick, window_file
 
 OFF = AugmentSection()

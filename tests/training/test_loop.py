@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cinetune.config import AugmentSection, TrainSection
 from cinetune.errors import ModelError, StoreError
 from cinetune.models.lora import lora_names, lora_state, remove_lora
 from cinetune.models.wan21 import WanVideo
 from cinetune.runtime import Quiet
+from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import Finished, Validator, WindowFile, train, window_file
 from cinetune.training.loop import learning_rate
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cinetune.config import TrainSection
 from cinetune.models.wan21 import WanVideo
+from cinetune.sections import TrainSection
 from cinetune.training.data import WindowFile, load_batch
 from cinetune.training.step import Draws, draw, split, step_loss
 

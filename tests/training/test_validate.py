@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cinetune.config import TrainSection
 from cinetune.footage.video import probe
 from cinetune.models.lora import add_lora
 from cinetune.models.wan21 import WanVideo
+from cinetune.sections import TrainSection
 from cinetune.training import Validator
 from cinetune.training.validate import Plateau, quantile_sigmas
 

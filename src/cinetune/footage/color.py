@@ -16,7 +16,7 @@ from PIL import Image
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule
 
 __all__ = [
     "LUMA_WEIGHTS",

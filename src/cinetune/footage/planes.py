@@ -11,7 +11,7 @@ from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
 from cinetune.footage.color import decide_colour, luma_levels, rgb_to_yuv, subsample_chroma, upsample_chroma, yuv_to_rgb
 from cinetune.footage.spaces import to_display
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule
 
 __all__ = ["frame_colour", "frame_luma", "frame_rgb", "has_alpha", "quarter_turns", "rgb_frame", "thumbnail", "turned"]
 

@@ -19,7 +19,6 @@ import av.video.stream
 import numpy as np
 
 from cinetune.artifacts import Colour, FootageClip, Reading, Window
-from cinetune.config import FootageSection
 from cinetune.errors import FootageError
 from cinetune.footage.color import resize
 from cinetune.footage.decode import opened, pictures
@@ -28,7 +27,7 @@ from cinetune.footage.planes import frame_colour, frame_rgb, has_alpha, quarter_
 from cinetune.footage.sequences import SHOWN, first_look, picture, shown_frame
 from cinetune.footage.sidecars import is_sequence, members
 from cinetune.footage.timing import Clock, claimed_rates, set_clock
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule, FootageSection
 from cinetune.timecode import Span, resample_indices
 
 __all__ = ["Probe", "iterate", "probe", "read_at_rate", "read_frames", "read_window"]

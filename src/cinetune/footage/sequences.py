@@ -18,14 +18,13 @@ import av
 import numpy as np
 
 from cinetune.artifacts import Colour
-from cinetune.config import FootageSection
 from cinetune.errors import FootageError
 from cinetune.footage.color import decide_colour
 from cinetune.footage.decode import opened
 from cinetune.footage.planes import frame_colour, frame_rgb, has_alpha
 from cinetune.footage.sidecars import members
 from cinetune.footage.spaces import to_display
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule, FootageSection
 from cinetune.timecode import exact_rate, frames_to_timecode
 
 __all__ = ["SHOWN", "PictureRun", "first_look", "picture", "shown_frame"]

@@ -3,9 +3,11 @@
     clip.txt                         one caption for every shot of clip.* (of a sequence: of clip.0001.exr ...)
     metadata.jsonl                   {"file_name": "clip.mp4", "text": "...", "scene": "...", "shot": 0} per line
     metadata.csv, captions.csv       the same as columns
+    captions.generated.jsonl         what `cinetune caption` wrote: used where a person wrote nothing
 
 A row may name one shot by `shot` (counted from 0 in the order found) or by `start_frame` (the frame the shot was cut in
-at), or stand for the whole clip. `caption` is read as `text`. `owner`, `licence`, `consent`, `document` state rights.
+at), or stand for the whole clip; with both, the shot of that number must start there. `caption` is read
+as `text`. `owner`, `licence`, `consent`, `document` state rights.
 """
 
 from __future__ import annotations
@@ -13,29 +15,40 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cinetune.artifacts import Rights
+from cinetune.artifacts import FootageClip, Rights, Shot
 from cinetune.errors import ConfigError
-from cinetune.store import sha256_file
+from cinetune.store import atomic_write, sha256_file
 
 __all__ = [
+    "GENERATED",
+    "METADATA",
     "SIDECAR_SUFFIXES",
+    "Generated",
     "Row",
+    "captions_of",
     "clip_stem",
     "footage_files",
     "is_sequence",
     "members",
+    "read_generated",
     "read_rows",
     "rights_of",
     "row_for_shot",
     "sidecar_files",
     "source_sha256",
+    "table_rows",
+    "write_generated",
 ]
+
+GENERATED = "captions.generated.jsonl"
+METADATA = "metadata.jsonl"
 
 SIDECAR_SUFFIXES = frozenset(
     {
@@ -57,7 +70,7 @@ SIDECAR_SUFFIXES = frozenset(
         ".xml",
     }
 )
-_TABLES = ("metadata.jsonl", "metadata.csv", "captions.csv")
+_TABLES = (METADATA, "metadata.csv", "captions.csv")
 _FEWEST_PICTURES = {".exr": 2, ".dpx": 2, ".tif": 2, ".tiff": 2, ".png": 12}
 """How many numbered files of one name make a clip; a few PNGs are stills that somebody keeps beside it."""
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<digits>\d+)\.[^.]+")
@@ -67,7 +80,8 @@ _NEAR = 2  # frames a stated start may lie after the start found
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one line of a sidecar says about one clip; `source` is the sidecar's file name."""
+    """What one line of a sidecar says about one clip; `source` is the sidecar's path inside the footage folder, or
+    `generated (<model>)`."""
 
     text: str
     source: str
@@ -75,6 +89,22 @@ class Row:
     shot: int | None = None
     start_frame: int | None = None
     rights: Rights = field(default_factory=Rights)
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """A machine's caption of `frames` frames from `start_frame` of the clip with these bytes, and what made it.
+    `edited`: a person changed the text since, so it is theirs."""
+
+    file_name: str
+    clip_sha256: str
+    start_frame: int
+    frames: int
+    text: str
+    model: str
+    prompt_sha256: str
+    edited: bool = False
 
 
 def footage_files(folder: Path) -> list[Path]:
@@ -149,14 +179,20 @@ def read_rows(folder: Path, clip: Path) -> list[Row]:
         names = (clip.relative_to(place).as_posix(), clip.with_name(clip_stem(clip)).relative_to(place).as_posix())
         for table in _TABLES:
             if (place / table).is_file():
-                rows += [_row(item, place / table) for item in _items(place / table) if item.get("file_name") in names]
+                inside = (place / table).relative_to(folder).as_posix()
+                found = [item for name in dict.fromkeys(names) for item in _found(place / table, name)]
+                rows += [_row(item, place / table, inside) for item in found]
         if place == folder:
             break
         place = place.parent
     text = clip.with_name(f"{clip_stem(clip)}.txt")
     if text.is_file():
-        rows.append(Row(text=" ".join(_read(text).split()), source=text.name))
+        rows.append(Row(text=" ".join(_read(text).split()), source=text.relative_to(folder).as_posix()))
     return rows
+
+
+def _found(table: Path, name: str) -> list[dict[str, Any]]:
+    return [item for item in table_rows(table) if item.get("file_name") == name]
 
 
 def _read(path: Path) -> str:
@@ -166,7 +202,8 @@ def _read(path: Path) -> str:
         raise ConfigError("a caption file is not UTF-8 text", where=str(path), remedy="save it as UTF-8") from error
 
 
-def _items(path: Path) -> Iterator[dict[str, Any]]:
+def table_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a caption table as written. Raises `ConfigError` naming the line that is not a row."""
     text = _read(path)
     if path.suffix == ".csv":
         yield from csv.DictReader(text.splitlines())
@@ -183,7 +220,7 @@ def _items(path: Path) -> Iterator[dict[str, Any]]:
         yield item
 
 
-def _row(item: dict[str, Any], path: Path) -> Row:
+def _row(item: dict[str, Any], path: Path, source: str) -> Row:
     def number(key: str) -> int | None:
         value = item.get(key)
         if value is None or value == "":
@@ -197,7 +234,7 @@ def _row(item: dict[str, Any], path: Path) -> Row:
 
     return Row(
         text=words("text") or words("caption"),
-        source=path.name,
+        source=source,
         scene=words("scene"),
         shot=number("shot"),
         start_frame=number("start_frame"),
@@ -208,18 +245,103 @@ def _row(item: dict[str, Any], path: Path) -> Row:
 
 
 def row_for_shot(rows: list[Row], *, index: int, start: int) -> Row | None:
-    """The row for shot number `index` that starts at frame `start`: by number, else by start frame, else the clip's own
-    row; None if none fits.
+    """The row for shot number `index` that starts at frame `start`: by number (and start frame, if it says both), else
+    by start frame, else the clip's own row; None if none fits.
     """
-    for row in rows:
-        if row.shot == index:
-            return row
-    started = [row for row in rows if row.start_frame is not None and row.start_frame <= start + _NEAR]
-    if started:
-        return max(started, key=lambda row: row.start_frame or 0)
-    return next((row for row in rows if row.shot is None and row.start_frame is None), None)
+    return next(iter(_fitting(rows, index, start)), None)
+
+
+def _fitting(rows: list[Row], index: int, start: int) -> list[Row]:
+    """The rows that speak of a shot, the closest first. Of those by start frame only the latest do: an earlier one
+    speaks of an earlier shot, also where the latest has no text.
+    """
+    numbered = [
+        row for row in rows if row.shot == index and (row.start_frame is None or abs(row.start_frame - start) <= _NEAR)
+    ]
+    frames = [(row.start_frame, row) for row in rows if row.shot is None and row.start_frame is not None]
+    latest = max((frame for frame, _ in frames if frame <= start + _NEAR), default=None)
+    started = [row for frame, row in frames if frame == latest]
+    return numbered + started + [row for row in rows if row.shot is None and row.start_frame is None]
 
 
 def rights_of(rows: list[Row]) -> Rights:
     """The first stated rights of a clip; empty when none are."""
     return next((row.rights for row in rows if row.rights != Rights()), Rights())
+
+
+def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shots: Sequence[Shot]) -> list[Row]:
+    """What is said about each shot, in order; a row without text, of source "none", where nothing is. A person's words
+    always win; a machine's are used only for the very frames they were written for.
+
+    `root` is the project folder, `folder` the footage folder. Raises `ConfigError` on bad rows, and on rows that number
+    shots that were not found.
+    """
+    folder = Path(os.path.normpath(folder))
+    found = {name: read_rows(folder, Path(os.path.normpath(root / clip.path))) for name, clip in clips.items()}
+    machine = {(row.clip_sha256, row.start_frame, row.frames): row for row in read_generated(folder)}
+    order: dict[str, list[Shot]] = {}
+    for shot in shots:
+        order.setdefault(shot.clip, []).append(shot)
+    for clip, mine in order.items():
+        extra = [row for row in found[clip] if row.shot is not None and row.shot >= len(mine)]
+        if extra:
+            raise ConfigError(
+                f"{extra[0].source} captions shot {extra[0].shot} of {clip}; {len(mine)} shots were found, from 0",
+                where=clips[clip].path,
+                remedy='name shots by "start_frame" instead of "shot"',
+            )
+    rows: list[Row] = []
+    for shot in shots:
+        index, start = order[shot.clip].index(shot), shot.span.start
+        fitting = _fitting(found[shot.clip], index, start) or [Row(text="", source="none")]
+        row = fitting[0]
+        told = next((other for other in fitting if other.text), None)
+        made = machine.get((clips[shot.clip].sha256, start, shot.span.frames))
+        if told is not None:
+            row = replace(told, scene=row.scene or told.scene)
+        elif made is not None and made.edited:
+            row = replace(row, text=made.text, source=GENERATED)
+        elif made is not None:
+            row = replace(row, text=made.text, source=f"generated ({made.model})", generated=True)
+        rows.append(row)
+    return rows
+
+
+_GENERATED_KEYS = ("file_name", "start_frame", "frames", "text", "model", "prompt_sha256", "clip_sha256")
+
+
+def read_generated(folder: Path) -> list[Generated]:
+    """The rows of `captions.generated.jsonl`; none if there is no such file. Raises `ConfigError` on bad rows."""
+    path = folder / GENERATED
+    rows: list[Generated] = []
+    for number, item in enumerate(table_rows(path) if path.is_file() else (), start=1):
+        known = {key: item.get(key) for key in _GENERATED_KEYS}
+        numbers = (known["start_frame"], known["frames"])
+        if any(type(value) is not int for value in numbers) or not all(
+            isinstance(value, str) for key, value in known.items() if key not in ("start_frame", "frames")
+        ):
+            remedy = "mend it or delete the file; `cinetune caption` writes it again"
+            raise ConfigError("a generated caption lacks one of its keys", where=f"{path}, row {number}", remedy=remedy)
+        text: Any = known["text"]
+        values: dict[str, Any] = known | {"text": " ".join(text.split())}
+        rows.append(Generated(**values, edited=_text_sha(values["text"]) != item.get("text_sha256")))
+    return rows
+
+
+def write_generated(folder: Path, rows: Iterable[Generated]) -> Path:
+    """Write `captions.generated.jsonl` atomically, sorted by file and frame; the same rows give the same bytes. Rows a
+    person edited are marked, so that they stay theirs. Raises `StoreError`.
+    """
+    lines: list[str] = []
+    for row in sorted(rows, key=lambda row: (row.file_name, row.start_frame, row.frames, row.clip_sha256)):
+        item = {key: getattr(row, key) for key in _GENERATED_KEYS}
+        item["text_sha256"] = "edited" if row.edited else _text_sha(row.text)
+        lines.append(json.dumps(item, ensure_ascii=False) + "\n")
+    path = folder / GENERATED
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def _text_sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

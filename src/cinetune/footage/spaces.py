@@ -22,7 +22,7 @@ import numpy as np
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
-from cinetune.rules import ColourRule
+from cinetune.sections import ColourRule
 
 __all__ = ["SPACES", "in_project", "rule_for", "to_display"]
 

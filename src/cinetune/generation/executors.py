@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import torch
 
 from cinetune.artifacts import Arm
-from cinetune.config import ModelSection
 from cinetune.errors import ModelError
 from cinetune.models import load_model
 from cinetune.models.family import VideoModel
 from cinetune.models.lora import load_lora, use_lora
 from cinetune.runtime import choose_device
+from cinetune.sections import ModelSection
 
 __all__ = ["Cast", "run_tasks"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cinetune.artifacts import ModelRef
-from cinetune.config import ModelSection
 from cinetune.errors import WeightsError
 from cinetune.runtime import Device, choose_device
+from cinetune.sections import ModelSection
 
 if TYPE_CHECKING:
     from cinetune.models.wan21 import WanVideo

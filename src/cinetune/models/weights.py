@@ -17,7 +17,16 @@ from typing import Any
 from cinetune.errors import StoreError, WeightsError
 from cinetune.store import atomic_write, sha256_file
 
-__all__ = ["COMPONENTS", "SOURCES", "Source", "check", "need_folder", "weights_sha256"]
+__all__ = [
+    "CAPTIONERS",
+    "COMPONENTS",
+    "SOURCES",
+    "Source",
+    "captioner_sha256",
+    "check",
+    "need_folder",
+    "weights_sha256",
+]
 
 COMPONENTS = {
     "transformer": "WanTransformer3DModel",
@@ -30,6 +39,7 @@ COMPONENTS = {
 _FILES = ("model_index.json", "tokenizer/tokenizer_config.json", "image_processor/preprocessor_config.json")
 _HASHED = (*COMPONENTS, "tokenizer", "image_processor")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SIDECAR = ".cinetune-sha256.json"
 _SIDECAR_BYTES = 256 << 20
 
 
@@ -61,6 +71,13 @@ SOURCES = {
     ),
 }
 """Models that can be trained, beside the embedded pocket model."""
+
+CAPTIONERS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+"""Values of `model_type` that `cinetune.models.captioner` can run."""
+_CAPTIONER_REMEDY = (
+    "download a Qwen2.5-VL or Qwen3-VL model, for example `hf download Qwen/Qwen3-VL-8B-Instruct --local-dir "
+    'Qwen3-VL-8B-Instruct` (Apache-2.0), then set caption.path to that folder; or set caption.backend = "http"'
+)
 
 
 def need_folder(folder: Path) -> None:
@@ -162,13 +179,44 @@ def weights_sha256(folder: Path) -> str:
     folder and used again while the file's size and time are unchanged. A folder that cannot be written is hashed anew
     by every process.
     """
-    paths = [
-        path
-        for name in _HASHED
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix in (".safetensors", ".json", ".model")
-    ]
-    sidecar = folder / ".cinetune-sha256.json"
+    return _sha256(
+        folder,
+        [
+            path
+            for name in _HASHED
+            for path in sorted((folder / name).rglob("*"))
+            if path.suffix in (".safetensors", ".json", ".model")
+        ],
+    )
+
+
+@cache
+def captioner_sha256(folder: Path) -> str:
+    """sha256 over the weights, configurations and templates of a vision-language model, kept as `weights_sha256` does.
+
+    Raises `WeightsError` with what to download when the folder holds none that can be run.
+    """
+    config = _read_json(folder / "config.json")
+    if not folder.is_dir():
+        problems = ["there is no such folder"]
+    elif config is None:
+        problems = ["config.json is missing or not readable"]
+    elif config.get("model_type") not in CAPTIONERS:
+        problems = [f"it is a {config.get('model_type')!r}, not one of {', '.join(CAPTIONERS)}"]
+    else:
+        needed = ("preprocessor_config.json", "tokenizer_config.json")
+        problems = [f"{name} is missing" for name in needed if not (folder / name).is_file()]
+        problems += _check_files(folder)
+    if problems:
+        what = "the captioning model cannot be used:\n  - " + "\n  - ".join(problems)
+        raise WeightsError(what, where=str(folder), remedy=_CAPTIONER_REMEDY)
+    kinds = (".safetensors", ".json", ".jinja", ".txt")
+    own = (path for path in sorted(folder.iterdir()) if path.name != _SIDECAR)
+    return _sha256(folder, [path for path in own if path.suffix in kinds])
+
+
+def _sha256(folder: Path, paths: list[Path]) -> str:
+    sidecar = folder / _SIDECAR
     keep = sum(path.stat().st_size for path in paths) > _SIDECAR_BYTES
     known = (_read_json(sidecar) or {}) if keep else {}
     table: dict[str, str] = {}

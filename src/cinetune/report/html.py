@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 __all__ = ["render"]
 
 
-def render(context: dict[str, Any]) -> str:
-    """The page as text. What is not markup of our own is escaped; a name missing from `context` is an error."""
+def render(context: dict[str, Any], template: str = "report.html.j2") -> str:
+    """A page as text. What is not markup of our own is escaped; a name missing from `context` is an error."""
     environment = Environment(
         loader=PackageLoader("cinetune.report"),
         autoescape=True,
@@ -18,4 +18,4 @@ def render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(context)
+    return environment.get_template(template).render(context)

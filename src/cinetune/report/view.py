@@ -328,7 +328,9 @@ def _stage_rows(stages: dict[str, StageRecord]) -> list[dict[str, Any]]:
 
 
 def _settings(project: Project) -> list[tuple[str, str, str]]:
-    """Every setting as (key, value, where it came from)."""
+    """Every setting as (key, value, where it came from), but for `[caption]`: the page is passed on, and need not
+    name a server.
+    """
     found: list[tuple[str, str, str]] = []
 
     def walk(table: dict[str, Any], prefix: str) -> None:
@@ -338,5 +340,5 @@ def _settings(project: Project) -> list[tuple[str, str, str]]:
             else:
                 found.append((prefix + key, json.dumps(value), project.origins.get(prefix + key, "default")))
 
-    walk(project.config.model_dump(mode="json"), "")
+    walk(project.config.model_dump(mode="json", exclude={"caption"}), "")
     return found

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import safe_open
 
 from cinetune.artifacts import Delivery, FileRef, Sequence, from_json, to_json
-from cinetune.config import DeliverSection, section_sha
+from cinetune.config import section_sha
 from cinetune.errors import ConfigError, FootageError, StoreError
 from cinetune.footage.formats import (
     DELIVERIES,
@@ -32,6 +32,7 @@ from cinetune.footage.sequences_out import STILLS
 from cinetune.footage.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.footage.timeline import TimelineEntry, write_edit
 from cinetune.runtime import Reporter, provenance
+from cinetune.sections import DeliverSection
 from cinetune.store import Project, StageRecord, content_key, sha256_file
 from cinetune.timecode import exact_rate
 

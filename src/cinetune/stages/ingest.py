@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
-from cinetune.config import FootageSection, section_sha
+from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
 from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
@@ -29,8 +29,8 @@ from cinetune.footage.sidecars import (
 )
 from cinetune.footage.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
-from cinetune.rules import ColourRule
 from cinetune.runtime import Reporter, provenance
+from cinetune.sections import ColourRule, FootageSection
 from cinetune.store import Project, StageRecord, content_key
 from cinetune.timecode import Span
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cinetune.artifacts import FootageClip, Shot, Window
 from cinetune.config import MODEL_GEOMETRY, Config, Geometry, section_sha
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.sidecars import Row, read_rows, row_for_shot, sidecar_files
+from cinetune.footage.sidecars import GENERATED, Row, captions_of, sidecar_files
 from cinetune.footage.windows import centre_crop, window_frames
 from cinetune.runtime import Reporter, provenance
 from cinetune.store import Project, StageRecord, sha256_file
@@ -49,11 +49,8 @@ def _geometry(config: Config) -> Geometry:
 def inputs(project: Project) -> dict[str, str]:
     """sha256 of the caption sidecars, and the model's geometry."""
     folder = project.root / project.config.footage.folder
-    hashes = (
-        {Path(os.path.relpath(path, project.root)).as_posix(): sha256_file(path) for path in sidecar_files(folder)}
-        if folder.is_dir()
-        else {}
-    )
+    files = [*sidecar_files(folder), *folder.glob(GENERATED)] if folder.is_dir() else []
+    hashes = {Path(os.path.relpath(path, project.root)).as_posix(): sha256_file(path) for path in files}
     return hashes | {"geometry": str(MODEL_GEOMETRY[project.config.model.family])}
 
 
@@ -120,37 +117,21 @@ def run(project: Project, report: Reporter) -> StageRecord:
 
 
 def _captions(project: Project, clips: dict[str, FootageClip], shots: tuple[Shot, ...]) -> list[Row]:
-    """One row per shot. Raises `ConfigError` listing every clip without a caption, and rows that number shots that were
-    not found.
-    """
+    """One row per shot. Raises `ConfigError` listing every shot without a caption."""
     folder = project.root / project.config.footage.folder
-    found: dict[str, list[Row]] = {
-        clip.id: read_rows(folder, Path(os.path.normpath(project.root / clip.path))) for clip in clips.values()
-    }
-    order: dict[str, list[Shot]] = {}
-    for shot in shots:
-        order.setdefault(shot.clip, []).append(shot)
-    for clip, mine in order.items():
-        extra = [row for row in found[clip] if row.shot is not None and row.shot >= len(mine)]
-        if extra:
-            raise ConfigError(
-                f"{extra[0].source} captions shot {extra[0].shot} of {clip}; {len(mine)} shots were found, from 0",
-                where=clips[clip].path,
-                remedy='name shots by "start_frame" instead of "shot"',
-            )
-    rows: list[Row] = []
-    missing: list[str] = []
-    for shot in shots:
-        row = row_for_shot(found[shot.clip], index=order[shot.clip].index(shot), start=shot.span.start)
-        if row is None or not row.text:
-            missing.append(f"{clips[shot.clip].path} ({shot.id}, from frame {shot.span.start})")
-        rows.append(row or Row(text="", source="none"))
+    rows = captions_of(project.root, folder, clips, shots)
+    missing = [
+        f"{clips[shot.clip].path} ({shot.id}, from frame {shot.span.start})"
+        for shot, row in zip(shots, rows, strict=True)
+        if not row.text
+    ]
     if missing and project.config.prepare.require_captions:
         listed = "\n  ".join(missing)
         raise ConfigError(
             f"{len(missing)} shots have no caption:\n  {listed}",
             where=str(folder),
-            remedy="write clip.txt beside each clip, or a metadata.jsonl; or set prepare.require_captions = false",
+            remedy="write clip.txt beside each clip, or a metadata.jsonl; or let a model do it: `cinetune caption`; "
+            "or set prepare.require_captions = false",
         )
     return rows
 
@@ -188,6 +169,9 @@ def _tell(
     without = sum(not window.caption for window in windows)
     if without:
         report.warn(f"{without} windows have no caption")
+    generated = sum(window.caption_source.startswith("generated (") for window in windows)
+    if generated:
+        report.say(f"{generated} captions were written by a model; `cinetune caption --review` shows them")
     scenes = {
         split: sorted({window.scene for window in windows if window.split == split}) for split in ("train", "held")
     }

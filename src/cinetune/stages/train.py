@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
-from cinetune.config import AugmentSection, Config, TrainSection, section_sha
+from cinetune.config import Config, section_sha
 from cinetune.errors import StoreError
 from cinetune.runtime import Reporter, choose_device, provenance, relay
+from cinetune.sections import AugmentSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cinetune.config import AugmentSection
 from cinetune.errors import ModelError
 from cinetune.runtime import derive
+from cinetune.sections import AugmentSection
 
 __all__ = ["Grade", "apply_grade", "draw_grade", "regrade"]
 

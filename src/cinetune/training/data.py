@@ -10,11 +10,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from cinetune.config import AugmentSection
 from cinetune.errors import ModelError
 from cinetune.models.family import Batch, Conditioning
 from cinetune.models.wan21 import pad_text
 from cinetune.runtime import generator
+from cinetune.sections import AugmentSection
 
 __all__ = ["Picked", "WindowFile", "load_batch", "load_empty", "pick", "window_file"]
 

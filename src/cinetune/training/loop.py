@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cinetune.config import TrainSection
 from cinetune.errors import ModelError
 from cinetune.models.family import Batch, VideoModel
 from cinetune.models.lora import add_lora, set_lora_state
 from cinetune.runtime import Reporter, derive, generator
+from cinetune.sections import TrainSection
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
 from cinetune.training.data import Picked, WindowFile, load_batch, pick
 from cinetune.training.step import Draws, draw, split, step_loss

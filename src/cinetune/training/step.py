@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cinetune.config import TrainSection
 from cinetune.models import flow
 from cinetune.models.family import Batch, VideoModel
+from cinetune.sections import TrainSection
 
 __all__ = ["Draws", "draw", "flow_loss", "split", "step_loss"]
 

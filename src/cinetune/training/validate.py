@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cinetune.config import TrainSection
 from cinetune.footage.video import write_video
 from cinetune.metrics import PerceptualNet, lpips_curve, motion
 from cinetune.models import flow
@@ -20,6 +19,7 @@ from cinetune.models.family import Batch, VideoModel
 from cinetune.models.lora import use_lora
 from cinetune.models.sample import sample
 from cinetune.runtime import generator
+from cinetune.sections import TrainSection
 from cinetune.training.data import WindowFile, load_batch
 from cinetune.training.step import flow_loss
 

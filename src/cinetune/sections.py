@@ -1,0 +1,246 @@
+"""The sections of the project file: every setting with its unit, its default and, where it is not plain, its reason."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+
+__all__ = [
+    "AugmentSection",
+    "CaptionSection",
+    "ColourRule",
+    "DeliverSection",
+    "FootageSection",
+    "KeyframesSection",
+    "ModelSection",
+    "PrepareSection",
+    "ScoreSection",
+    "Section",
+    "ShootSection",
+    "TrainSection",
+]
+
+
+class Section(pydantic.BaseModel):
+    """Unknown keys and NaN are refused; nothing changes once it is read."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first of the two must not be larger than the second")
+    return pair
+
+
+Between = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
+"""Lowest and highest value of a random range."""
+Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
+
+
+class ColourRule(pydantic.BaseModel):
+    """`[[footage.colour]]`: colour of the files whose name, or path in `footage.folder`, fits the pattern `match`. What
+    it leaves empty is read from the file.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    match: str
+    space: Literal[
+        "",
+        "ACES2065-1",
+        "ACEScg",
+        "HLG",
+        "Log3G10",
+        "LogC3",
+        "LogC4",
+        "P3-D65",
+        "PQ",
+        "Rec2020",
+        "Rec709",
+        "S-Log3",
+        "V-Log",
+        "linear",
+    ] = ""
+    """What the code values mean; logs come with their makers' gamut (see `cinetune.footage.spaces`)."""
+    lut: str = ""
+    """A .cube file, relative to the project, from the file's R'G'B' to display R'G'B'; then `space` is not used."""
+    matrix: Literal["", "bt601", "bt709", "bt2020"] = ""
+    levels: Literal["", "full", "limited"] = ""
+
+
+class ModelSection(Section):
+    family: Literal["pocket", "wan21"] = "pocket"
+    path: str = ""
+    """Folder with the diffusers weights; empty = the weights inside the package (pocket only)."""
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    clip_preprocess: Literal["squash", "crop"] = "squash"
+    """How the first frame reaches CLIP: the whole frame squashed to a square (original Wan) or diffusers' centre
+    crop."""
+
+
+class FootageSection(Section):
+    folder: str = "footage"
+    detector: Literal["adaptive", "none"] = "adaptive"
+    min_shot_seconds: float = pydantic.Field(default=0.5, gt=0)
+    crop_bars: bool = True
+    strict_rights: bool = False
+    variable_rate: Literal["resample", "refuse"] = "resample"
+    alpha: Literal["black", "refuse"] = "black"
+    interlaced: Literal["refuse", "bwdif", "keep"] = "refuse"
+    pulldown: Literal["remove", "refuse"] = "remove"
+    sequence_rate: str = "24"
+    """Frames per second of numbered pictures whose headers do not say."""
+    colour: tuple[ColourRule, ...] = ()
+
+
+class PrepareSection(Section):
+    frames: int = pydantic.Field(default=33, ge=5)
+    """Frames of one training window at the model's native rate; must be 4n+1. The paper: 33."""
+    height: int = pydantic.Field(default=0, ge=0)
+    width: int = pydantic.Field(default=0, ge=0)
+    """0 = the model's own training size."""
+    trigger: str = ""
+    """A phrase put before every training caption and every prompt of the look arm; empty = none."""
+    max_windows_per_shot: int = pydantic.Field(default=1, ge=1)
+    held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
+    """Share of *scenes* kept out of training, for validation."""
+    require_captions: bool = True
+
+
+class AugmentSection(Section):
+    """Reference augmentation: the condition frame is re-graded at random while the target keeps the look."""
+
+    probability: float = pydantic.Field(default=0.0, ge=0, le=1)
+    saturation: Between = (0.85, 1.4)
+    gain: Between = (0.94, 1.07)
+    offset: Between = (-0.05, 0.05)
+    gamma: Between = (0.8, 1.15)
+    grain: float = pydantic.Field(default=0.0, ge=0)
+    blur: float = pydantic.Field(default=0.0, ge=0)
+    variants: int = pydantic.Field(default=4, ge=1)
+    """How many re-graded condition frames are cached for each window."""
+    single_frame: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """Share of steps on one-frame windows."""
+
+
+class TrainSection(Section):
+    rank: int = pydantic.Field(default=8, ge=1)
+    alpha: float = pydantic.Field(default=16.0, gt=0)
+    targets: Literal["cross", "cross-text", "attention", "all-linear"] = "cross"
+    lr: float = pydantic.Field(default=3e-5, gt=0)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: float = pydantic.Field(default=0.01, ge=0)
+    warmup: float = pydantic.Field(default=0.05, ge=0, lt=1)
+    """Share of `steps` in linear warm-up, then cosine to zero."""
+    steps: int = pydantic.Field(default=4000, ge=1)
+    batch: int = pydantic.Field(default=1, ge=1)
+    accumulate: int = pydantic.Field(default=4, ge=1)
+    max_grad_norm: float = pydantic.Field(default=1.0, gt=0)
+    timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
+    shift: float = pydantic.Field(default=3.0, gt=0)
+    caption_dropout: float = pydantic.Field(default=0.1, ge=0, le=1)
+    checkpointing: bool = True
+    augment: AugmentSection = AugmentSection()
+    plain_arm: bool = False
+    """Also train a second adapter without reference augmentation, as a control."""
+    workers: int = pydantic.Field(default=1, ge=1)
+    """Processes that train arms side by side, one CPU thread each; 1 = one arm after the other with all threads."""
+    validate_every: int = pydantic.Field(default=200, ge=1)
+    patience: int = pydantic.Field(default=4, ge=1)
+    """Evaluations without an LPIPS gain of `min_delta` before training stops."""
+    min_delta: float = pydantic.Field(default=0.001, ge=0)
+    validation_shots: int = pydantic.Field(default=4, ge=1)
+    validation_windows: int = pydantic.Field(default=16, ge=1)
+    """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""
+    validation_steps: int = pydantic.Field(default=8, ge=1)
+    checkpoint_every: int = pydantic.Field(default=100, ge=1)
+    seed: int = 0
+
+
+class KeyframesSection(Section):
+    method: Literal["as-is", "late", "restyle", "develop"] = "develop"
+    candidates: int = pydantic.Field(default=1, ge=1)
+    strength: float = pydantic.Field(default=0.6, gt=0, le=1)
+    """`restyle` only: share of the noise schedule that is run."""
+
+
+class ShootSection(Section):
+    segment_frames: int = pydantic.Field(default=33, ge=5)
+    steps: int = pydantic.Field(default=40, ge=1)
+    guidance: float = pydantic.Field(default=5.0, ge=1)
+    shift: float = pydantic.Field(default=3.0, gt=0)
+    seeds: int = pydantic.Field(default=1, ge=1)
+    """Seeds rendered for each shot and arm; scores average over them."""
+    anchor: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """Strength of the ramped colour anchor to the keyframe."""
+    height: int = pydantic.Field(default=0, ge=0)
+    width: int = pydantic.Field(default=0, ge=0)
+    workers: int = pydantic.Field(default=1, ge=1)
+
+
+DeliveryName = Literal[
+    "proxy", "proxy_hevc", "proxy_hevc10", "prores_hq", "prores_4444", "dnxhr_hqx", "dnxhr_hqx_mxf",
+    "png16", "tiff16", "exr_linear", "exr_display",
+]  # fmt: skip
+
+
+class DeliverSection(Section):
+    formats: tuple[DeliveryName, ...] = ("proxy", "prores_hq", "png16")
+    conform: Literal["none", "hold", "blend", "retime", "minterpolate"] = "hold"
+    rate: str = "24"
+    bars: str = pydantic.Field(default="", pattern=r"^([1-9]\d*(\.\d+)?([:/][1-9]\d*)?)?$")
+    """Aspect ratio outside of which the picture is black (`2.39`, `16:9`); empty = no bars."""
+    slate: Literal["second", "frame", "none"] = "second"
+    burn_in: bool = True
+    """Slate and burn-in are for the proxies; every other format is clean."""
+    name: str = "{seq}_{shot}_{task}_v{version:03d}"
+    seq: str = "SQ010"
+    height: int = pydantic.Field(default=0, ge=0)
+    """Picture height of movies (Lanczos from the master); 0 = as generated."""
+    arms: tuple[Literal["base", "look", "plain"], ...] = ("base", "look")
+    c2pa_certificate: str = ""
+    """Certificate chain (PEM file) that .mp4 and .mov are signed with, and its key; empty = not signed."""
+    c2pa_key: str = ""
+
+
+class ScoreSection(Section):
+    alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
+    primary: tuple[str, ...] = ("tone_w1", "colour_error")
+
+
+class CaptionSection(Section):
+    """Captions by a vision-language model, for shots that have none."""
+
+    backend: Literal["transformers", "http"] = "transformers"
+    path: str = ""
+    """`transformers`: the folder of a Qwen2.5-VL or Qwen3-VL model."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str = ""
+    """`http`: what the server calls the model."""
+    key_env: str = ""
+    """`http`: name of the environment variable with the key; empty = no key is sent."""
+    frames: int = pydantic.Field(default=8, ge=1, le=64)
+    size: int = pydantic.Field(default=512, ge=32)
+    """Longest side of the pictures shown, in pixels."""
+    words: tuple[int, int] = (80, 100)
+    """Fewest and most words of a caption."""
+    language: Literal["en", "any"] = "en"
+    """`any` leaves out the checks that know English."""
+    prompt: str = ""
+    """A question of your own; empty = `cinetune.footage.captions.PROMPT`."""
+    workers: int = pydantic.Field(default=2, ge=1)
+    """`http`: questions asked at the same time."""
+    timeout: float = pydantic.Field(default=180.0, gt=0)
+    """`http`: seconds to wait for an answer."""
+    retries: int = pydantic.Field(default=4, ge=0)
+    """`http`: how often a busy or failing server is asked again."""
+
+    @pydantic.field_validator("words")
+    @classmethod
+    def _in_order(cls, words: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= words[0] <= words[1]:
+            raise ValueError("the first of the two must be at least 1 and not larger than the second")
+        return words
