@@ -30,6 +30,7 @@ __all__ = [
     "Keyframe",
     "LatentEntry",
     "Look",
+    "Measures",
     "ModelRef",
     "PlannedShot",
     "Provenance",
@@ -170,6 +171,21 @@ class Window:
     height: int
     caption: str
     caption_source: str
+    schema: int = SCHEMA
+
+
+@artifact
+class Measures:
+    """What a candidate window looks like: `motion` in per cent of the picture's width per second, `sharpness` 0 to 1,
+    `brightness` (mean luma) and `black` (share of nearly black pixels) 0 to 1. `left_out` says why it is not among the
+    windows; empty if it is."""
+
+    window: str
+    motion: float
+    sharpness: float
+    brightness: float
+    black: float
+    left_out: str = ""
     schema: int = SCHEMA
 
 

@@ -11,16 +11,26 @@ at), or stand for the whole clip. `caption` is read as `text`. `owner`, `licence
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cinetune.artifacts import Rights
+from cinetune.artifacts import FootageClip, Rights, Window
 from cinetune.errors import ConfigError
 
-__all__ = ["SIDECAR_SUFFIXES", "Row", "footage_files", "read_rows", "rights_of", "row_for_shot", "sidecar_files"]
+__all__ = [
+    "SIDECAR_SUFFIXES",
+    "Row",
+    "footage_files",
+    "read_rows",
+    "rights_csv",
+    "rights_of",
+    "row_for_shot",
+    "sidecar_files",
+]
 
 SIDECAR_SUFFIXES = frozenset(
     {
@@ -159,3 +169,24 @@ def row_for_shot(rows: list[Row], *, index: int, start: int) -> Row | None:
 def rights_of(rows: list[Row]) -> Rights:
     """The first stated rights of a clip; empty when none are."""
     return next((row.rights for row in rows if row.rights != Rights()), Rights())
+
+
+def rights_csv(clips: Mapping[str, FootageClip], windows: Sequence[Window]) -> tuple[str, list[str]]:
+    """(a CSV table of who owns every clip that `windows` use and what they are used for, the clips whose owner or
+    licence is not stated)."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(
+        ["clip", "file", "sha256", "owner", "licence", "consent", "document", "scenes", "train windows", "held windows"]
+    )
+    unstated: list[str] = []
+    for name in dict.fromkeys(window.clip for window in windows):
+        clip, mine = clips[name], [window for window in windows if window.clip == name]
+        rights = clip.rights
+        if not (rights.owner and rights.licence):
+            unstated.append(name)
+        scenes = "; ".join(dict.fromkeys(window.scene for window in mine))
+        counts = [sum(window.split == split for window in mine) for split in ("train", "held")]
+        stated = [rights.owner, rights.licence, rights.consent, rights.document]
+        table.writerow([name, clip.path, clip.sha256, *stated, scenes, *counts])
+    return out.getvalue(), unstated
