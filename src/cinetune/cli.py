@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cinetune.errors import CinetuneError, ConfigError, StoreError
+from cinetune.errors import CinetuneError, StoreError
 
 if TYPE_CHECKING:
     from cinetune.runtime import Reporter
@@ -182,10 +182,20 @@ def report(project: Folder = HERE, settings: Settings = None, again: Again = Fal
 
 
 @app.command(rich_help_panel=PROJECT)
-def new(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")]) -> None:
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="TOML", help="Take over a dataset file of musubi-tuner or diffusion-pipe."),
+    ] = None,
+) -> None:
     """Make a project folder: settings, an example shot list, a place for the film. Overwrites nothing."""
     from cinetune.store import atomic_write
 
+    if source is not None:
+        from cinetune.handover import adopt_dataset
+
+        adopt_dataset(folder, source, _reporter())
     for name, template in NEW_FILES.items():
         path = folder / name
         if path.exists():
@@ -292,19 +302,18 @@ def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to ma
 
 @app.command(rich_help_panel=SHARE)
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file, or a folder for `merged`.")],
-    to: Annotated[str, typer.Option(help="diffusers, comfy, kohya, or merged (the whole model).")] = "diffusers",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file; a folder for merged, dataset.")],
+    to: Annotated[
+        str, typer.Option(help="diffusers, comfy, kohya, merged (the whole model), or dataset (the windows).")
+    ] = "diffusers",
     arm: Annotated[str, typer.Option(help="Which trained look: look or plain.")] = "look",
     project: Folder = HERE,
     settings: Settings = None,
 ) -> None:
-    """Write the trained look for another program."""
-    from cinetune.handover import TARGETS, Target, export_look
+    """Write the trained look, or what it was trained on, for another program."""
+    from cinetune import handover
 
-    target: Target | None = next((name for name in TARGETS if name == to), None)
-    if target is None:
-        raise ConfigError(f"cannot export to {to!r}", remedy=f"one of {', '.join(TARGETS)}")
-    export_look(_open(project, settings), out, _reporter(), to=target, arm=arm)
+    handover.export(_open(project, settings), out, _reporter(), to=to, arm=arm)
     print(f"wrote  {out}")
 
 

@@ -82,11 +82,11 @@ def render_sheet(film: str, cards: Sequence[Card], facts: Sequence[str]) -> str:
         lstrip_blocks=True,
     )
     scenes = list(_scenes(cards))
-    tops = {name: max((getattr(c.measures, name) for c in cards), default=0.0) or 1.0 for name in ("motion",)}
+    top = max((card.measures.motion for card in cards), default=0.0) or 1.0
     return environment.get_template("sheet.html.j2").render(
         film=film, facts=facts, scenes=scenes, most=max((scene["used"] for scene in scenes), default=1) or 1,
         counts={state: sum(card.state == state for card in cards) for state in ("train", "held", "out")},
-        sources=len({card.clip.id for card in cards}), top_motion=tops["motion"],
+        sources=len({card.clip.id for card in cards}), top_motion=top,
         first=cards[0].window if cards else None,
     )  # fmt: skip
 
@@ -112,5 +112,5 @@ def _view(card: Card) -> dict[str, Any]:
         "timecode": start_label(clip, window.source_frames[0]), "rate": str(clip.rate), "measures": card.measures,
         "frames": f"{window.source_frames[0]}–{window.source_frames[-1]}",
         "strip": "data:image/webp;base64," + base64.b64encode(card.strip).decode("ascii"),
-        "aspect": f"{3 * window.width} / {window.height}", "rights": clip.rights,
+        "rights": clip.rights,
     }  # fmt: skip

@@ -32,6 +32,7 @@ NAME = "prepare"
 PARENTS = ("ingest",)
 SECTIONS = ("prepare",)
 _REVISION = 1  # raise when the same window would be measured otherwise
+_LISTED = 8  # windows left out that are named one by one; the sheet shows them all
 
 
 @artifact
@@ -114,8 +115,9 @@ def run(project: Project, report: Reporter) -> StageRecord:
     _tell(report, config, geometry, clips, windows)
     gone = [one for one in measures if one.left_out]
     if gone:
-        listed = "\n  ".join(f"{one.window}: {one.left_out}" for one in gone)
-        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {listed}")
+        listed = "\n  ".join(f"{one.window}: {one.left_out}" for one in gone[:_LISTED])
+        rest = f"\n  and {len(gone) - _LISTED} more, on the sheet" if len(gone) > _LISTED else ""
+        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {listed}{rest}")
     _write_pages(project, report, clips, candidates, measures, [one.strip for one in seen], leaks=leaks)
     _check_leaks(report, config, clips, leaks)
     made = provenance(
