@@ -14,7 +14,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from cinetune.errors import ConfigError
 from cinetune.timecode import nearest_legal_frames
@@ -25,6 +27,22 @@ _FILMS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mxf", ".ts
 _MODES = {"head": "head", "chunk": "all", "slide": "slide", "uniform": "uniform", "full": "all"}
 _MULTIPLE = 16  # what Wan's sides must divide by
 _LEAST_FRAMES = 5
+_COUNT = Annotated[int, pydantic.Field(ge=1, strict=True)]
+_PAIR = tuple[_COUNT, _COUNT]
+_KINDS: dict[str, tuple[Any, str]] = {
+    "video_directory": (str, "a path"),
+    "video_jsonl_file": (str, "a path"),
+    "path": (str, "a path"),
+    "caption_extension": (str, "a suffix such as .txt"),
+    "frame_extraction": (str, "a word"),
+    "target_frames": (list[_COUNT], "a list of counts"),
+    "frame_buckets": (list[_COUNT], "a list of counts"),
+    "frame_stride": (_COUNT, "a count"),
+    "frame_sample": (_COUNT, "a count"),
+    "resolution": (_COUNT | _PAIR, "a side or [width, height]"),
+    "resolutions": (list[_COUNT | _PAIR], "a list of sides or [width, height] pairs"),
+}
+"""What we read, its type, and that type in words."""
 _CACHES = {"cache_directory", "num_workers"}
 _SIZES = {"resolutions", "enable_ar_bucket", "min_ar", "max_ar", "num_ar_buckets", "ar_buckets", "size_buckets"}
 
@@ -87,10 +105,9 @@ def read_dataset(path: Path) -> Dataset:
 
 def _musubi(table: Mapping[str, Any], path: Path) -> Dataset:
     dataset = Dataset("musubi-tuner")
-    general: dict[str, Any] = table.get("general", {})
     for number, own in enumerate(table["datasets"]):
         where = f"datasets[{number}]"
-        part = {**general, **own}
+        part = _checked(table.get("general", {}), own, where)
         known = {"caption_extension", "frame_extraction", "target_frames", "frame_stride", "frame_sample", "max_frames"}
         if "video_directory" in part:
             folder = _folder(path, part.pop("video_directory"), where)
@@ -131,7 +148,7 @@ def _diffusion_pipe(table: Mapping[str, Any], path: Path) -> Dataset:
     )
     for number, own in enumerate(table["directory"]):
         where = f"directory[{number}]"
-        part = {**general, **own}
+        part = _checked(general, own, where)
         folder = _folder(path, part.pop("path", ""), where)
         _take_folder(dataset, folder, ".txt")
         if (folder / "captions.json").is_file():
@@ -144,6 +161,20 @@ def _diffusion_pipe(table: Mapping[str, Any], path: Path) -> Dataset:
             dataset.note(f"{where}: resolutions {sizes} are areas; set prepare.width and prepare.height")
         _leave(dataset, {key: value for key, value in part.items() if key != "resolutions"}, where)
     return dataset
+
+
+def _checked(general: Any, own: Any, where: str) -> dict[str, Any]:
+    """One data set with what is general to all. Raises `ConfigError` for values of the wrong type."""
+    if not isinstance(general, dict) or not isinstance(own, dict):
+        raise ConfigError(f"{where} must be tables")
+    part = {**general, **own}
+    for key in part.keys() & _KINDS.keys():
+        kind, meaning = _KINDS[key]
+        try:
+            pydantic.TypeAdapter(kind).validate_python(part[key])
+        except pydantic.ValidationError as error:
+            raise ConfigError(f"{key} must be {meaning}, not {part[key]!r}", where=where) from error
+    return part
 
 
 def _frames(dataset: Dataset, lengths: list[int], where: str, key: str) -> None:
