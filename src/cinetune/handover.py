@@ -101,8 +101,8 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
     """Write the prepared windows as a Hugging Face VideoFolder: `train/` and `validation/`, one mp4 for each window at
     the model's rate and size, `metadata.jsonl` with `file_name` and `text` as training gives it, and `rights.csv`.
 
-    The films are H.264 4:4:4 at crf 4: docs/stages/export.md says what that keeps. Raises `StoreError` before
-    `prepare`, `ConfigError` if `out` exists, `FootageError` if footage is gone.
+    The films are lossless H.264 4:4:4, so all that is lost is the step to 8-bit Y'CbCr: under 2 of 255 levels. Raises
+    `StoreError` before `prepare`, `ConfigError` if `out` exists, `FootageError` if footage is gone.
     """
     from cinetune.footage.sheet import start_label
     from cinetune.footage.sidecars import rights_csv
@@ -118,7 +118,7 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
         for window in windows:
             clip, folder = clips[window.clip], "train" if window.split == "train" else "validation"
             path = out / folder / f"{window.id}.mp4"
-            write_video(path, read_window(project.root, clip, window), rate=window.rate, codec="h264_444")
+            write_video(path, read_window(project.root, clip, window), rate=window.rate, codec="h264_lossless")
             row = {
                 "file_name": path.name,
                 "text": f"{trigger}, {window.caption}" if trigger else window.caption,

@@ -5,6 +5,7 @@
     DIR/work/objects/<xx>/<sha><suffix>  files by the sha256 of their bytes, verified when read
     DIR/work/units/<stage>/<key>.json    one finished piece of a stage (a clip, a latent, a shot): need not be redone
     DIR/work/stages/<stage>.json         a finished stage: its input key, its records, its provenance
+    DIR/work/prepare/                    for people: the contact sheet of what is trained, who owns it
     DIR/work/lock                        held while a stage runs
     DIR/deliveries/  DIR/report/         results for people
 

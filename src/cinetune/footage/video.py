@@ -302,8 +302,8 @@ MOVIES = {
     "h264": Movie(
         encoder="libx264", pixels="yuv420p", suffix=".mp4", options={"crf": "14", "preset": "medium", "mbtree": "0"}
     ),
-    "h264_444": Movie(
-        encoder="libx264", pixels="yuv444p", suffix=".mp4", options={"crf": "4", "preset": "medium", "mbtree": "0"}
+    "h264_lossless": Movie(
+        encoder="libx264", pixels="yuv444p", suffix=".mp4", options={"qp": "0", "preset": "medium", "mbtree": "0"}
     ),
     "prores_hq": Movie(
         encoder="prores_ks", pixels="yuv422p10le", suffix=".mov", options={"profile": "3", "vendor": "apl0"}
