@@ -245,7 +245,7 @@ def test_a_stride_that_would_mean_nothing_is_refused(film):
 
 @pytest.fixture
 def leaking(film):
-    """The film, with a graded, enlarged and mirrored copy of one shot of every clip as a clip of its own."""
+    """The film, with a graded, enlarged and mirrored copy of a held-out shot as a clip of its own."""
     held = next(clip for clip, split in _split(_run(film)[0]).items() if split == "held")
     copy = drift(2 * int(held[1]), 20)[:, 2:-2, 3:-3][:, :, ::-1]
     write_video(film / "footage" / "d9.mp4", np.clip(copy**0.8 * np.float32(1.05), 0, 1), rate=FILM, size=(120, 72))

@@ -302,7 +302,9 @@ def _write_pages(
 ) -> None:
     """The contact sheet and the table of rights, for people."""
     folder = project.store.work / NAME
-    twins = {one.id: other.id for one, other, _ in leaks} | {other.id: one.id for one, other, _ in leaks}
+    twins: dict[str, str] = {}  # the nearest copy of each window comes last and stays
+    for one, other, _ in sorted(leaks, key=lambda leak: -leak[2]):
+        twins |= {one.id: other.id, other.id: one.id}
     cards = [
         Card(
             window=window,
