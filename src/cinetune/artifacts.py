@@ -176,9 +176,8 @@ class Window:
 
 @artifact
 class Measures:
-    """What a candidate window looks like: `motion` in per cent of the picture's width per second, `sharpness` 0 to 1,
-    `brightness` (mean luma) and `black` (share of nearly black pixels) 0 to 1. `left_out` says why it is not among the
-    windows; empty if it is."""
+    """What a candidate window looks like, as `cinetune.footage.measure` defines it; `left_out` says why it is not among
+    the windows, empty if it is."""
 
     window: str
     motion: float

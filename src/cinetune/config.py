@@ -88,22 +88,17 @@ class PrepareSection(_Section):
     trigger: str = ""
     """A phrase put before every training caption and every prompt of the look arm; empty = none."""
     windows: Literal["central", "head", "slide", "uniform", "all"] = "central"
-    """Where windows lie in a shot: around its middle; one at its start; one every `stride` frames; evenly from start to
-    end; back to back."""
+    """Where they lie in a shot. `slide` lays one every `stride` frames at the model's rate; 0 = half a window."""
     stride: int = pydantic.Field(default=0, ge=0)
-    """`slide` only: frames at the model's rate from one window to the next; 0 = half a window."""
     max_windows_per_shot: int = pydantic.Field(default=0, ge=0)
-    """0 = one for `central` and `uniform`, no limit for `slide` and `all`."""
+    """0 = one for `central` and `uniform`, no limit for the others."""
     max_windows_per_scene: int = pydantic.Field(default=0, ge=0)
-    """0 = no limit. A scene with more gives them evenly from its shots."""
     min_motion: float = pydantic.Field(default=0.0, ge=0)
-    """Windows that move less are left out, in per cent of the picture's width per second; 0 = off."""
     min_sharpness: float = pydantic.Field(default=0.0, ge=0, le=1)
-    """Windows less sharp are left out, from 0 (soft) to 1; 0 = off."""
+    """Windows with less are left out; 0 = off. Motion is in per cent of the picture's width per second."""
     held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of *scenes* kept out of training, for validation."""
     on_leak: Literal["refuse", "move", "warn"] = "refuse"
-    """When a training scene and a held-out one show the same picture: stop, put both on one side, or only say so."""
     require_captions: bool = True
 
 
@@ -323,12 +318,6 @@ def _cross_check(config: Config, where: str) -> None:
         if low != frames:
             remedy = f"use {low} or {high}"
             raise ConfigError(f"{key} = {frames} does not fit the frame rule 4n+1", where=where, remedy=remedy)
-    if config.prepare.stride and config.prepare.windows != "slide":
-        remedy = 'set prepare.windows = "slide", or leave prepare.stride out'
-        what = (
-            f'prepare.stride = {config.prepare.stride} means nothing for prepare.windows = "{config.prepare.windows}"'
-        )
-        raise ConfigError(what, where=where, remedy=remedy)
     if config.train.plain_arm and config.train.augment.probability == 0:
         remedy = "set train.augment.probability, or plain_arm = false"
         what = "train.plain_arm is a control for train.augment, which is off"

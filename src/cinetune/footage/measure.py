@@ -40,7 +40,11 @@ def sampled_pairs(frames: int) -> list[int]:
 
 
 def measure(pairs_THWC: Array, rate: Fraction, *, window: str) -> Measures:
-    """Measure the frames of `sampled_pairs`, [6, H, W, 3] in [0, 1], of a window at `rate`. Rounded to four digits."""
+    """Measure the frames of `sampled_pairs`, [6, H, W, 3] in [0, 1], of a window at `rate`. Rounded to four digits.
+
+    `motion` is in per cent of the picture's width per second; `sharpness`, `brightness` (mean luma) and `black` (share
+    of nearly black pixels) lie between 0 and 1.
+    """
     luma = pairs_THWC @ _LUMA
     firsts = range(0, len(luma), 2)
     speeds = [_speed(_small(pairs_THWC[k]), _small(pairs_THWC[k + 1])) for k in firsts]

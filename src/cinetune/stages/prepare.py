@@ -136,6 +136,12 @@ def _candidates(
 ) -> list[Window]:
     """Every window that the settings lay into the shots, captioned, all marked `train` so far. Raises as `run` does."""
     section = project.config.prepare
+    if section.stride and section.windows != "slide":
+        raise ConfigError(
+            f'prepare.stride = {section.stride} means nothing for prepare.windows = "{section.windows}"',
+            where=str(project.root),
+            remedy='set prepare.windows = "slide", or leave prepare.stride out',
+        )
     rows = _captions(project, clips, shots)
     windows: list[Window] = []
     short: list[str] = []
