@@ -27,6 +27,7 @@ LAYERS = (
     ("config",),
     ("sections",),
     ("artifacts",),
+    ("records",),
     ("timecode",),
     ("errors",),
     ("presets",),

@@ -9,20 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cinetune import artifacts
-from cinetune.artifacts import (
-    Colour,
-    FileRef,
-    FootageClip,
-    Provenance,
-    Score,
-    Sequence,
-    Shot,
-    Timing,
-    Window,
-    from_json,
-    to_json,
-)
+from cinetune.artifacts import Colour, FileRef, FootageClip, Provenance, Score, Sequence, Shot, Timing, Window
 from cinetune.errors import StoreError
+from cinetune.records import from_json, to_json
 from cinetune.timecode import Span
 
 COLOUR = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="tagged bt709")

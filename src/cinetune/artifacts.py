@@ -1,26 +1,19 @@
 """What flows between stages: small frozen records on disk, never tensors.
 
 Tensors and pictures live in files; a record names them by a path relative to the project folder and a sha256. Records
-are stdlib dataclasses; pydantic checks them where they are read from or written to JSON (unknown keys, NaN and a wrong
-`schema` are refused). A score that could not be computed is `value=None` with the reason in `why`.
+are made and checked by `cinetune.records`. A score that could not be computed is `value=None` with the reason in `why`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
-from functools import cache
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Literal
 
-import pydantic
-
-from cinetune.errors import StoreError
+from cinetune.records import SCHEMA, artifact
 from cinetune.timecode import Span
 
 __all__ = [
-    "SCHEMA",
     "Arm",
     "Colour",
     "Delivery",
@@ -30,6 +23,7 @@ __all__ = [
     "Keyframe",
     "LatentEntry",
     "Look",
+    "Measures",
     "ModelRef",
     "PlannedShot",
     "Provenance",
@@ -44,26 +38,12 @@ __all__ = [
     "ShotPlan",
     "Timing",
     "Window",
-    "from_json",
-    "to_json",
 ]
 
-SCHEMA = 1
 Domain = Literal["in", "out"]
 Arm = Literal["base", "look", "plain"]
 Split = Literal["train", "held"]
 Method = Literal["as-is", "late", "restyle", "develop"]
-
-
-T = TypeVar("T")
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def artifact(cls: type[T]) -> type[T]:
-    """A frozen, slotted, keyword-only dataclass that pydantic checks strictly at the file boundary."""
-    made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
-    config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
-    return pydantic.with_config(config)(made)
 
 
 @artifact
@@ -186,6 +166,20 @@ class Window:
     height: int
     caption: str
     caption_source: str
+    schema: int = SCHEMA
+
+
+@artifact
+class Measures:
+    """What a candidate window looks like, as `cinetune.footage.measure` defines it; `left_out` says why it is not among
+    the windows, empty if it is."""
+
+    window: str
+    motion: float
+    sharpness: float
+    brightness: float
+    black: float
+    left_out: str = ""
     schema: int = SCHEMA
 
 
@@ -364,36 +358,3 @@ class Scorecard:
     protocol: dict[str, str]
     warnings: tuple[str, ...]
     schema: int = SCHEMA
-
-
-@cache
-def _adapter(cls: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(cls)
-
-
-def to_json(record: object) -> str:
-    """Canonical JSON: sorted keys, Fractions as `num/den`. Raises `StoreError` if a float is NaN or infinite."""
-    adapter = _adapter(type(record))
-    try:
-        plain = adapter.dump_python(record, mode="json")
-        adapter.validate_json(json.dumps(plain, allow_nan=False))
-        return json.dumps(plain, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
-    except ValueError as error:
-        raise StoreError(f"a {type(record).__name__} record would not be readable again: {error}") from error
-
-
-def from_json(cls: Callable[..., T], text: str | bytes, *, where: str = "") -> T:
-    """Read a record back. Raises `StoreError` on unknown keys, wrong types, or another schema version."""
-    try:
-        record = _adapter(cls).validate_json(text)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise StoreError(
-            f"not a valid {getattr(cls, '__name__', cls)} record: {key}: {first['msg']}",
-            where=where,
-            remedy="it was written by another version or edited by hand; delete it and run the stage again",
-        ) from error
-    if getattr(record, "schema", SCHEMA) != SCHEMA:
-        raise StoreError(f"schema {record.schema} is not {SCHEMA}", where=where, remedy="run the stage again")
-    return record

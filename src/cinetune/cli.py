@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cinetune.errors import CinetuneError, ConfigError, StoreError
+from cinetune.errors import CinetuneError, ran_out
 
 if TYPE_CHECKING:
     from cinetune.runtime import Reporter
@@ -28,11 +28,6 @@ NEW_FILES = {
     "shots.toml": "new_shots.toml",
     "footage/README.txt": "new_footage.txt",
 }
-CHEAPER = """cheaper settings, cheapest first:
-           train.checkpointing=true, model.dtype="bfloat16"
-           prepare.frames=17 (train), shoot.segment_frames=17 (expand)
-           prepare.height / prepare.width, shoot.height / shoot.width"""
-"""What to try when memory runs out."""
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -178,7 +173,7 @@ def score(project: Folder = HERE, settings: Settings = None, again: Again = Fals
     """Measure whether the look arm is closer to the film than the base arm, shot by shot."""
     _stage("score", project, settings, again=again, as_json=as_json)
     if as_json:
-        from cinetune.artifacts import to_json
+        from cinetune.records import to_json
 
         cards = _open(project, settings).store.need_stage("score").groups["scorecards"]
         print("[" + ",\n".join(to_json(card) for card in cards) + "]")
@@ -195,10 +190,20 @@ def report(project: Folder = HERE, settings: Settings = None, again: Again = Fal
 
 
 @app.command(rich_help_panel=PROJECT)
-def new(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")]) -> None:
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="TOML", help="Take over a dataset file of musubi-tuner or diffusion-pipe."),
+    ] = None,
+) -> None:
     """Make a project folder: settings, an example shot list, a place for the film. Overwrites nothing."""
     from cinetune.store import atomic_write
 
+    if source is not None:
+        from cinetune.handover import adopt_dataset
+
+        adopt_dataset(folder, source, _reporter())
     for name, template in NEW_FILES.items():
         path = folder / name
         if path.exists():
@@ -305,19 +310,18 @@ def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to ma
 
 @app.command(rich_help_panel=SHARE)
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file, or a folder for `merged`.")],
-    to: Annotated[str, typer.Option(help="diffusers, comfy, kohya, or merged (the whole model).")] = "diffusers",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file; a folder for merged, dataset.")],
+    to: Annotated[
+        str, typer.Option(help="diffusers, comfy, kohya, merged (the whole model), or dataset (the windows).")
+    ] = "diffusers",
     arm: Annotated[str, typer.Option(help="Which trained look: look or plain.")] = "look",
     project: Folder = HERE,
     settings: Settings = None,
 ) -> None:
-    """Write the trained look for another program."""
-    from cinetune.handover import TARGETS, Target, export_look
+    """Write the trained look, or what it was trained on, for another program."""
+    from cinetune import handover
 
-    target: Target | None = next((name for name in TARGETS if name == to), None)
-    if target is None:
-        raise ConfigError(f"cannot export to {to!r}", remedy=f"one of {', '.join(TARGETS)}")
-    export_look(_open(project, settings), out, _reporter(), to=target, arm=arm)
+    handover.export(_open(project, settings), out, _reporter(), to=to, arm=arm)
     print(f"wrote  {out}")
 
 
@@ -351,21 +355,11 @@ def _quiet_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _ran_out(error: BaseException) -> CinetuneError | None:
-    """Memory or disk that ran out inside a library, as one of our own errors."""
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        return StoreError("memory ran out; nothing that was finished is lost", remedy=CHEAPER)
-    if "No space left on device" in text:
-        return StoreError("the disk is full; nothing was lost", remedy="free space and run the same command again")
-    return None
-
-
 def _say_error(error: BaseException, *, debug: bool) -> int:
     """Explain an error on stderr; the exit code."""
     if debug:
         traceback.print_exception(error)
-    known = error if isinstance(error, CinetuneError) else _ran_out(error)
+    known = error if isinstance(error, CinetuneError) else ran_out(error)
     if known is not None:
         print(f"error: {known}", file=sys.stderr)
         return known.exit_code

@@ -24,6 +24,7 @@ __all__ = [
     "ServiceError",
     "StoreError",
     "WeightsError",
+    "ran_out",
 ]
 
 
@@ -82,3 +83,20 @@ class GateFailed(CinetuneError):
     """A check the user asked to be enforced did not hold (no look effect, early alarm, strict rights)."""
 
     exit_code = 4
+
+
+_CHEAPER = """cheaper settings, cheapest first:
+           train.checkpointing=true, model.dtype="bfloat16"
+           prepare.frames=17 (train), shoot.segment_frames=17 (expand)
+           prepare.height / prepare.width, shoot.height / shoot.width"""
+"""What to try when memory runs out."""
+
+
+def ran_out(error: BaseException) -> CinetuneError | None:
+    """Memory or disk that ran out inside a library, as one of our own errors."""
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return StoreError("memory ran out; nothing that was finished is lost", remedy=_CHEAPER)
+    if "No space left on device" in text:
+        return StoreError("the disk is full; nothing was lost", remedy="free space and run the same command again")
+    return None

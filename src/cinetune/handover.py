@@ -1,4 +1,6 @@
-"""A trained look for other programs: one adapter file in their naming, or a whole model with the look merged in."""
+"""To and from other programs: a trained look as one adapter file in their naming or merged into a whole model, the
+prepared windows as a dataset, and a dataset made for another trainer as a new project.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,29 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cinetune.artifacts import Look
+from cinetune.artifacts import FootageClip, Look, Window
 from cinetune.errors import ConfigError, StoreError
 from cinetune.runtime import Reporter
-from cinetune.store import Project
+from cinetune.store import Project, atomic_write
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TARGETS", "Target", "export_look"]
+__all__ = ["TARGETS", "Target", "adopt_dataset", "export", "export_dataset", "export_look"]
 
 Target = Literal["diffusers", "comfy", "kohya", "merged"]
 TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+def export(project: Project, out: Path, report: Reporter, *, to: str, arm: str = "look") -> None:
+    """`export_look`, or with `to="dataset"` `export_dataset`. Raises `ConfigError` for another word, and as they do."""
+    target: Target | None = next((name for name in TARGETS if name == to), None)
+    if to == "dataset":
+        export_dataset(project, out, report)
+    elif target is None:
+        raise ConfigError(f"cannot export to {to!r}", remedy=f"one of {', '.join(TARGETS)}, dataset")
+    else:
+        export_look(project, out, report, to=target, arm=arm)
 
 
 def export_look(project: Project, out: Path, report: Reporter, *, to: Target, arm: str = "look") -> None:
@@ -82,3 +95,86 @@ def _merge(project: Project, look: Look, out: Path) -> None:
     model = load_model(section, parts="denoiser")
     load_lora(model, project.store.path(look.weights), name=look.arm)
     save_merged(model, out, name=look.arm, base=model_folder(section))
+
+
+def export_dataset(project: Project, out: Path, report: Reporter) -> None:
+    """Write the prepared windows as a Hugging Face VideoFolder: `train/` and `validation/`, one mp4 for each window at
+    the model's rate and size, `metadata.jsonl` with `file_name` and `text` as training gives it, and `rights.csv`.
+
+    The films are lossless H.264 4:4:4, so all that is lost is the step to 8-bit Y'CbCr: under 2 of 255 levels. Raises
+    `StoreError` before `prepare`, `ConfigError` if `out` exists, `FootageError` if footage is gone.
+    """
+    from cinetune.footage.sheet import start_label
+    from cinetune.footage.sidecars import rights_csv
+    from cinetune.footage.video import read_window, write_video
+
+    clips: dict[str, FootageClip] = {clip.id: clip for clip in project.store.need_stage("ingest").groups["clips"]}
+    windows: tuple[Window, ...] = project.store.need_stage("prepare").groups["windows"]
+    if out.exists():
+        raise ConfigError(f"{out} is there already", remedy="choose another name; nothing is overwritten")
+    trigger = project.config.prepare.trigger
+    rows: dict[str, list[str]] = {}
+    with report.progress("export", len(windows)) as bar:
+        for window in windows:
+            clip, folder = clips[window.clip], "train" if window.split == "train" else "validation"
+            path = out / folder / f"{window.id}.mp4"
+            write_video(path, read_window(project.root, clip, window), rate=window.rate, codec="h264_lossless")
+            row = {
+                "file_name": path.name,
+                "text": f"{trigger}, {window.caption}" if trigger else window.caption,
+                "scene": window.scene,
+                "source": Path(clip.path).name,
+                "timecode": start_label(clip, window.source_frames[0]),
+                "owner": clip.rights.owner,
+                "licence": clip.rights.licence,
+            }
+            rows.setdefault(folder, []).append(json.dumps(row, ensure_ascii=False))
+            bar.advance(note=window.id)
+    for folder, lines in rows.items():
+        _write(out / folder / "metadata.jsonl", "\n".join(lines) + "\n")
+    _write(out / "rights.csv", rights_csv(clips, windows)[0])
+
+
+def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
+    """Make the settings and the footage folder of a new project from another trainer's dataset file: films are linked,
+    not copied; captions go into `metadata.jsonl`. What could not be mapped is said, and kept as comments.
+
+    Raises `ConfigError` if the dataset cannot be read or a project is there already, `StoreError` if the disk refuses.
+    """
+    from cinetune.footage.datasets import read_dataset
+
+    if (folder / "cinetune.toml").exists():
+        raise ConfigError("there is a project already", where=str(folder), remedy="choose another folder")
+    dataset = read_dataset(source)
+    rows: list[str] = []
+    for clip in dataset.clips:
+        link = folder / "footage" / clip.group / clip.path.name
+        if link.exists() or link.is_symlink():
+            raise ConfigError(f"{link} is there already", remedy="choose another folder; nothing is overwritten")
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(clip.path)
+        except OSError as error:
+            raise StoreError(f"cannot link a film: {error.strerror}", where=str(link)) from error
+        if clip.text:
+            row = {"file_name": f"{clip.group}/{clip.path.name}", "text": clip.text}
+            rows.append(json.dumps(row, ensure_ascii=False))
+    if rows:
+        _write(folder / "footage" / "metadata.jsonl", "\n".join(rows) + "\n")
+    notes = "".join(f"# {note}\n" for note in dataset.notes)
+    settings = "".join(
+        f"{key.removeprefix('prepare.')} = {json.dumps(value)}\n" for key, value in dataset.settings.items()
+    )
+    _write(
+        folder / "cinetune.toml",
+        f"# Made from the {dataset.kind} dataset {source.name}. `cinetune plan` lists every key.\n{notes}"
+        f'preset = "wan21"\n\n[model]\n# path = "/models/Wan2.1-I2V-14B-480P-Diffusers"\n\n[prepare]\n{settings}',
+    )
+    report.say(f"{len(dataset.clips)} films of a {dataset.kind} dataset linked, {len(rows)} with captions")
+    for note in dataset.notes:
+        report.say(f"  {note}")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -104,9 +104,18 @@ class PrepareSection(Section):
     """0 = the model's own training size."""
     trigger: str = ""
     """A phrase put before every training caption and every prompt of the look arm; empty = none."""
-    max_windows_per_shot: int = pydantic.Field(default=1, ge=1)
+    windows: Literal["central", "head", "slide", "uniform", "all"] = "central"
+    """Where they lie in a shot. `slide` lays one every `stride` frames at the model's rate; 0 = half a window."""
+    stride: int = pydantic.Field(default=0, ge=0)
+    max_windows_per_shot: int = pydantic.Field(default=0, ge=0)
+    """0 = one for `central` and `uniform`, no limit for the others."""
+    max_windows_per_scene: int = pydantic.Field(default=0, ge=0)
+    min_motion: float = pydantic.Field(default=0.0, ge=0)
+    min_sharpness: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """Windows with less are left out; 0 = off. Motion is in per cent of the picture's width per second."""
     held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of *scenes* kept out of training, for validation."""
+    on_leak: Literal["refuse", "move", "warn"] = "refuse"
     require_captions: bool = True
 
 

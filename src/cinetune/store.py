@@ -5,6 +5,7 @@
     DIR/work/objects/<xx>/<sha><suffix>  files by the sha256 of their bytes, verified when read
     DIR/work/units/<stage>/<key>.json    one finished piece of a stage (a clip, a latent, a shot): need not be redone
     DIR/work/stages/<stage>.json         a finished stage: its input key, its records, its provenance
+    DIR/work/prepare/                    for people: the contact sheet of what is trained, who owns it
     DIR/work/lock                        held while a stage runs
     DIR/deliveries/  DIR/report/         results for people
 
@@ -28,9 +29,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cinetune import artifacts
-from cinetune.artifacts import FileRef, Provenance, from_json, to_json
+from cinetune.artifacts import FileRef, Provenance
 from cinetune.config import Config, flatten, load_config, load_shots
 from cinetune.errors import StoreError
+from cinetune.records import from_json, to_json
 
 __all__ = ["PARTIAL", "Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
 

@@ -41,6 +41,71 @@ def test_the_first_window_is_central_and_exact():
     assert len(others) == 2
 
 
+def _first(span, offset):
+    """The source frame nearest to a model frame, by hand."""
+    return span.start + int(offset * span.rate / 16 + Fraction(1, 2))
+
+
+def _fits(span, offset, frames):
+    return offset >= 0 and _first(span, offset + frames - 1) < span.end
+
+
+spans = st.builds(
+    Span, start=st.integers(0, 500), frames=st.integers(1, 400), rate=st.sampled_from([*RATES, Fraction(12)])
+)
+
+
+@given(spans, st.sampled_from(["head", "slide", "uniform", "all"]), st.integers(0, 6), st.integers(0, 40))
+def test_every_mode_stays_in_the_shot_in_order_without_repeats(span, mode, most, stride):
+    windows = window_frames(span, Fraction(16), 17, most=most, mode=mode, stride=stride)
+    assert bool(windows) == _fits(span, 0, 17)
+    assert all(len(w) == 17 and w[0] >= span.start and w[-1] < span.end and w == sorted(w) for w in windows)
+    assert windows == sorted(windows)
+    if most:
+        assert len(windows) <= most
+    if span.rate >= 16:
+        assert len({tuple(w) for w in windows}) == len(windows)
+
+
+@given(spans, st.integers(1, 40), st.integers(0, 4))
+def test_slide_has_exactly_its_stride_and_reaches_the_end(span, stride, most):
+    windows = window_frames(span, Fraction(16), 17, most=most, mode="slide", stride=stride)
+    assert [w[0] for w in windows] == [_first(span, k * stride) for k in range(len(windows))]
+    if not most and windows:
+        assert not _fits(span, len(windows) * stride, 17)
+
+
+@given(spans)
+def test_all_is_back_to_back_and_leaves_no_room_for_one_more(span):
+    windows = window_frames(span, Fraction(16), 17, most=0, mode="all")
+    assert [w[0] for w in windows] == [_first(span, k * 17) for k in range(len(windows))]
+    assert not _fits(span, len(windows) * 17, 17)
+    if span.rate >= 16:
+        frames = [index for w in windows for index in w]
+        assert len(frames) == len(set(frames))
+
+
+@given(spans, st.integers(2, 6))
+def test_uniform_goes_from_the_very_start_to_the_very_end_evenly(span, most):
+    windows = window_frames(span, Fraction(16), 17, most=most, mode="uniform")
+    if not windows:
+        return
+    slack = max(offset for offset in range(700) if _fits(span, offset, 17))
+    assert (windows[0][0], windows[-1][0]) == (_first(span, 0), _first(span, slack))
+    assert len(windows) == min(most, slack + 1)
+    gaps = [Fraction(b[0] - a[0]) / span.rate for a, b in pairwise(windows)]
+    assert not gaps or max(gaps) - min(gaps) <= Fraction(1, 16) + 2 / span.rate
+
+
+def test_head_and_the_defaults():
+    span = Span(start=10, frames=100, rate=Fraction(16))
+    assert window_frames(span, Fraction(16), 17, most=5, mode="head") == [list(range(10, 27))]
+    assert window_frames(span, Fraction(16), 17, most=0, mode="uniform") == window_frames(
+        span, Fraction(16), 17, most=1, mode="central"
+    )
+    assert [w[0] for w in window_frames(span, Fraction(16), 17, most=0, mode="slide")] == list(range(10, 94, 8))
+
+
 def _clip(size, bars, aspect=Fraction(1)):
     return FootageClip(
         id="a", path="a", sha256="", codec="", rate=FILM, frames=1, width=size[0], height=size[1],

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cinetune.artifacts import Scorecard, to_json
+from cinetune.artifacts import Scorecard
 from cinetune.metrics import holm, sign_flip
 from cinetune.metrics.cards import Measured, Results, Rules, scorecards
 from cinetune.metrics.suite import METRICS
+from cinetune.records import to_json
 
 RULES = Rules(primary=("tone_w1", "colour_error"), alpha=0.05, protocol={"unit": "shot"}, warnings=("one film",))
 

@@ -1,8 +1,12 @@
-"""Prepare: windows by time, the right caption on the right shot, and scenes that never cross the split."""
+"""Prepare: windows by time, the right caption on the right shot, scenes and pictures that never cross the split, and
+pages for people.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 from fractions import Fraction
 
@@ -149,3 +153,165 @@ def test_the_key_follows_captions_and_model(film):
         )
         keys.add(key)
     assert len(keys) == 3
+
+
+def _run(root, *overrides):
+    quiet = Quiet()
+    return prepare.run(Project(root, overrides=overrides), quiet), quiet
+
+
+def _split(record):
+    return {w.clip: w.split for w in record.groups["windows"]}
+
+
+def test_every_candidate_is_measured(film):
+    record, _ = _run(film)
+    windows, measures = record.groups["windows"], record.groups["measures"]
+    assert [one.window for one in measures] == [w.id for w in windows]
+    # one pixel of 72 in every 1/24 s, seen at 1/16 s, over edges that lie upright or flat
+    assert all(20 < one.motion < 90 and 0 < one.sharpness < 1 and one.left_out == "" for one in measures)
+    assert all(0.2 < one.brightness < 0.9 and one.black == 0 for one in measures)
+    assert record.groups == Project(film).store.need_stage("prepare").groups
+
+
+def test_a_second_run_decodes_nothing(film):
+    _run(film)
+    for clip in (film / "footage").glob("*.mp4"):
+        clip.write_bytes(b"gone")
+    record, _ = _run(film, 'prepare.trigger="x"')
+    assert len(record.groups["windows"]) == 6
+
+
+def test_still_windows_are_left_out_and_named(film):
+    still = np.repeat(drift(9, 1), 40, axis=0)
+    still[:, :8, :8] = np.linspace(0.2, 0.8, 40, dtype=np.float32)[:, None, None, None]
+    write_video(film / "footage" / "still.mp4", still, rate=FILM)
+    (film / "footage" / "still.txt").write_text("nothing moves")
+    ingest.run(Project(film), Quiet())
+    record, quiet = _run(film, "prepare.min_motion=10")
+    assert "still" not in _split(record)
+    gone = [one for one in record.groups["measures"] if one.left_out]
+    assert [one.window.split("_")[0] for one in gone] == ["still"]
+    assert any(
+        "1 of 7 windows are left out" in line and "is under prepare.min_motion 10" in line for line in quiet.warnings
+    )
+    with pytest.raises(FootageError, match="no window is left; the first one: motion"):
+        _run(film, "prepare.min_motion=1000")
+
+
+def test_a_scene_gives_no_more_than_it_may(film):
+    windows = ("prepare.frames=5", 'prepare.windows="all"')
+    record, quiet = _run(film, *windows, "prepare.max_windows_per_scene=3")
+    counts = [sum(w.scene == scene for w in record.groups["windows"]) for scene in ("c0", "c1", "c2")]
+    assert counts == [3, 3, 3]
+    assert {w.shot for w in record.groups["windows"]} == {f"c{n}_s00{k}" for n in range(3) for k in range(2)}
+    assert any(re.search(r"c0 +3 +0\.9 s +(train|held out)", line) for line in quiet.lines)
+    assert any("prepare.max_windows_per_scene is 3" in line for line in quiet.warnings)
+
+
+def test_one_scene_with_most_of_the_windows_is_told(film):
+    rows = [{"file_name": f"c{n}.mp4", "text": "x", "scene": "few" if n == 2 else "many"} for n in range(3)]
+    _rows(film, *rows)
+    _, quiet = _run(film, "prepare.held_fraction=0")
+    assert any("scene 'many' has 4 of 6 training windows" in line for line in quiet.warnings)
+
+
+@pytest.mark.parametrize(
+    ("mode", "firsts"),
+    [
+        ("head", [[0]] * 6),
+        ("slide", [[0, 3, 6, 9, 12]] * 6),
+        ("all", [[0, 7]] * 6),
+        ("uniform", [[0, 6, 13]] * 6),
+    ],
+)
+def test_every_mode_reaches_the_record(film, mode, firsts):
+    """Shots of 20 frames hold 14 at 16 fps; model frame k is source frame k * 1.4985."""
+    settings = ["prepare.frames=5", f'prepare.windows="{mode}"']
+    settings += {"slide": ["prepare.stride=2"], "uniform": ["prepare.max_windows_per_shot=3"]}.get(mode, [])
+    record, _ = _run(film, *settings)
+    found: dict[str, list[int]] = {}
+    for window in record.groups["windows"]:
+        start = 0 if window.shot.endswith("0") else 20
+        found.setdefault(window.shot, []).append(window.source_frames[0] - start)
+    assert list(found.values()) == firsts
+
+
+def test_a_stride_that_would_mean_nothing_is_refused(film):
+    with pytest.raises(ConfigError, match=r"prepare.stride = 2 means nothing") as caught:
+        _run(film, "prepare.stride=2")
+    assert 'prepare.windows = "slide"' in caught.value.remedy
+
+
+@pytest.fixture
+def leaking(film):
+    """The film, with a graded, enlarged and mirrored copy of a held-out shot as a clip of its own."""
+    held = next(clip for clip, split in _split(_run(film)[0]).items() if split == "held")
+    copy = drift(2 * int(held[1]), 20)[:, 2:-2, 3:-3][:, :, ::-1]
+    write_video(film / "footage" / "d9.mp4", np.clip(copy**0.8 * np.float32(1.05), 0, 1), rate=FILM, size=(120, 72))
+    (film / "footage" / "d9.txt").write_text("a copy")
+    ingest.run(Project(film), Quiet())
+    record, quiet = _run(film, 'prepare.on_leak="warn"')
+    assert {_split(record)[held], _split(record)["d9"]} == {"train", "held"}, "the copy must land on the other side"
+    assert any("show the same picture" in line for line in quiet.warnings)
+    return film, held
+
+
+def test_a_copy_on_the_other_side_is_refused_by_name(leaking):
+    root, held = leaking
+    (root / "work" / "stages" / "prepare.json").unlink()
+    with pytest.raises(FootageError, match="show the same picture") as caught:
+        _run(root)
+    error = caught.value
+    assert f"{held}_s000_w00 (" in error.what and "d9_s000_w00 (" in error.what
+    assert f"footage/{held}.mp4 at +00:00:00:0" in error.where and "footage/d9.mp4 at +00:00:00:0" in error.where
+    assert 'the same "scene"' in error.remedy and 'prepare.on_leak = "move"' in error.remedy
+    assert not (root / "work" / "stages" / "prepare.json").exists()
+    page = (root / "work" / "prepare" / "sheet.html").read_text()
+    assert "shows the same picture as d9_s000_w00" in page
+
+
+def test_move_puts_both_on_one_side(leaking):
+    root, held = leaking
+    record, quiet = _run(root, 'prepare.on_leak="move"')
+    split = _split(record)
+    assert split[held] == split["d9"] and set(split.values()) == {"train", "held"}
+    assert not any("same picture" in line for line in quiet.warnings)
+
+
+def test_one_scene_name_for_both_mends_it(leaking):
+    root, held = leaking
+    clips = ("c0", "c1", "c2", "d9")
+    _rows(root, *({"file_name": f"{c}.mp4", "text": "x", "scene": "one" if c in (held, "d9") else c} for c in clips))
+    record, _ = _run(root)
+    assert _split(record)[held] == _split(record)["d9"]
+
+
+def test_the_sheet_shows_every_window_and_its_path_is_said(film):
+    record, quiet = _run(film)
+    path = film / "work" / "prepare" / "sheet.html"
+    page = path.read_text()
+    assert page.count("data:image/webp;base64,") == len(record.groups["windows"]) == page.count("<figure")
+    for window in record.groups["windows"]:
+        assert window.id in page and window.caption in page
+    assert any(str(path) in line for line in quiet.lines)
+
+
+def test_the_ledger_says_who_owns_what(film):
+    rows = [{"file_name": f"c{n}.mp4", "text": "x", "owner": "A, B & co", "licence": "all rights"} for n in range(2)]
+    _rows(film, *rows, {"file_name": "c2.mp4", "text": "x", "consent": "signed", "document": "d.pdf"})
+    ingest.run(Project(film), Quiet())
+    record, quiet = _run(film)
+    with (film / "work" / "prepare" / "rights.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["clip"], row["owner"], row["licence"], row["consent"], row["document"]) for row in table] == [
+        ("c0", "A, B & co", "all rights", "", ""),
+        ("c1", "A, B & co", "all rights", "", ""),
+        ("c2", "", "", "signed", "d.pdf"),
+    ]
+    split = _split(record)
+    for row in table:
+        counts = (row["train windows"], row["held windows"])
+        assert counts == (("2", "0") if split[row["clip"]] == "train" else ("0", "2"))
+        assert len(row["sha256"]) == 64 and row["scenes"] == row["clip"]
+    assert any("owner or licence of 1 clips is not stated (c2)" in line for line in quiet.lines)

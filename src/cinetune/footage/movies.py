@@ -53,6 +53,9 @@ MOVIES = {
     "h264": Movie(
         encoder="libx264", pixels="yuv420p", suffix=".mp4", options={"crf": "14", "preset": "medium", "mbtree": "0"}
     ),
+    "h264_lossless": Movie(
+        encoder="libx264", pixels="yuv444p", suffix=".mp4", options={"qp": "0", "preset": "medium", "mbtree": "0"}
+    ),
     "hevc": Movie(
         encoder="libx265",
         pixels="yuv420p",

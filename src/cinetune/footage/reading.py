@@ -30,7 +30,7 @@ from cinetune.footage.timing import Clock, claimed_rates, set_clock
 from cinetune.sections import ColourRule, FootageSection
 from cinetune.timecode import Span, resample_indices
 
-__all__ = ["Probe", "iterate", "probe", "read_at_rate", "read_frames", "read_window"]
+__all__ = ["Probe", "iterate", "probe", "read_at_rate", "read_clip", "read_frames", "read_window"]
 
 Array = np.ndarray
 Crop = tuple[int, int, int, int]
@@ -312,15 +312,16 @@ def read_window(root: Path, clip: FootageClip, window: Window) -> Array:
     """The pixels of a window as R'G'B' [T, H, W, 3] float32 in [0, 1]: its source frames, cropped, Lanczos-resized.
     `root` = project folder.
     """
+    return read_clip(root, clip, window.source_frames, crop=window.crop, size=(window.width, window.height))
+
+
+def read_clip(
+    root: Path, clip: FootageClip, indices: Sequence[int], *, crop: Crop | None = None, size: Size | None = None
+) -> Array:
+    """`read_frames` of an ingested clip, read and coloured as `ingest` decided."""
     colour = replace(clip.colour, lut=str(root / clip.colour.lut)) if clip.colour.lut else clip.colour
     return read_frames(
-        root / clip.path,
-        window.source_frames,
-        colour=colour,
-        crop=window.crop,
-        size=(window.width, window.height),
-        rate=clip.rate,
-        reading=clip.reading,
+        root / clip.path, indices, colour=colour, crop=crop, size=size, rate=clip.rate, reading=clip.reading
     )
 
 

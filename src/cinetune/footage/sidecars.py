@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cinetune.artifacts import FootageClip, Rights, Shot
+from cinetune.artifacts import FootageClip, Rights, Shot, Window
 from cinetune.errors import ConfigError
 from cinetune.store import atomic_write, sha256_file
 
@@ -39,6 +40,7 @@ __all__ = [
     "members",
     "read_generated",
     "read_rows",
+    "rights_csv",
     "rights_of",
     "row_for_shot",
     "sidecar_files",
@@ -345,3 +347,24 @@ def write_generated(folder: Path, rows: Iterable[Generated]) -> Path:
 
 def _text_sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rights_csv(clips: Mapping[str, FootageClip], windows: Sequence[Window]) -> tuple[str, list[str]]:
+    """(a CSV table of who owns every clip that `windows` use and what they are used for, the clips whose owner or
+    licence is not stated)."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(
+        ["clip", "file", "sha256", "owner", "licence", "consent", "document", "scenes", "train windows", "held windows"]
+    )
+    unstated: list[str] = []
+    for name in dict.fromkeys(window.clip for window in windows):
+        clip, mine = clips[name], [window for window in windows if window.clip == name]
+        rights = clip.rights
+        if not (rights.owner and rights.licence):
+            unstated.append(name)
+        scenes = "; ".join(dict.fromkeys(window.scene for window in mine))
+        counts = [sum(window.split == split for window in mine) for split in ("train", "held")]
+        stated = [rights.owner, rights.licence, rights.consent, rights.document]
+        table.writerow([name, clip.path, clip.sha256, *stated, scenes, *counts])
+    return out.getvalue(), unstated

@@ -7,6 +7,17 @@ Rates are exact fractions, and colour is converted by `cinetune.footage.color` a
 from __future__ import annotations
 
 from cinetune.footage.movies import MOVIES, Movie, write_video
-from cinetune.footage.reading import Probe, iterate, probe, read_at_rate, read_frames, read_window
+from cinetune.footage.reading import Probe, iterate, probe, read_at_rate, read_clip, read_frames, read_window
 
-__all__ = ["MOVIES", "Movie", "Probe", "iterate", "probe", "read_at_rate", "read_frames", "read_window", "write_video"]
+__all__ = [
+    "MOVIES",
+    "Movie",
+    "Probe",
+    "iterate",
+    "probe",
+    "read_at_rate",
+    "read_clip",
+    "read_frames",
+    "read_window",
+    "write_video",
+]

@@ -90,10 +90,10 @@ def _clock(seconds: float) -> str:
 
 
 def _pictures(root: Path, shot: Shot, clip: FootageClip) -> list[str]:
-    from cinetune.footage.video import read_frames
+    from cinetune.footage.video import read_clip
 
     shown = frames_to_show(shot.span, _PICTURES)
     across, down = clip.bars[2] * clip.pixel_aspect, clip.bars[3]
     size = (_WIDTH, max(1, round(_WIDTH * down / across)))
-    film = read_frames(root / clip.path, shown, colour=clip.colour, crop=clip.bars, size=size)
+    film = read_clip(root, clip, shown, crop=clip.bars, size=size)
     return [picture_uri(to_image(frame), quality=80) for frame in film]

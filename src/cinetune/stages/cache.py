@@ -59,8 +59,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
     ref = model_ref(config.model)
     base = [NAME, VERSION, ref.family, ref.weights_sha256, config.model.dtype, config.model.clip_preprocess]
     keys = [
-        content_key(*base, window, clips[window.clip].sha256, clips[window.clip].colour, inputs(project))
-        for window in windows
+        content_key(*base, window, clip.sha256, clip.colour, clip.reading, inputs(project))
+        for window, clip in ((window, clips[window.clip]) for window in windows)
     ]
     shared_key = content_key(*base, "shared")
 

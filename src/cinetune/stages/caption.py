@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cinetune.artifacts import FootageClip, Shot, artifact
+from cinetune.artifacts import FootageClip, Shot
 from cinetune.config import Config
 from cinetune.errors import CinetuneError, ConfigError, FootageError, ModelError, WeightsError
 from cinetune.footage.captions import PROMPT, ask_again, complaints, frames_to_show, question, tidy
 from cinetune.footage.sidecars import GENERATED, Generated, Row, captions_of, read_generated, write_generated
+from cinetune.records import artifact
 from cinetune.runtime import Reporter, choose_device
 from cinetune.store import Project, Store, content_key
 
@@ -203,12 +204,12 @@ def _pictures(root: Path, clip: FootageClip, shown: Sequence[int], size: int) ->
     """The picture inside the bars, with square pixels, its longer side at most `size`: [H, W, 3] uint8 each."""
     import numpy as np
 
-    from cinetune.footage.video import read_frames
+    from cinetune.footage.video import read_clip
 
     across, down = clip.bars[2] * clip.pixel_aspect, clip.bars[3]
     scale = min(1, size / max(across, down))
     shape = (max(1, round(across * scale)), max(1, round(down * scale)))
-    film = read_frames(root / clip.path, shown, colour=clip.colour, crop=clip.bars, size=shape)
+    film = read_clip(root, clip, shown, crop=clip.bars, size=shape)
     return list(np.rint(np.clip(film, 0, 1) * 255).astype(np.uint8))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from cinetune.artifacts import Delivery, FileRef, Sequence, from_json, to_json
+from cinetune.artifacts import Delivery, FileRef, Sequence
 from cinetune.config import section_sha
 from cinetune.errors import ConfigError, FootageError, StoreError
 from cinetune.footage.formats import (
@@ -31,6 +31,7 @@ from cinetune.footage.formats import (
 from cinetune.footage.sequences_out import STILLS
 from cinetune.footage.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.footage.timeline import TimelineEntry, write_edit
+from cinetune.records import from_json, to_json
 from cinetune.runtime import Reporter, provenance
 from cinetune.sections import DeliverSection
 from cinetune.store import Project, StageRecord, content_key, sha256_file

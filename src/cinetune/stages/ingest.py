@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from cinetune.artifacts import FootageClip, Rejected, Rights, Shot, artifact
+from cinetune.artifacts import FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
@@ -29,6 +29,7 @@ from cinetune.footage.sidecars import (
 )
 from cinetune.footage.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
+from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
 from cinetune.sections import ColourRule, FootageSection
 from cinetune.store import Project, StageRecord, content_key

@@ -1,30 +1,48 @@
-"""`cinetune prepare`: choose the windows to train on. Reads `ingest` and the caption sidecars, writes `windows`.
+"""`cinetune prepare`: choose the windows to train on. Reads `ingest` and the caption sidecars, writes `windows`, what
+each of them measures, and for people `work/prepare/sheet.html` and `rights.csv`.
 
 A window is a fixed number of frames at the model's own rate, picked from one shot *by time*: 24 fps film is never
 played as 16. The picture inside the bars is centre-cropped to the model's shape. Scenes, never windows, are kept out
-for validation.
+for validation, and no picture may be on both sides.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cinetune.artifacts import FootageClip, Shot, Window
+from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
 from cinetune.config import MODEL_GEOMETRY, Config, Geometry, section_sha
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.sidecars import GENERATED, Row, captions_of, sidecar_files
+from cinetune.footage.measure import find_copies, fingerprint, measure, sampled_pairs
+from cinetune.footage.selection import crowded, held_scenes, left_out, scene_table
+from cinetune.footage.sheet import Card, render_sheet, start_label, strip
+from cinetune.footage.sidecars import GENERATED, Row, captions_of, rights_csv, sidecar_files
+from cinetune.footage.video import read_clip
 from cinetune.footage.windows import centre_crop, window_frames
+from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
-from cinetune.store import Project, StageRecord, sha256_file
+from cinetune.store import Project, StageRecord, content_key, sha256_file
 
 __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 
 NAME = "prepare"
 PARENTS = ("ingest",)
 SECTIONS = ("prepare",)
+_REVISION = 1  # raise when the same window would be measured otherwise
+_LISTED = 8  # windows left out that are named one by one; the sheet shows them all
+
+
+@artifact
+class _Seen:
+    """What was read from the pixels of one window: `prints` are fingerprints of three frames, `strip` shows them."""
+
+    measures: Measures
+    prints: tuple[tuple[str, ...], ...]
+    strip: FileRef
 
 
 def _geometry(config: Config) -> Geometry:
@@ -55,35 +73,91 @@ def inputs(project: Project) -> dict[str, str]:
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
-    """Lay windows into shots, caption and split them.
+    """Lay windows into shots, caption, measure, choose and split them.
 
-    Raises `ConfigError` when captions are missing or do not fit, `FootageError` when no shot is long enough for one
-    window.
+    Raises `ConfigError` when captions are missing or do not fit, `FootageError` when no window is left, or when a
+    training scene and a held-out one show the same picture.
     """
     started = time.monotonic()
     config = project.config
     parent = project.store.need_stage("ingest")
     clips: dict[str, FootageClip] = {clip.id: clip for clip in parent.groups["clips"]}
-    shots: tuple[Shot, ...] = parent.groups["shots"]
     geometry = _geometry(config)
-    rows = _captions(project, clips, shots)
-    most = config.prepare.max_windows_per_shot
-    spans = [window_frames(shot.span, geometry.rate, config.prepare.frames, most=most) for shot in shots]
-    short = [shot.id for shot, mine in zip(shots, spans, strict=True) if not mine]
-    scenes = [row.scene or shot.clip for shot, row in zip(shots, rows, strict=True)]
-    held = _held_scenes(
-        {scene for scene, mine in zip(scenes, spans, strict=True) if mine}, config.prepare.held_fraction
+    candidates = _candidates(project, report, clips, parent.groups["shots"], geometry)
+    seen: list[_Seen] = []
+    with report.progress(NAME, len(candidates)) as bar:
+        for window in candidates:
+            seen.append(_see(project, clips[window.clip], window))
+            bar.advance(note=window.id)
+    reasons = left_out(config.prepare, candidates, [one.measures for one in seen])
+    measures = [
+        replace(one.measures, window=window.id, left_out=reason)
+        for window, one, reason in zip(candidates, seen, reasons, strict=True)
+    ]
+    kept = [place for place, reason in enumerate(reasons) if not reason]
+    if not kept:
+        raise FootageError(
+            f"no window is left; the first one: {reasons[0]}",
+            where=str(project.root),
+            remedy="lower prepare.min_motion or prepare.min_sharpness",
+        )
+    scenes = [candidates[place].scene for place in kept]
+    copies = find_copies([seen[place].prints for place in kept], scenes)
+    held = held_scenes(config.prepare, scenes, [(scenes[one], scenes[other]) for one, other, _ in copies])
+    for place in kept:
+        candidates[place] = replace(candidates[place], split="held" if candidates[place].scene in held else "train")
+    windows = [candidates[place] for place in kept]
+    leaks = [
+        (windows[one], windows[two], share) for one, two, share in copies if windows[one].split != windows[two].split
+    ]
+    _tell(report, config, geometry, clips, windows)
+    gone = [one for one in measures if one.left_out]
+    if gone:
+        listed = "\n  ".join(f"{one.window}: {one.left_out}" for one in gone[:_LISTED])
+        rest = f"\n  and {len(gone) - _LISTED} more, on the sheet" if len(gone) > _LISTED else ""
+        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {listed}{rest}")
+    _write_pages(project, report, clips, candidates, measures, [one.strip for one in seen], leaks=leaks)
+    _check_leaks(report, config, clips, leaks)
+    made = provenance(
+        seed=None,
+        config_sha=section_sha(config, SECTIONS),
+        parents=(parent.output_sha,),
+        device="cpu",
+        wall_seconds=time.monotonic() - started,
     )
+    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    return project.store.save_stage(NAME, key, {"windows": windows, "measures": measures}, made=made)
+
+
+def _candidates(
+    project: Project, report: Reporter, clips: dict[str, FootageClip], shots: tuple[Shot, ...], geometry: Geometry
+) -> list[Window]:
+    """Every window that the settings lay into the shots, captioned, all marked `train` so far. Raises as `run` does."""
+    section = project.config.prepare
+    if section.stride and section.windows != "slide":
+        raise ConfigError(
+            f'prepare.stride = {section.stride} means nothing for prepare.windows = "{section.windows}"',
+            where=str(project.root),
+            remedy='set prepare.windows = "slide", or leave prepare.stride out',
+        )
+    rows = _captions(project, clips, shots)
     windows: list[Window] = []
-    for shot, row, mine, scene in zip(shots, rows, spans, scenes, strict=True):
-        for number, frames in enumerate(mine):
+    short: list[str] = []
+    for shot, row in zip(shots, rows, strict=True):
+        spans = window_frames(
+            shot.span, geometry.rate, section.frames,
+            most=section.max_windows_per_shot, mode=section.windows, stride=section.stride,
+        )  # fmt: skip
+        if not spans:
+            short.append(shot.id)
+        for number, frames in enumerate(spans):
             windows.append(
                 Window(
                     id=f"{shot.id}_w{number:02d}",
                     shot=shot.id,
                     clip=shot.clip,
-                    scene=scene,
-                    split="held" if scene in held else "train",
+                    scene=row.scene or shot.clip,
+                    split="train",
                     source_frames=tuple(frames),
                     rate=geometry.rate,
                     crop=centre_crop(clips[shot.clip], geometry.width, geometry.height),
@@ -93,10 +167,10 @@ def run(project: Project, report: Reporter) -> StageRecord:
                     caption_source=row.source,
                 )
             )
-    seconds = float((config.prepare.frames - 1) / geometry.rate)
+    seconds = float((section.frames - 1) / geometry.rate)
     if not windows:
         raise FootageError(
-            f"no shot is long enough: {config.prepare.frames} frames at {geometry.rate} fps need {seconds:.2f} s",
+            f"no shot is long enough: {section.frames} frames at {geometry.rate} fps need {seconds:.2f} s",
             where=str(project.root),
             remedy="use longer shots, or lower prepare.frames",
         )
@@ -104,16 +178,54 @@ def run(project: Project, report: Reporter) -> StageRecord:
         report.warn(
             f"{len(short)} of {len(shots)} shots are shorter than a window ({seconds:.2f} s), not used: {_some(short)}"
         )
-    _tell(report, config, geometry, clips, windows)
-    made = provenance(
-        seed=None,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(parent.output_sha,),
-        device="cpu",
-        wall_seconds=time.monotonic() - started,
+    return windows
+
+
+def _see(project: Project, clip: FootageClip, window: Window) -> _Seen:
+    """Six frames of a window, decoded once and kept by what decides their pixels. Raises `FootageError`."""
+    size = (window.width, window.height)
+    key = content_key(
+        NAME,
+        _REVISION,
+        clip.sha256,
+        clip.colour,
+        clip.reading,
+        window.source_frames,
+        window.crop,
+        size,
+        str(window.rate),
     )
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    return project.store.save_stage(NAME, key, {"windows": windows}, made=made)
+
+    def look() -> _Seen:
+        picked = [window.source_frames[place] for place in sampled_pairs(len(window.source_frames))]
+        pairs_THWC = read_clip(project.root, clip, picked, crop=window.crop, size=size)
+        shown_THWC = pairs_THWC[[0, 2, 5]]
+        with project.store.new_object(".webp") as (temporary, done):
+            temporary.write_bytes(strip(shown_THWC))
+        prints = tuple(fingerprint(frame) for frame in shown_THWC)
+        return _Seen(measures=measure(pairs_THWC, window.rate, window=""), prints=prints, strip=done[0])
+
+    return project.store.unit(NAME, key, _Seen, look)
+
+
+def _check_leaks(
+    report: Reporter, config: Config, clips: dict[str, FootageClip], leaks: Sequence[tuple[Window, Window, float]]
+) -> None:
+    """Speak about, or refuse, pictures that are on both sides of the split. Raises `FootageError`."""
+    if not leaks:
+        return
+    one, other, share = min(leaks, key=lambda leak: leak[2])
+    names = " and ".join(f"{window.id} ({window.split}, scene {window.scene!r})" for window in (one, other))
+    more = f"; {len(leaks) - 1} more such pairs" if len(leaks) > 1 else ""
+    what = f"{names} show the same picture: their fingerprints differ in {share:.0%} of bits{more}"
+    remedy = 'give both clips the same "scene" in metadata.jsonl, or set prepare.on_leak = "move"'
+    if config.prepare.on_leak == "refuse":
+        places = " and ".join(
+            f"{clips[window.clip].path} at {start_label(clips[window.clip], window.source_frames[0])}"
+            for window in (one, other)
+        )
+        raise FootageError(f"{what}; held-out numbers would be too good", where=places, remedy=remedy)
+    report.warn(f"{what}. Held-out numbers will be too good: {remedy}")
 
 
 def _captions(project: Project, clips: dict[str, FootageClip], shots: tuple[Shot, ...]) -> list[Row]:
@@ -134,17 +246,6 @@ def _captions(project: Project, clips: dict[str, FootageClip], shots: tuple[Shot
             "or set prepare.require_captions = false",
         )
     return rows
-
-
-def _held_scenes(scenes: set[str], fraction: float) -> set[str]:
-    """The scenes kept for validation: the first by sha256 of their names, so that adding a scene moves few others. One
-    at least of three or more.
-    """
-    order = sorted(scenes, key=lambda scene: hashlib.sha256(scene.encode()).hexdigest())
-    count = min(round(fraction * len(order)), len(order) - 1)
-    if fraction > 0 and len(order) >= 3:
-        count = max(1, count)
-    return set(order[:count])
 
 
 def _some(names: list[str]) -> str:
@@ -172,6 +273,7 @@ def _tell(
     generated = sum(window.caption_source.startswith("generated (") for window in windows)
     if generated:
         report.say(f"{generated} captions were written by a model; `cinetune caption --review` shows them")
+    report.say(scene_table(windows))
     scenes = {
         split: sorted({window.scene for window in windows if window.split == split}) for split in ("train", "held")
     }
@@ -181,5 +283,45 @@ def _tell(
         f"{counts['held']} of {len(scenes['held'])} held out"
         + (f" ({_some(scenes['held'])})" if scenes["held"] else "")
     )
+    if crowd := crowded(windows):
+        report.warn(crowd)
     if not scenes["held"] and config.prepare.held_fraction > 0:
         report.warn("fewer than three scenes: nothing is held out, so training cannot be validated")
+
+
+def _write_pages(
+    project: Project,
+    report: Reporter,
+    clips: dict[str, FootageClip],
+    windows: Sequence[Window],
+    measures: Sequence[Measures],
+    strips: Sequence[FileRef],
+    *,
+    leaks: Sequence[tuple[Window, Window, float]],
+) -> None:
+    """The contact sheet and the table of rights, for people."""
+    folder = project.store.work / NAME
+    twins: dict[str, str] = {}  # the nearest copy of each window comes last and stays
+    for one, other, _ in sorted(leaks, key=lambda leak: -leak[2]):
+        twins |= {one.id: other.id, other.id: one.id}
+    cards = [
+        Card(
+            window=window,
+            clip=clips[window.clip],
+            measures=one,
+            strip=project.store.path(ref).read_bytes(),
+            copy_of=twins.get(window.id, ""),
+        )
+        for window, one, ref in zip(windows, measures, strips, strict=True)
+    ]
+    trigger = project.config.prepare.trigger
+    facts = [f"Every caption is given to the model with “{trigger}, ” before it."] if trigger else []
+    project.store.write_text(folder / "sheet.html", render_sheet(project.config.name, cards, facts))
+    used = [window for window, one in zip(windows, measures, strict=True) if not one.left_out]
+    table, unstated = rights_csv(clips, used)
+    project.store.write_text(folder / "rights.csv", table)
+    report.say(f"sheet  {folder / 'sheet.html'}: look at every window before you train")
+    report.say(
+        f"rights {folder / 'rights.csv'}"
+        + (f": owner or licence of {len(unstated)} clips is not stated ({_some(unstated)})" if unstated else "")
+    )
