@@ -15,7 +15,7 @@ from cinetune.footage.edl import EdlCut, write_edl
 from cinetune.footage.video import read_frames, write_video
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
-from cinetune.store import Project
+from cinetune.store import Project, sha256_file
 from films import FILM, counter, drift, write_counted, write_sound, write_tagged
 
 
@@ -231,6 +231,8 @@ def test_colour_is_stated_per_clip_or_folder_and_told(project, report):
     got = video.read_window(project.root, clips["b"], window)[0]
     assert np.abs(got - drift(1, 24)[3][..., ::-1])[4:-4, 4:-4].max() < 0.02
     before = ingest.inputs(project)
+    digest = sha256_file(project.root / "film.cube")[:8]
+    assert clips["b"].colour.decided.endswith(f"film.cube (stated), sha256 {digest}")  # what caches are keyed by
     (project.root / "film.cube").write_text("LUT_3D_SIZE 2\n" + "0.5 0.5 0.5\n" * 8)
     assert ingest.inputs(project) != before
     again = ingest.run(project, report)

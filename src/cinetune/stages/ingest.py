@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from cinetune.artifacts import FootageClip, Rejected, Rights, Shot
+from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
@@ -32,7 +32,7 @@ from cinetune.footage.video import Probe, probe
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
 from cinetune.sections import ColourRule, FootageSection
-from cinetune.store import Project, StageRecord, content_key
+from cinetune.store import Project, StageRecord, content_key, sha256_file
 from cinetune.timecode import Span
 
 __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
@@ -220,7 +220,7 @@ def _judge(
         height=facts.height,
         pixel_aspect=facts.pixel_aspect,
         bars=bars,
-        colour=replace(facts.colour, lut=rule.lut if rule else ""),
+        colour=_colour(root, facts.colour, rule),
         timecode=facts.timecode,
         reading=facts.reading,
         rights=rights,
@@ -237,6 +237,13 @@ def _judge(
         for number, piece in enumerate(pieces)
     )
     return _Verdict(clip=clip, shots=shots, rejected=None)
+
+
+def _colour(root: Path, found: Colour, rule: ColourRule | None) -> Colour:
+    """With the LUT named as the project names it, and its bytes, so that later stages notice another LUT."""
+    if rule is None or not rule.lut:
+        return found
+    return replace(found, lut=rule.lut, decided=f"{found.decided}, sha256 {sha256_file(root / rule.lut)[:8]}")
 
 
 def _spans(
