@@ -82,9 +82,12 @@ def without_fields(
 
 
 class FieldVote:
-    """Sees every decoded frame once and lets `idet` vote on it."""
+    """Sees every decoded frame once and lets `idet` vote on it, where its flag or the `claimed` rates of the file make
+    fields likely: the vote costs as much as decoding.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, claimed: Iterable[Fraction]) -> None:
+        self._likely = not _FIELD_RATES.isdisjoint(claimed)
         self._chain: _Filter | None = None
         self._kinds: Counter[str] = Counter()
         self._repeats: list[str] = []
@@ -96,7 +99,8 @@ class FieldVote:
         self._frames += 1
         self._lines = frame.height
         self._flagged += bool(frame.interlaced_frame)
-        if not frame.format.is_rgb and frame.format.name != "pal8":
+        likely = self._likely or frame.interlaced_frame
+        if likely and not frame.format.is_rgb and frame.format.name != "pal8":
             self._chain = self._chain or _Filter("idet", frame)
             self._take(self._chain.push(frame))
 

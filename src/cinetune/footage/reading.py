@@ -184,7 +184,8 @@ def _scan(
             if scan is None:
                 if has_alpha(frame) and settings.alpha == "refuse":
                     raise FootageError("it has an alpha channel", remedy='set footage.alpha = "black", or flatten it')
-                scan = _Scan(first=frame, colour=frame_colour(frame, rule), stamps=[], lasts=0, vote=FieldVote())
+                vote = FieldVote(claimed_rates(stream.guessed_rate, stream.average_rate, stream.base_rate))
+                scan = _Scan(first=frame, colour=frame_colour(frame, rule), stamps=[], lasts=0, vote=vote)
             number = len(scan.stamps)
             if (frame.width, frame.height) != (scan.first.width, scan.first.height):
                 raise FootageError(f"the picture size changes at frame {number}", remedy="export it at one size")
