@@ -73,7 +73,7 @@ class Trap:
     file: str
     trap: str
     truth: Truth
-    shoot: Callable[[Path], None]
+    shoot: Callable[[Path], object]
 
 
 def found(truth: Truth, clip: FootageClip | None, shots: Sequence[Shot], rejected: Rejected | None) -> Truth:
@@ -146,9 +146,10 @@ def _phone() -> list[int]:
 _TWO = Truth(shots=((0, 14), (14, 24)))
 _ONE = Truth(shots=((0, 16),))
 _two, _one, _hd = partial(cut, 14, 10), partial(pan, 0, 16), partial(pan, 0, 8, height=720, width=960, speed=8.0)
+_pal = raw(_one, tags=(5, 5, 6, 1), matrix="bt601")
 
 
-def _row(file: str, trap: str, truth: Truth, shoot: Callable[[Path], None]) -> Trap:
+def _row(file: str, trap: str, truth: Truth, shoot: Callable[[Path], object]) -> Trap:
     return Trap(file=file, trap=trap, truth=truth, shoot=shoot)
 
 
@@ -246,12 +247,7 @@ TRAPS: tuple[Trap, ...] = (
         Truth(colour="untagged, height 48 < 720: taken as bt601, limited range (not said, assumed)"),
         raw(_one, tags=(2, 2, 2, 0), matrix="bt601"),
     ),
-    _row(
-        "pal.mp4",
-        "tagged BT.601",
-        Truth(colour="tagged bt601, limited range"),
-        raw(_one, tags=(5, 5, 6, 1), matrix="bt601"),
-    ),
+    _row("pal.mp4", "tagged BT.601", Truth(colour="tagged bt601, limited range"), _pal),
     _row(
         "hdr.mp4",
         "PQ in 10 bit HEVC",
