@@ -132,6 +132,15 @@ def test_what_was_done_is_said_and_can_be_refused(tmp_path):
     assert "constant rate" in caught.value.remedy
 
 
+@pytest.mark.parametrize("rate", [FILM, *map(Fraction, (24, 30)), Fraction(30000, 1001), Fraction(60)], ids=str)
+def test_frames_that_stay_do_not_tip_a_rate_to_its_sibling(rate):
+    """Half the frames come late, half stay two pictures: the pictures in between tell 30 from 29.97."""
+    late = np.random.default_rng(7).uniform(0, 0.3, 24)
+    places = [0, *(Fraction(k) + Fraction(float(late[k])) for k in range(1, 24)), *(24 + 2 * k for k in range(24))]
+    clock = set_clock([int(at / rate / TICK) for at in places], tick=TICK, claimed=[Fraction(2861, 100)])
+    assert (clock.rate, clock.by_time) == (rate, True)
+
+
 @pytest.mark.parametrize(
     ("stamps", "words"),
     [([0, 1, 2, 2, 3, 9], "stand still at frame 3"), ([0, 1, 2, 5000, 5001], "leave gaps: 5 frames over 208")],

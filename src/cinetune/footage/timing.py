@@ -114,7 +114,8 @@ def _varying(known: list[int], seconds: np.ndarray, tick: Fraction, claimed: Seq
 
 def _nominal(seconds: np.ndarray, claimed: Sequence[Fraction]) -> Fraction:
     """Of the slowest usual rate that loses next to no frame and those just above it, the one whose pictures the time
-    stamps lie nearest to; of a rate and its 1000/1001 sibling, what the header claims, else the step most frames keep.
+    stamps lie nearest to; of a rate and its 1000/1001 sibling, what the header claims, else the step most frames keep,
+    where a step of n pictures counts as n.
     """
 
     def lost(rate: Fraction) -> float:
@@ -131,7 +132,8 @@ def _nominal(seconds: np.ndarray, claimed: Sequence[Fraction]) -> Fraction:
     said = [other for other in near if other in claimed]
     if len(said) == 1:
         return said[0]
-    usual = 1.0 / float(np.median(np.diff(seconds)))
+    steps = np.diff(seconds)
+    usual = float(np.median(np.maximum(1.0, np.rint(steps * float(rate))) / steps))
     return min(near, key=lambda other: abs(float(other) - usual))
 
 
