@@ -114,8 +114,17 @@ def _say_record(record: StageRecord, parents: tuple[str, ...], report: Reporter)
 
 
 @app.command(rich_help_panel=STORY)
-def ingest(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+def ingest(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    explain: Annotated[str, typer.Option(metavar="CLIP", help="Show how one clip was cut, as a page.")] = "",
+) -> None:
     """Look at every film file: what it is, where its shots are, or why it cannot be used."""
+    if explain:
+        from cinetune.footage.explain import write_explanation
+
+        return print(f"open   {write_explanation(_open(project, settings), explain)}")
     _stage("ingest", project, settings, again=again)
 
 

@@ -126,7 +126,7 @@ def frames_to_timecode(frame: int, rate: Fraction, *, drop_frame: bool = False) 
     """SMPTE 12M label of an absolute frame count, wrapping at 24 hours; drop-frame only for 30000/1001 and 60000/1001
     (`;` before frames)."""
     assert frame >= 0, frame
-    nominal = round(rate)
+    nominal = max(1, round(rate))  # slower than a frame in two seconds is time lapse; its labels count seconds
     if drop_frame:
         dropped = _dropped(rate)
         per_minute, per_ten = nominal * 60 - dropped, nominal * 600 - 9 * dropped

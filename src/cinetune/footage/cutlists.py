@@ -19,6 +19,7 @@ from cinetune.errors import FootageError
 from cinetune.footage.edl import parse_edl
 from cinetune.footage.events import CutEvent, frame_range, usable_range
 from cinetune.footage.otiojson import parse_otio
+from cinetune.footage.sidecars import files_below
 from cinetune.footage.xmeml import parse_xmeml
 from cinetune.timecode import exact_rate
 
@@ -47,13 +48,7 @@ class CutPlan:
 
 def cut_list_files(folder: Path) -> list[Path]:
     """Files under `folder` that may be edit lists, sorted; hidden ones are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in CUT_LISTS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in files_below(folder) if path.suffix.lower() in CUT_LISTS and path.is_file())
 
 
 def read_cut_list(path: Path) -> list[CutEvent] | None:
@@ -96,7 +91,7 @@ class _Header:
 def _read_header(path: Path) -> _Header | None:
     """None for what is no film; that is found and said when the file itself is judged."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 return None
             stream = container.streams.video[0]

@@ -25,6 +25,15 @@ from cinetune.footage.timing import claimed_rates, first_picture, on_screen
 __all__ = ["opened", "pictures"]
 
 _SEEK_MARGIN = 48  # frames decoded ahead of a seek target; below this, decoding from the start is as quick
+_NO_FILM = {
+    "concat": "a list of other files",
+    "dash": "a playlist",
+    "hls": "a playlist",
+    "sdp": "an address",
+    "tty": "text",
+}
+"""What libav opens as if it were a film: the pictures of a list lie in files whose bytes nobody hashed, and libav draws
+text as characters on a screen."""
 _WARM_UP = 4  # frames that a deinterlacer has seen before its result no longer depends on where it began
 
 
@@ -36,7 +45,13 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.s
     if path.stat().st_size == 0:
         raise FootageError("the file is empty (0 bytes)", where=str(path), remedy="copy it again from its source")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
+            if container.format.name in _NO_FILM:
+                raise FootageError(
+                    f"not a film but {_NO_FILM[container.format.name]}",
+                    where=str(path),
+                    remedy="put the film itself into the footage folder",
+                )
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not streams:
                 kind = "sound but no picture" if container.streams.audio else "no picture"

@@ -7,7 +7,8 @@ number; a number that is missing is a black picture, so that time stays right an
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -32,6 +33,8 @@ __all__ = ["SHOWN", "PictureRun", "first_look", "picture", "shown_frame"]
 Array = np.ndarray
 _OIIO = (".exr", ".dpx")
 _LOG_DPX = ("Printing density", "Logarithmic")
+_MOST_MISSING = 20  # numbers per picture; beyond, the numbers count something else than frames
+_MOST_SIDE = 32768  # pixels; a header that claims more is damaged
 _AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044)
 _AP0 = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077)
 SHOWN = Colour(matrix="rgb", primaries="bt709", transfer="bt709", full_range=True, decided="as shown")
@@ -71,6 +74,12 @@ def first_look(path: Path, settings: FootageSection, rule: ColourRule | None) ->
     if rate is None:
         rate = exact_rate(settings.sequence_rate)
         notes.append(f"no rate in the header: {rate} fps by footage.sequence_rate")
+    if numbers[-1] - numbers[0] >= _MOST_MISSING * len(numbers):
+        raise FootageError(
+            f"{len(numbers)} pictures are numbered {numbers[0]}..{numbers[-1]}: no film, or most of it is missing",
+            where=str(path),
+            remedy="number them one by one; dates and takes go before the number, with a letter between",
+        )
     gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b - a > 1]
     if gaps:
         notes.append("missing: " + ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in gaps))
@@ -171,27 +180,52 @@ def _open_oiio(file: Path) -> Any:
     oiio = _oiio()
     image = oiio.ImageInput.open(str(file))
     if image is None:
-        what = " ".join(str(oiio.geterror()).split())
-        raise FootageError(f"{file.name} cannot be read ({what})", where=str(file), remedy="export it again")
+        raise FootageError(
+            f"{file.name} cannot be read ({_complaint(oiio)})", where=str(file), remedy="export it again"
+        )
     return image
 
 
+def _complaint(source: Any) -> str:
+    """What OpenImageIO says went wrong; it quotes damaged headers byte for byte, which need not be text."""
+    try:
+        return " ".join(str(source.geterror()).split())
+    except UnicodeDecodeError:
+        return "its header is damaged"
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Header values that are no text, or no numbers of their kind, become a `FootageError`."""
+    try:
+        yield
+    except (OverflowError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise FootageError(
+            f"the header of {file.name} is damaged", where=str(file), remedy="export it again"
+        ) from error
+
+
 def _look_oiio(file: Path, settings: FootageSection, rule: ColourRule | None) -> _Look:
-    spec = _open_oiio(file).spec()
-    if spec.alpha_channel >= 0 and settings.alpha == "refuse":
-        raise FootageError("it has an alpha channel", remedy='set footage.alpha = "black", or flatten it')
-    rational, plain = spec.getattribute("FramesPerSecond"), spec.get_float_attribute("dpx:FrameRate", 0.0)
-    rate = Fraction(*rational) if rational else exact_rate(plain) if 1 <= plain <= 1000 else None
-    aspect = Fraction(spec.get_float_attribute("PixelAspectRatio", 1.0)).limit_denominator(1000)
-    return _Look(
-        width=spec.full_width,
-        height=spec.full_height,
-        aspect=aspect if aspect > 0 else Fraction(1),
-        rate=rate,
-        timecode=spec.get_string_attribute("smpte:TimeCode"),
-        colour=_file_colour(file, spec, rule),
-        notes=["alpha: laid over black"] if spec.alpha_channel >= 0 else [],
-    )
+    with _readable(file):
+        spec = _open_oiio(file).spec()
+        if spec.alpha_channel >= 0 and settings.alpha == "refuse":
+            raise FootageError("it has an alpha channel", remedy='set footage.alpha = "black", or flatten it')
+        rational, plain = spec.getattribute("FramesPerSecond"), spec.get_float_attribute("dpx:FrameRate", 0.0)
+        if max(spec.full_width, spec.full_height, spec.width, spec.height) > _MOST_SIDE:
+            raise FootageError(f"{file.name} says it is {spec.full_width}x{spec.full_height}", remedy="export it again")
+        rate = Fraction(*rational) if rational else exact_rate(plain) if 1 <= plain <= 1000 else None
+        aspect = Fraction(spec.get_float_attribute("PixelAspectRatio", 1.0)).limit_denominator(1000)
+        if rate is not None and not 1 <= rate <= 1000:
+            rate = None
+        return _Look(
+            width=spec.full_width,
+            height=spec.full_height,
+            aspect=aspect if aspect > 0 else Fraction(1),
+            rate=rate,
+            timecode=spec.get_string_attribute("smpte:TimeCode"),
+            colour=_file_colour(file, spec, rule),
+            notes=["alpha: laid over black"] if spec.alpha_channel >= 0 else [],
+        )
 
 
 def _file_colour(file: Path, spec: Any, rule: ColourRule | None) -> Colour:
@@ -230,7 +264,8 @@ def _read_oiio(file: Path) -> Array:
     """R, G and B of the first part, [H, W, 3] float32 over the display window; alpha is associated, so over black."""
     image = _open_oiio(file)
     spec = image.spec()
-    leaves = [name.rsplit(".", 1)[-1].upper() for name in spec.channelnames]
+    with _readable(file):
+        leaves = [name.rsplit(".", 1)[-1].upper() for name in spec.channelnames]
     if {"R", "G", "B"} <= set(leaves):
         picks = [leaves.index(name) for name in "RGB"]
     elif spec.nchannels in (1, 2):
@@ -239,8 +274,7 @@ def _read_oiio(file: Path) -> Array:
         raise FootageError(f"{file.name} has no R, G and B channels", where=str(file), remedy="export RGB")
     pixels = image.read_image(0, 0, 0, spec.nchannels, "float")
     if pixels is None:
-        what = " ".join(image.geterror().split())
-        raise FootageError(f"{file.name} is damaged ({what})", where=str(file), remedy="export it again")
+        raise FootageError(f"{file.name} is damaged ({_complaint(image)})", where=str(file), remedy="export it again")
     pixels = np.nan_to_num(pixels.reshape(spec.height, spec.width, -1)[..., picks], nan=0.0, posinf=65504.0, neginf=0.0)
     left, top = spec.x - spec.full_x, spec.y - spec.full_y
     if (left, top, spec.width, spec.height) == (0, 0, spec.full_width, spec.full_height):

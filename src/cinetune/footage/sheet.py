@@ -20,7 +20,7 @@ from cinetune.artifacts import FootageClip, Measures, Window
 from cinetune.errors import ConfigError
 from cinetune.timecode import frames_to_timecode, timecode_to_frames
 
-__all__ = ["Card", "render_sheet", "start_label", "strip"]
+__all__ = ["Card", "render_page", "render_sheet", "start_label", "strip"]
 
 _THUMB = 208  # pixels: a strip of three fills a third of a desktop window
 _GAP = 3
@@ -72,6 +72,19 @@ def render_sheet(film: str, cards: Sequence[Card], facts: Sequence[str]) -> str:
     """The page as text: cards in scenes, scenes in the order of their first card. `facts` are sentences for its head.
     Everything written by people is escaped.
     """
+    scenes = list(_scenes(cards))
+    top = max((card.measures.motion for card in cards), default=0.0) or 1.0
+    return render_page("sheet.html.j2", {
+        "film": film, "facts": facts, "scenes": scenes,
+        "most": max((scene["used"] for scene in scenes), default=1) or 1,
+        "counts": {state: sum(card.state == state for card in cards) for state in ("train", "held", "out")},
+        "sources": len({card.clip.id for card in cards}), "top_motion": top,
+        "first": cards[0].window if cards else None,
+    })  # fmt: skip
+
+
+def render_page(template: str, context: dict[str, Any]) -> str:
+    """A page of this package's `templates` as text; what is not markup of our own is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -81,14 +94,7 @@ def render_sheet(film: str, cards: Sequence[Card], facts: Sequence[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scenes = list(_scenes(cards))
-    top = max((card.measures.motion for card in cards), default=0.0) or 1.0
-    return environment.get_template("sheet.html.j2").render(
-        film=film, facts=facts, scenes=scenes, most=max((scene["used"] for scene in scenes), default=1) or 1,
-        counts={state: sum(card.state == state for card in cards) for state in ("train", "held", "out")},
-        sources=len({card.clip.id for card in cards}), top_motion=top,
-        first=cards[0].window if cards else None,
-    )  # fmt: skip
+    return environment.get_template(template).render(context)
 
 
 def _scenes(cards: Sequence[Card]) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ __all__ = [
     "Row",
     "captions_of",
     "clip_stem",
+    "files_below",
     "footage_files",
     "is_sequence",
     "members",
@@ -77,6 +78,7 @@ _FEWEST_PICTURES = {".exr": 2, ".dpx": 2, ".tif": 2, ".tiff": 2, ".png": 12}
 """How many numbered files of one name make a clip; a few PNGs are stills that somebody keeps beside it."""
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<digits>\d+)\.[^.]+")
 _PLACE = re.compile(r"%0(?P<width>\d+)d")
+_LONGEST_NAME = 255  # bytes; to ask for a longer one is an error on most disks
 _NEAR = 2  # frames a stated start may lie after the start found
 
 
@@ -109,15 +111,23 @@ class Generated:
     edited: bool = False
 
 
-def footage_files(folder: Path) -> list[Path]:
-    """Every file under `folder` that is not hidden and not a sidecar, sorted; files of unknown kind are listed too, so
-    that they get a verdict. Numbered pictures of one name stand as one path, `A001.%04d.exr` (see `members`).
+def files_below(folder: Path) -> list[Path]:
+    """All under `folder` that is neither hidden nor a folder. Linked folders are not entered; folders that vanish on
+    the way, or cannot be read, have nothing in them.
     """
-    files = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [path for name in names if not name.startswith(".") and not (path := Path(place, name)).is_dir()]
+    return found
+
+
+def footage_files(folder: Path) -> list[Path]:
+    """Every file under `folder` that is not hidden and not a sidecar, sorted; files of unknown kind, links to
+    nothing and pipes are listed too, so that they get a verdict. Numbered pictures of one name stand as one path,
+    `A001.%04d.exr` (see `members`).
+    """
+    files = files_below(folder)
     named: dict[tuple[Path, str, str], list[tuple[str, Path]]] = {}
     for path in files:
         numbered = _NUMBERED.fullmatch(path.name)
@@ -168,7 +178,7 @@ def source_sha256(path: Path) -> str:
 
 def sidecar_files(folder: Path) -> list[Path]:
     """The caption files and tables under `folder`, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and (p.name in _TABLES or p.suffix.lower() == ".txt"))
+    return sorted(p for p in files_below(folder) if p.is_file() and (p.name in _TABLES or p.suffix.lower() == ".txt"))
 
 
 def read_rows(folder: Path, clip: Path) -> list[Row]:
@@ -188,7 +198,7 @@ def read_rows(folder: Path, clip: Path) -> list[Row]:
             break
         place = place.parent
     text = clip.with_name(f"{clip_stem(clip)}.txt")
-    if text.is_file():
+    if len(os.fsencode(text.name)) <= _LONGEST_NAME and text.is_file():
         rows.append(Row(text=" ".join(_read(text).split()), source=text.relative_to(folder).as_posix()))
     return rows
 
@@ -202,13 +212,18 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError("a caption file is not UTF-8 text", where=str(path), remedy="save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"a caption file cannot be read ({error.strerror})", where=str(path)) from error
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a caption table as written. Raises `ConfigError` naming the line that is not a row."""
     text = _read(path)
     if path.suffix == ".csv":
-        yield from csv.DictReader(text.splitlines())
+        try:
+            yield from csv.DictReader(text.splitlines())
+        except csv.Error as error:
+            raise ConfigError(f"not a table: {error}", where=str(path)) from error
         return
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -227,7 +242,7 @@ def _row(item: dict[str, Any], path: Path, source: str) -> Row:
         value = item.get(key)
         if value is None or value == "":
             return None
-        if isinstance(value, bool) or not str(value).isdigit():
+        if isinstance(value, bool) or not str(value).isdecimal():
             raise ConfigError(f"{key} must be a whole number, not {value!r}", where=f"{path}, {item['file_name']}")
         return int(value)
 

@@ -139,4 +139,4 @@ def _nominal(seconds: np.ndarray, claimed: Sequence[Fraction]) -> Fraction:
 
 def claimed_rates(*rates: Fraction | None) -> list[Fraction]:
     """The rates a header states, made exact, without what is not one."""
-    return [exact_rate(rate) for rate in rates if rate]
+    return [exact_rate(rate) for rate in rates if rate and rate > 0]

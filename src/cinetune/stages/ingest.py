@@ -22,6 +22,8 @@ from cinetune.footage.events import CutEvent
 from cinetune.footage.sidecars import (
     clip_stem,
     footage_files,
+    is_sequence,
+    members,
     read_rows,
     rights_of,
     sidecar_files,
@@ -61,16 +63,59 @@ def _folder(project: Project) -> Path:
 def inputs(project: Project) -> dict[str, str]:
     """sha256 of every film file, edit list, caption table and LUT, by path."""
     folder = _folder(project)
-    if not folder.is_dir():
-        return {}
+    return _hashes(project, footage_files(folder)) if folder.is_dir() else {}
+
+
+def _hashes(project: Project, films: list[Path]) -> dict[str, str]:
+    folder = _folder(project)
     luts = [project.root / rule.lut for rule in project.config.footage.colour if rule.lut]
-    files = [*footage_files(folder), *cut_list_files(folder), *sidecar_files(folder)]
+    files = [*films, *cut_list_files(folder), *sidecar_files(folder)]
     files += [path for path in luts if path.is_file()]
-    return {_relative(project.root, path): source_sha256(path) for path in files}
+    return {_relative(project.root, path): _sha(path) for path in files}
 
 
 def _relative(root: Path, path: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()
+    """With the bytes of a name that is not UTF-8 spelled out, so that it can be kept and shown."""
+    return _utf8(Path(os.path.relpath(path, root)).as_posix())
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _sources(path: Path) -> list[Path]:
+    return sorted(members(path).values()) if is_sequence(path) else [path]
+
+
+def _sha(path: Path) -> str:
+    """sha256 of a file or sequence; "" for what cannot be read. Pipes are never opened: they would be waited for."""
+    try:
+        return source_sha256(path) if all(file.is_file() for file in _sources(path)) else ""
+    except OSError:
+        return ""
+
+
+def _stamp(path: Path) -> list[tuple[int, ...]]:
+    """What is different once somebody writes to a file, or puts another in its place; empty when it is gone."""
+    try:
+        found = [file.stat() for file in _sources(path)]
+    except OSError:
+        return []
+    return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
+def _unreadable(path: Path) -> FootageError:
+    """Why there is no hash of a file."""
+    for file in _sources(path):
+        if not file.exists():
+            if file.is_symlink():
+                return FootageError("a link to a file that is not there", remedy="mount its disk, or remove the link")
+            break
+        if not file.is_file():
+            return FootageError("a pipe or a device, no file", remedy="remove it from the footage folder")
+        if not os.access(file, os.R_OK):
+            return FootageError("its permissions forbid reading it", remedy=f"chmod u+r {file.name}")
+    return FootageError("it changed while it was read", remedy="run `cinetune ingest` again")
 
 
 def _clip_ids(folder: Path, files: list[Path]) -> dict[Path, str]:
@@ -106,27 +151,28 @@ def run(project: Project, report: Reporter) -> StageRecord:
         raise FootageError(
             f"the footage folder {state}", where=str(folder), remedy="put your clips there, or set footage.folder"
         )
-    hashes = inputs(project)
+    stamps = {path: _stamp(path) for path in files}
+    hashes = _hashes(project, files)
     ids = _clip_ids(folder, files)
-    plan = plan_cuts(folder, files)
+    plan = plan_cuts(folder, [path for path in files if hashes[_relative(project.root, path)]])
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
         for path in files:
             name = _relative(project.root, path)
-            twin = seen.setdefault(hashes[name], name)
+            twin = seen.setdefault(hashes[name], name) if hashes[name] else name
             if twin != name:
                 verdicts.append(_reject(name, f"the same bytes as {twin}", "remove one of them"))
             else:
-                verdicts.append(_examine(project, path, ids[path], hashes, plan))
-            bar.advance(note=path.name)
-    lists = {_relative(project.root, path): words for path, words in plan.notes.items()}
-    verdicts += [_reject(_relative(project.root, path), e.what, e.remedy) for path, e in plan.refused.items()]
+                verdicts.append(_examine(project, path, ids[path], hashes, plan, stamp=stamps[path]))
+            bar.advance(note=_plain(path.name))
+    lists = {_relative(project.root, path): _utf8(words) for path, words in plan.notes.items()}
+    verdicts += [_reject(_relative(project.root, path), _utf8(e.what), e.remedy) for path, e in plan.refused.items()]
     report.say(_table(verdicts, lists))
     clips = [verdict.clip for verdict in verdicts if verdict.clip]
     rejected = [verdict.rejected for verdict in verdicts if verdict.rejected]
     if not clips:
-        reasons = "\n  ".join(f"{row.path}: {row.reason}" for row in rejected)
+        reasons = "\n  ".join(_plain(f"{row.path}: {row.reason}") for row in rejected)
         raise FootageError(f"no film file can be used:\n  {reasons}", where=str(folder), remedy=rejected[0].remedy)
     shots = [shot for verdict in verdicts for shot in verdict.shots]
     report.say(f"{len(clips)} clips, {len(shots)} shots, {len(rejected)} files refused")
@@ -143,10 +189,22 @@ def run(project: Project, report: Reporter) -> StageRecord:
     return project.store.save_stage(NAME, key, groups, made=made, notes=notes)
 
 
-def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str], plan: CutPlan) -> _Verdict:
+def _examine(
+    project: Project,
+    path: Path,
+    clip_id: str,
+    hashes: dict[str, str],
+    plan: CutPlan,
+    *,
+    stamp: list[tuple[int, ...]],
+) -> _Verdict:
     """The verdict on one file, kept by its content so that a second run need not decode it again."""
     settings = project.config.footage
     name = _relative(project.root, path)
+    if not hashes[name]:
+        return _reject(name, _unreadable(path).what, _unreadable(path).remedy)
+    if _utf8(str(path)) != str(path):
+        return _reject(name, "its name is not UTF-8", "rename it")
     rights = rights_of(read_rows(_folder(project), path))
     if path in plan.broken and path not in plan.events:
         return _reject(name, plan.broken[path].what, plan.broken[path].remedy)
@@ -166,11 +224,17 @@ def _examine(project: Project, path: Path, clip_id: str, hashes: dict[str, str],
     )
 
     def judge() -> _Verdict:
-        return _judge(
+        verdict = _judge(
             project.root, path, clip_id, hashes[name], settings=settings, rights=rights, rule=rule, events=events
         )
+        if _stamp(path) != stamp:  # the verdict is not on the bytes that were hashed, so it may not be kept for them
+            raise FootageError("it changed while it was read", remedy="run `cinetune ingest` again")
+        return verdict
 
-    return project.store.unit(NAME, key, _Verdict, judge)
+    try:
+        return project.store.unit(NAME, key, _Verdict, judge)
+    except FootageError as error:
+        return _reject(name, error.what, error.remedy)
 
 
 def _reject(name: str, reason: str, remedy: str) -> _Verdict:
@@ -283,8 +347,14 @@ def _table(verdicts: list[_Verdict], lists: dict[str, str]) -> str:
             )
         )
     rows += [(name, "", "", "", "", "", "", words) for name, words in lists.items()]
+    rows = [tuple(map(_plain, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
         for row in rows
     )
+
+
+def _plain(text: str) -> str:
+    """On one line, whatever a file is called: control characters and the like are spelled out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
