@@ -20,7 +20,6 @@ import av
 import numpy as np
 
 from cinetune.footage.video import write_video
-from cinetune.metrics.checks import Array
 from cinetune.runtime import Quiet, peak_memory_gib
 from cinetune.stages import ingest, prepare
 from cinetune.store import Project
@@ -28,7 +27,7 @@ from cinetune.store import Project
 RATE, WIDTH, HEIGHT = Fraction(24000, 1001), 1920, 1080
 
 
-def _pictures(number: int, frames: int) -> Iterator[Array]:
+def _pictures(number: int, frames: int) -> Iterator[np.ndarray]:
     """Two soft, grainy shots that pan: nothing that a codec gets for free."""
     random = np.random.default_rng(number)
     grain = random.normal(0, 0.02, (HEIGHT, WIDTH, 3)).astype(np.float32)
