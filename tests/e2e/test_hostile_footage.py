@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,7 +290,7 @@ def test_a_file_that_goes_away_or_changes_before_it_is_decoded(
     open_film = decode.av.open
     meddled: list[Path] = []
 
-    def meddle(name: str, *words: object, **options: object) -> object:
+    def meddle(name: str, *words: object, **options: Any) -> object:
         if Path(name) == bad and not meddled:
             meddled.append(bad)
             bad.unlink()
