@@ -217,6 +217,14 @@ class Store:
         self.write_text(path, to_json(record))
         return record
 
+    def made_unit(self, stage: str, key: str, kind: Callable[..., T]) -> T:
+        """The record of a piece that was made before, perhaps by another process."""
+
+        def never() -> T:
+            raise AssertionError(f"every piece of {stage} was made before it is read")
+
+        return self.unit(stage, key, kind, never)
+
     def has_unit(self, stage: str, key: str) -> bool:
         """Whether `unit` would read this piece instead of making it."""
         path = self._unit_path(stage, key)

@@ -20,6 +20,7 @@ from cinetune.sections import ColourRule
 
 __all__ = [
     "LUMA_WEIGHTS",
+    "camera_curve",
     "decide_colour",
     "from_light",
     "luma_levels",
@@ -153,8 +154,14 @@ def to_light(rgb: Array) -> Array:
 
 def from_light(light: Array) -> Array:
     """The inverse of `to_light`."""
-    light = np.clip(light.astype(np.float32, copy=False), 0.0, 1.0)
-    return np.where(light < 0.018, light * np.float32(4.5), np.float32(1.099) * light ** np.float32(0.45) - 0.099)
+    return camera_curve(np.clip(light.astype(np.float32, copy=False), 0.0, 1.0))
+
+
+def camera_curve(light: Array) -> Array:
+    """ITU-R BT.709 item 1.2: scene light >= 0 (float32, may exceed 1) to R'G'B'."""
+    return np.where(
+        light < 0.018, light * np.float32(4.5), np.float32(1.099) * light ** np.float32(0.45) - np.float32(0.099)
+    )
 
 
 def luma_levels(y: Array, *, bits: int, full_range: bool) -> Array:

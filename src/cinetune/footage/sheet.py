@@ -83,12 +83,14 @@ def render_sheet(film: str, cards: Sequence[Card], facts: Sequence[str]) -> str:
     })  # fmt: skip
 
 
-def render_page(template: str, context: dict[str, Any]) -> str:
-    """A page of this package's `templates` as text; what is not markup of our own is escaped."""
+def render_page(template: str, context: dict[str, Any], *, package: str = "cinetune.footage") -> str:
+    """A page of the package's `templates` as text. What is not markup of our own is escaped; a name missing from
+    `context` is an error.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("cinetune.footage"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

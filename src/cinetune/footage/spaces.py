@@ -22,6 +22,7 @@ import numpy as np
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
+from cinetune.footage.color import camera_curve
 from cinetune.sections import ColourRule
 
 __all__ = ["SPACES", "in_project", "rule_for", "to_display"]
@@ -155,17 +156,10 @@ def to_display(rgb: Array, colour: Colour) -> Array:
         rgb = np.clip(rgb, 0.0, 1.0, out=rgb) ** np.float32(_SDR_POWER)
     light = np.clip(rgb @ _matrix(space.primaries), 0.0, 1000.0)
     if space.light == "scene":
-        return _shoulder(_camera_curve(light))
+        return _shoulder(camera_curve(light))
     if space.light == "hdr":
         return _shoulder((light * np.float32(1.0 / _HDR_WHITE)) ** np.float32(1.0 / _SDR_POWER))
     return np.clip(light ** np.float32(1.0 / _SDR_POWER), 0.0, 1.0)
-
-
-def _camera_curve(light: Array) -> Array:
-    """ITU-R BT.709 item 1.2: scene light to R'G'B'."""
-    return np.where(
-        light < 0.018, light * np.float32(4.5), np.float32(1.099) * light ** np.float32(0.45) - np.float32(0.099)
-    )
 
 
 def _shoulder(code: Array) -> Array:

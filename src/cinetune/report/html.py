@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from cinetune.footage.sheet import render_page
 
 __all__ = ["render"]
 
 
 def render(context: dict[str, Any], template: str = "report.html.j2") -> str:
     """A page as text. What is not markup of our own is escaped; a name missing from `context` is an error."""
-    environment = Environment(
-        loader=PackageLoader("cinetune.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(context)
+    return render_page(template, context, package="cinetune.report")

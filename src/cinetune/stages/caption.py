@@ -240,11 +240,7 @@ def _write(project: Project, folder: Path, tasks: Sequence[_Task], model: str) -
 
 
 def _made(store: Store, task: _Task) -> _Caption | None:
-    return store.unit(NAME, task.key, _Caption, _never) if store.has_unit(NAME, task.key) else None
-
-
-def _never() -> _Caption:
-    raise AssertionError("it was made before it is read")
+    return store.made_unit(NAME, task.key, _Caption) if store.has_unit(NAME, task.key) else None
 
 
 def _table(

@@ -79,7 +79,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
                 workers=project.config.shoot.workers,
                 done=lambda task: bar.advance(1, f"{task.shot.id} {task.arm}"),
             )
-    keyframes = [_as_asked(project.store.unit(NAME, task.key, Keyframe, _never), task.shot.pick) for task in tasks]
+    keyframes = [_as_asked(project.store.made_unit(NAME, task.key, Keyframe), task.shot.pick) for task in tasks]
     device = choose_device(project.config.model.device, project.config.model.dtype)
     made = provenance(
         seed=None,
@@ -89,10 +89,6 @@ def run(project: Project, report: Reporter) -> StageRecord:
         wall_seconds=time.monotonic() - started,
     )
     return project.store.save_stage(NAME, key, {"keyframes": keyframes}, made=made)
-
-
-def _never() -> Keyframe:
-    raise AssertionError("every keyframe was made before it is read")
 
 
 def _as_asked(made: Keyframe, pick: int | None) -> Keyframe:
