@@ -57,7 +57,9 @@ def test_repeated_frames_are_noted():
     change = np.full(100, 40)
     change[0], change[5::5] = 255, 0
     flat = np.full(100, 0.5)
-    signals = Signals((), flat, flat, change, np.ones((20, 4)), np.ones((20, 6)))
+    cells = np.random.default_rng(0).uniform(0, 255, (100, 18, 32)).astype(np.float16)
+    lines = np.ones((20, 4)), np.ones((20, 6))
+    signals = Signals((), flat, flat, change, cells, *lines, *lines)
     pieces, _ = find_pieces(signals, rate=FILM, min_seconds=0.5)
     assert "19% of frames repeat" in pieces[0].notes[0]
 
