@@ -24,6 +24,7 @@ Array = np.ndarray
 _STEPS = (4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192)
 """Frames from a clean one to the next clean one that are tried; the true ends are then fitted."""
 _DIP = 0.75  # of the detail at both ends that the middle of a dissolve has at most; shots without common detail: 0.5
+_LEAST_DIP = 0.95  # of the lesser end that the least detail inside has at most
 _LEAST_DETAIL = 0.5  # 8-bit levels from one cell to the next, root of the mean square
 _ALIKE = 0.92  # correlation from which on two pictures are one shot
 _REST = 0.4  # of the rest that a move would leave which the mix may not explain
@@ -70,8 +71,7 @@ def _candidates(planes: Array, longest: int) -> Iterator[tuple[int, int]]:
     first.
     """
     count = len(planes)
-    detail = sum((np.diff(planes, axis=axis) ** 2).mean(axis=(1, 2)) for axis in (1, 2))
-    assert isinstance(detail, np.ndarray)
+    detail = _detail(planes)
     flat = planes.reshape(count, -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     power = np.einsum("td,td->t", flat, flat)
@@ -89,11 +89,16 @@ def _candidates(planes: Array, longest: int) -> Iterator[tuple[int, int]]:
             yield int(first), int(first) + steps
 
 
+def _detail(planes: Array) -> Array:
+    """Mean squared step from cell to cell, per frame."""
+    return (np.diff(planes, axis=1) ** 2).mean(axis=(1, 2)) + (np.diff(planes, axis=2) ** 2).mean(axis=(1, 2))
+
+
 def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> tuple[int, int] | None:
     """[start, end) of the mixed frames near the clean frames `first` and `last`, which lie between the hard cuts `room`;
     None if it is no dissolve.
     """
-    for _ in range(2):
+    for spare in (1, 0):  # first from frames that are clean beyond doubt: a mixed one would confirm itself
         mix = _mix(planes, first, last, room=room)
         inner = _ramp(mix.share[first - mix.first : last + 1 - mix.first]) + first - mix.first if mix else ()
         if mix is None or len(inner) < _SHORTEST:
@@ -103,9 +108,13 @@ def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> t
         if slope <= 0 or np.sqrt(np.mean(bent**2)) > _BENT or np.median(mix.rest[inner]) > _REST:
             return None
         begin, end = mix.first - at_zero / slope, mix.first + (1 - at_zero) / slope
-        first, last = max(room[0], int(np.floor(begin + 0.4))), min(room[1] - 1, int(np.ceil(end - 0.4)))
+        first = max(room[0], math.floor(begin + 0.4) - spare)
+        last = min(room[1] - 1, math.ceil(end - 0.4) + spare)
         if last - first <= _SHORTEST:
             return None
+    detail = _detail(planes[first : last + 1])
+    if detail.min() > _LEAST_DIP * min(detail[0], detail[-1]):
+        return None  # a blur grows or goes: a mix of sharp and soft, too
     mix = _mix(planes, first, last, room=room)
     if mix is None or first - mix.first < 2 or mix.first + len(mix.share) - 1 - last < 2:
         return None
