@@ -185,6 +185,8 @@ def _vertex(costs: Array, at: int) -> float:
     if not 0 < at < len(costs) - 1:
         return 0.0
     left, middle, right = costs[at - 1 : at + 2]
+    if middle < 0.05 * min(left, right):
+        return 0.0  # as good as equal: the two sides differ by what the picture holds, not by its motion
     return float(np.clip((left - right) / max(2 * (left - 2 * middle + right), 1e-6), -0.5, 0.5))
 
 

@@ -44,7 +44,7 @@ PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
-_REVISION = 4  # raise when the same file would give another result
+_REVISION = 5  # raise when the same file would give another result
 
 
 @artifact
