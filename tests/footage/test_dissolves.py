@@ -80,7 +80,8 @@ QUIET = {
     "light": shot(8, 80) * (0.7 + 0.3 * BREATH),
     "flash": shot(8, 80) + 100 * (np.arange(80) == 40)[:, None, None],
     "cut": np.concatenate([shot(8, 40, speed=0.25), shot(9, 40, speed=0.25)]),
-    "fade through black": np.concatenate([shot(8, 40), shot(9, 40)]) * np.clip(abs(np.arange(80) - 40) / 12, 0, 1)[:, None, None],
+    "fade through black": np.concatenate([shot(8, 40), shot(9, 40)])
+    * np.clip(abs(np.arange(80) - 40) / 12, 0, 1)[:, None, None],
     "focus": np.stack([gaussian_filter(frame, 3 * np.sin(np.pi * k / 80)) for k, frame in enumerate(shot(8, 80))]),
     "subject": moving_subject(),
     "zoom": slow_zoom(),

@@ -46,8 +46,8 @@ _LONGEST_DISSOLVE = 4  # seconds
 class Signals:
     """What a `Watcher` saw: hard cuts (first frame of each new shot), and per frame the mean luma, the bright-end luma
     (99.5 %), and the largest change against the frame before (8-bit levels on a thumbnail); `cells` [T, h, w] are
-    small luma pictures in 8-bit levels. Of every fifth frame, `rows` [S, H] and `columns` [S, W] are the share of pixels
-    in each line that are brighter than bars are, and `row_light`, `column_light` the mean luma of each line."""
+    small luma pictures in 8-bit levels. Of every fifth frame, `rows` [S, H] and `columns` [S, W] are the share of
+    pixels in each line that are brighter than bars are, and `row_light`, `column_light` the mean luma of each line."""
 
     cuts: tuple[int, ...]
     mean: Array
@@ -257,8 +257,8 @@ def find_bars(frames: Array) -> tuple[int, int, int, int]:
 
     `frames` is luma [T, H, W] or R'G'B' [T, H, W, 3], black 0 and white 1. A dark frame cannot make a bar (the frame
     that lights a line most decides), nor can a dark side of the picture: bars come in equal pairs. Grain in the bars
-    does not hide them, as no frame lights more than a few of their pixels. In a night, never brighter than a fifth, bars
-    are told by the mean luma of each line.
+    does not hide them, as no frame lights more than a few of their pixels. In a night, never brighter than a fifth,
+    bars are told by the mean luma of each line.
     """
     luma = frames @ np.array([0.2126, 0.7152, 0.0722], np.float32) if frames.ndim == 4 else frames
     if np.quantile(luma, 0.995, axis=(1, 2)).max() < _NIGHT_PEAK:

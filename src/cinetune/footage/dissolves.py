@@ -1,8 +1,8 @@
 """Dissolves, found in small pictures of a film: runs of frames that show two shots at once.
 
 While shot A dissolves into shot B every frame is (1 - a) A + a B with a share `a` that grows from 0 to 1. Two things
-follow. Detail of the two shots does not line up, so its energy falls along (1 - a)^2 and a^2 to about half in the middle,
-however the shots move (the variance parabola of Alattar, 1993): this proposes places. And the frames are a mix of the
+follow. Detail of the two shots does not line up, so its energy falls along (1 - a)^2 and a^2 to about half in the
+middle, however the shots move (the variance parabola of Alattar, 1993): this proposes places. And the frames are a mix of the
 clean ones on either side, each carried on by its own motion, with shares on one straight line that stand still outside:
 this decides. A camera move or a subject passes pictures that are no such mix; changed light or focus leaves the picture
 like itself.
@@ -50,7 +50,8 @@ class _Mix:
 
 def find_dissolves(planes_THW: Array, *, cuts: Sequence[int], longest: int) -> list[tuple[int, int]]:
     """[start, end) of every run of mixed frames, in order. `planes_THW` are small luma pictures of all frames in 8-bit
-    levels, `cuts` the first frames of shots after hard cuts (none lies in a dissolve), `longest` the most frames that a dissolve may take. A mix
+    levels, `cuts` the first frames of shots after hard cuts (none lies in a dissolve),
+    `longest` the most frames that a dissolve may take. A mix
     of fewer than three frames is not looked for.
     """
     planes = planes_THW.astype(np.float32)
@@ -95,8 +96,8 @@ def _detail(planes: Array) -> Array:
 
 
 def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> tuple[int, int] | None:
-    """[start, end) of the mixed frames near the clean frames `first` and `last`, which lie between the hard cuts `room`;
-    None if it is no dissolve.
+    """[start, end) of the mixed frames near the clean frames `first` and `last`, which lie between the hard cuts
+    `room`; None if it is no dissolve.
     """
     for spare in (1, 0):  # first from frames that are clean beyond doubt: a mixed one would confirm itself
         mix = _mix(planes, first, last, room=room)
