@@ -2,8 +2,8 @@
 
 While shot A dissolves into shot B every frame is (1 - a) A + a B with a share `a` that grows from 0 to 1. Two things
 follow. Detail of the two shots does not line up, so its energy falls along (1 - a)^2 and a^2 to about half in the
-middle, however the shots move (the variance parabola of Alattar, 1993): this proposes places. And the frames are a mix of the
-clean ones on either side, each carried on by its own motion, with shares on one straight line that stand still outside:
+middle, however the shots move (the variance parabola of Alattar, 1993): this proposes places. And the frames are a
+mix of the clean ones on either side, each carried on by its own motion, with shares on one straight line that stand still outside:
 this decides. A camera move or a subject passes pictures that are no such mix; changed light or focus leaves the picture
 like itself.
 """
@@ -99,7 +99,10 @@ def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> t
     """[start, end) of the mixed frames near the clean frames `first` and `last`, which lie between the hard cuts
     `room`; None if it is no dissolve.
     """
-    for spare in (1, 0):  # first from frames that are clean beyond doubt: a mixed one would confirm itself
+    for spare in (
+        max(2, (last - first) // 4),
+        0,
+    ):  # first from frames that are clean beyond doubt: a mixed one would confirm itself
         mix = _mix(planes, first, last, room=room)
         inner = _ramp(mix.share[first - mix.first : last + 1 - mix.first]) + first - mix.first if mix else ()
         if mix is None or len(inner) < _SHORTEST:

@@ -24,7 +24,8 @@ _GRAPHS = {
     "idet": (("idet", ""),),
     "bwdif": (("bwdif", "mode=send_frame:deint=all"),),
     # A mixed frame at a cut: its chroma was shared between the lines of two shots when it was halved, so luma alone
-    # says which fields belong together; and decimate would by default drop the picture after the cut for the repeated one.
+    # says which fields belong together; and decimate would by default drop the picture after the cut for the
+    # repeated one.
     "pulldown": (
         ("fieldmatch", "order=auto:combmatch=full:mchroma=0"),
         ("decimate", f"cycle={CYCLE}:scthresh=100"),
