@@ -3,8 +3,8 @@
 While shot A dissolves into shot B every frame is (1 - a) A + a B with a share `a` that grows from 0 to 1. Two things
 follow. Detail of the two shots does not line up, so its energy falls along (1 - a)^2 and a^2 to about half in the
 middle, however the shots move (the variance parabola of Alattar, 1993): this proposes places. And the frames are a
-mix of the clean ones on either side, each carried on by its own motion, with shares on one straight line that stand still outside:
-this decides. A camera move or a subject passes pictures that are no such mix; changed light or focus leaves the picture
+mix of the clean ones on either side, each carried on by its own motion, with shares on one straight line that stand
+still outside: this decides. A camera move or a subject passes pictures that are no such mix; changed light or focus leaves the picture
 like itself.
 """
 
@@ -99,10 +99,9 @@ def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> t
     """[start, end) of the mixed frames near the clean frames `first` and `last`, which lie between the hard cuts
     `room`; None if it is no dissolve.
     """
-    for spare in (
-        max(2, (last - first) // 4),
-        0,
-    ):  # first from frames that are clean beyond doubt: a mixed one would confirm itself
+    # Ends are first taken well outside of the fitted ones: from a mixed frame on, the line would confirm itself.
+    spare = max(2, (last - first) // 4)
+    for beyond in (spare, spare, spare, 0):
         mix = _mix(planes, first, last, room=room)
         inner = _ramp(mix.share[first - mix.first : last + 1 - mix.first]) + first - mix.first if mix else ()
         if mix is None or len(inner) < _SHORTEST:
@@ -112,8 +111,8 @@ def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> t
         if slope <= 0 or np.sqrt(np.mean(bent**2)) > _BENT or np.median(mix.rest[inner]) > _REST:
             return None
         begin, end = mix.first - at_zero / slope, mix.first + (1 - at_zero) / slope
-        first = max(room[0], math.floor(begin + 0.4) - spare)
-        last = min(room[1] - 1, math.ceil(end - 0.4) + spare)
+        first = max(room[0], math.floor(begin + 0.4) - beyond)
+        last = min(room[1] - 1, math.ceil(end - 0.4) + beyond)
         if last - first <= _SHORTEST:
             return None
     detail = _detail(planes[first : last + 1])
