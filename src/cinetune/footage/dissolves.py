@@ -4,8 +4,8 @@ While shot A dissolves into shot B every frame is (1 - a) A + a B with a share `
 follow. Detail of the two shots does not line up, so its energy falls along (1 - a)^2 and a^2 to about half in the
 middle, however the shots move (the variance parabola of Alattar, 1993): this proposes places. And the frames are a
 mix of the clean ones on either side, each carried on by its own motion, with shares on one straight line that stand
-still outside: this decides. A camera move or a subject passes pictures that are no such mix; changed light or focus leaves the picture
-like itself.
+still outside: this decides. A camera move or a subject passes pictures that are no such mix; changed light or focus
+leaves the picture like itself.
 """
 
 from __future__ import annotations
