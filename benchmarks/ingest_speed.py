@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
@@ -153,7 +153,7 @@ class Watch:
     """Adds up the wall time spent inside functions, each less what other watched functions took inside it."""
 
     def __init__(self) -> None:
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     def on(self, owner: Any, name: str, label: str, *, apart: bool = False) -> None:
