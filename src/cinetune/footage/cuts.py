@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from cinetune.artifacts import Colour
 from cinetune.footage.planes import frame_luma, thumbnail
@@ -62,6 +63,7 @@ class Watcher:
         from scenedetect import AdaptiveDetector  # slow to import, and only footage that is being ingested needs it
 
         self._detector = AdaptiveDetector(min_scene_len=_MIN_CUT_DISTANCE) if detect else None
+        self._scaler = VideoReformatter()
         self._cuts: list[int] = []
         self._mean: list[float] = []
         self._peak: list[float] = []
@@ -74,7 +76,7 @@ class Watcher:
         """Take in picture `index` (all of them, in order). Number 0 again starts anew."""
         if index == 0 and self._mean:
             self.__init__(detect=self._detector is not None)
-        small = thumbnail(frame, _THUMB_WIDTH, colour)
+        small = thumbnail(frame, _THUMB_WIDTH, colour, scaler=self._scaler)
         if self._detector is not None:
             from scenedetect import FrameTimecode
 

@@ -9,6 +9,8 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,9 +92,26 @@ def _sources(path: Path) -> list[Path]:
 def _sha(path: Path) -> str:
     """sha256 of a file or sequence; "" for what cannot be read. Pipes are never opened: they would be waited for."""
     try:
-        return source_sha256(path) if all(file.is_file() for file in _sources(path)) else ""
+        return source_sha256(path) if _is_readable(path) else ""
     except OSError:
         return ""
+
+
+def _hashed_ahead(files: list[Path]) -> Iterator[tuple[Path, list[tuple[int, ...]], str]]:
+    """Each file with its stamp and, from then on, its sha256. A thread hashes one file while its predecessor is judged:
+    when its own turn comes, the system still has its bytes in memory, so they come from the disk once.
+    """
+
+    def identify(path: Path) -> tuple[list[tuple[int, ...]], str]:
+        return _stamp(path), _sha(path)
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(identify, files[0])
+        for number, path in enumerate(files):
+            stamp, sha = coming.result()
+            if number + 1 < len(files):
+                coming = reader.submit(identify, files[number + 1])
+            yield path, stamp, sha
 
 
 def _stamp(path: Path) -> list[tuple[int, ...]]:
@@ -102,6 +121,13 @@ def _stamp(path: Path) -> list[tuple[int, ...]]:
     except OSError:
         return []
     return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return all(file.is_file() and os.access(file, os.R_OK) for file in _sources(path))
+    except OSError:
+        return False
 
 
 def _unreadable(path: Path) -> FootageError:
@@ -151,20 +177,20 @@ def run(project: Project, report: Reporter) -> StageRecord:
         raise FootageError(
             f"the footage folder {state}", where=str(folder), remedy="put your clips there, or set footage.folder"
         )
-    stamps = {path: _stamp(path) for path in files}
-    hashes = _hashes(project, files)
+    hashes = _hashes(project, [])
     ids = _clip_ids(folder, files)
-    plan = plan_cuts(folder, [path for path in files if hashes[_relative(project.root, path)]])
+    plan = plan_cuts(folder, [path for path in files if _is_readable(path)])
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
-        for path in files:
+        for path, stamp, sha in _hashed_ahead(files):
             name = _relative(project.root, path)
+            hashes[name] = sha
             twin = seen.setdefault(hashes[name], name) if hashes[name] else name
             if twin != name:
                 verdicts.append(_reject(name, f"the same bytes as {twin}", "remove one of them"))
             else:
-                verdicts.append(_examine(project, path, ids[path], hashes, plan, stamp=stamps[path]))
+                verdicts.append(_examine(project, path, ids[path], hashes, plan, stamp=stamp))
             bar.advance(note=_plain(path.name))
     lists = {_relative(project.root, path): _utf8(words) for path, words in plan.notes.items()}
     verdicts += [_reject(_relative(project.root, path), _utf8(e.what), e.remedy) for path, e in plan.refused.items()]
