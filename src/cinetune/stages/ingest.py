@@ -13,9 +13,12 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import av
+
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
+from cinetune.footage.burnins import find_burn_in, without
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
 from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
 from cinetune.footage.events import CutEvent
@@ -29,6 +32,7 @@ from cinetune.footage.sidecars import (
     sidecar_files,
     source_sha256,
 )
+from cinetune.footage.slates import Samples
 from cinetune.footage.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
 from cinetune.records import artifact
@@ -44,7 +48,8 @@ PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
-_REVISION = 4  # raise when the same file would give another result
+_NOTHING_MOVES = "use a longer clip with moving pictures"
+_REVISION = 5  # raise when the same file would give another result
 
 
 @artifact
@@ -253,25 +258,37 @@ def _judge(
     events: tuple[CutEvent, ...],
 ) -> _Verdict:
     name = _relative(root, path)
-    watcher = Watcher(detect=settings.detector == "adaptive" and not events)
+    watcher, samples = Watcher(detect=settings.detector == "adaptive" and not events), Samples()
+
+    def see(index: int, frame: av.VideoFrame, colour: Colour) -> None:
+        watcher.see(index, frame, colour)
+        samples.see(index, frame, colour)
+
     try:
         if settings.strict_rights and not (rights.owner and rights.licence):
             raise FootageError(
                 "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
             )
-        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=watcher.see)
+        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=see)
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
     signals, steady = watcher.signals(), settings.crop_bars
-    least = settings.min_shot_seconds
-    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=least, spans=spans, steady_bars=steady)
+    pieces, left_out = find_pieces(
+        signals, rate=facts.rate, min_seconds=settings.min_shot_seconds, spans=spans, steady_bars=steady,
+        unfit=samples.slate if settings.slates == "drop" else None,
+    )  # fmt: skip
+    bars, said = (0, 0, facts.width, facts.height), ()
+    if steady and pieces:
+        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+    pieces = samples.noted(pieces)
+    burn_in = find_burn_in(samples.views(), turn=facts.reading.turn, size=(facts.width, facts.height), bars=bars)
+    pieces, covered = without(pieces, burn_in, most=settings.max_burn_in)
+    left_out += covered
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
-        return _reject(name, f"no usable shot ({why})", "use a longer clip with moving pictures")
-    bars, said = (0, 0, facts.width, facts.height), ()
-    if steady:
-        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+        remedy = "use a copy without burn-ins, or raise footage.max_burn_in" if covered else _NOTHING_MOVES
+        return _reject(name, f"no usable shot ({why})", remedy)
     notes = [*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,
