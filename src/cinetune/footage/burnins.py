@@ -39,9 +39,12 @@ class BurnIn:
     seen: tuple[tuple[int, bool], ...]
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether frames [start, end) have it; without a view of them, they are taken to be like the rest."""
+        """Whether frames [start, end) have it; without a view of them, whether the view before or after has it."""
         there = [has for index, has in self.seen if start <= index < end]
-        return not there or 2 * sum(there) >= len(there)
+        if not there:
+            there = [has for index, has in self.seen if index < start][-1:]
+            there += [has for index, has in self.seen if index >= end][:1]
+        return 2 * sum(there) >= len(there)
 
     def words(self) -> str:
         places = ", ".join(f"{width}x{height}+{x}+{y}" for x, y, width, height in self.boxes)

@@ -31,7 +31,8 @@ _GREY = np.array([0.0722, 0.7152, 0.2126], np.float32)  # BT.709 luma of B'G'R'
 _BARS = (60.0, 180.0, 120.0, 300.0, 0.0, 240.0)  # hue in degrees of yellow, cyan, green, magenta, red, blue
 _HUE_OFF = 25.0  # degrees that a wrong matrix, an old tape or a grade may have turned a bar
 _BUSY = 0.45  # share of a picture near edges above which circles and lines are found in anything
-_DRAWN = 0.4  # share of exactly flat areas; backlot scenes reach 0.22, a slate with type and a picture in it has 0.45
+_DRAWN = 0.35  # share of exactly flat areas; backlot scenes reach 0.22, a slate with type and a picture has 0.42
+_CONTRAST = 80.0  # levels between type and its ground; a night may be as flat, and has less
 _SURE = 0.8  # share of a piece's pictures that must show the same kind
 
 
@@ -149,7 +150,8 @@ def drawn(small: Array) -> Slate:
     luma = small @ _GREY
     if _countdown(luma):
         return "countdown leader"
-    return "slate, title or chart" if _flat_share(luma) >= _DRAWN else ""
+    contrast = float(np.subtract(*np.quantile(luma[::2, ::2], (0.998, 0.002))))
+    return "slate, title or chart" if contrast >= _CONTRAST and _flat_share(luma) >= _DRAWN else ""
 
 
 def _colour_bars(small: Array) -> bool:
@@ -217,6 +219,6 @@ def _flat_share(luma: Array) -> float:
     counts = np.bincount(levels[1:-1, 1:-1][flat], minlength=256)[:256] / luma.size
     padded = np.pad(counts, 5)
     near = sum((padded[5 + k : 261 + k] for k in (-1, 0, 1)), np.zeros(256))
-    beside = sum((padded[5 + k : 261 + k] for k in (-5, -4, -3, 3, 4, 5)), np.zeros(256))
-    inside = np.convolve((near >= 0.004) & (beside <= 0.25 * near), np.ones(3), "same") > 0
+    beside = sum((padded[5 + k : 261 + k] for k in (-5, -4, -3, -2, 2, 3, 4, 5)), np.zeros(256))
+    inside = np.convolve((near >= 0.004) & (beside <= 0.15 * near), np.ones(3), "same") > 0
     return float(counts[inside].sum())

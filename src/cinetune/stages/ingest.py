@@ -20,7 +20,7 @@ from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.burnins import find_burn_in, without
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
-from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
+from cinetune.footage.cuts import Piece, Signals, Watcher, find_pieces, shared_bars
 from cinetune.footage.events import CutEvent
 from cinetune.footage.sidecars import (
     clip_stem,
@@ -48,6 +48,7 @@ PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
+_BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
 _NOTHING_MOVES = "use a longer clip with moving pictures"
 _REVISION = 5  # raise when the same file would give another result
 
@@ -273,22 +274,10 @@ def _judge(
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
-    signals, steady = watcher.signals(), settings.crop_bars
-    pieces, left_out = find_pieces(
-        signals, rate=facts.rate, min_seconds=settings.min_shot_seconds, spans=spans, steady_bars=steady,
-        unfit=samples.slate if settings.slates == "drop" else None,
-    )  # fmt: skip
-    bars, said = (0, 0, facts.width, facts.height), ()
-    if steady and pieces:
-        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
-    pieces = samples.noted(pieces)
-    burn_in = find_burn_in(samples.views(), turn=facts.reading.turn, size=(facts.width, facts.height), bars=bars)
-    pieces, covered = without(pieces, burn_in, most=settings.max_burn_in)
-    left_out += covered
+    pieces, bars, said, left_out = _pieces(facts, watcher.signals(), samples, settings, spans)
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
-        remedy = "use a copy without burn-ins, or raise footage.max_burn_in" if covered else _NOTHING_MOVES
-        return _reject(name, f"no usable shot ({why})", remedy)
+        return _reject(name, f"no usable shot ({why})", _BURNT_IN if "burnt in" in why else _NOTHING_MOVES)
     notes = [*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,
@@ -318,6 +307,30 @@ def _judge(
         for number, piece in enumerate(pieces)
     )
     return _Verdict(clip=clip, shots=shots, rejected=None)
+
+
+def _pieces(
+    facts: Probe,
+    signals: Signals,
+    samples: Samples,
+    settings: FootageSection,
+    spans: list[tuple[int, int]] | None,
+) -> tuple[list[Piece], tuple[int, int, int, int], tuple[str, ...], list[str]]:
+    """The shots that stay, the picture inside their bars, what there is to say of the bars, and what was left out."""
+    pieces, left_out = find_pieces(
+        signals,
+        rate=facts.rate,
+        min_seconds=settings.min_shot_seconds,
+        spans=spans,
+        steady_bars=settings.crop_bars,
+        unfit=samples.slate if settings.slates == "drop" else None,
+    )
+    bars, said = (0, 0, facts.width, facts.height), ()
+    if settings.crop_bars and pieces:
+        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+    burn_in = find_burn_in(samples.views(), turn=facts.reading.turn, size=(facts.width, facts.height), bars=bars)
+    clean, covered = without(samples.noted(pieces), burn_in, most=settings.max_burn_in)
+    return clean, bars, said, left_out + covered
 
 
 def _colour(root: Path, found: Colour, rule: ColourRule | None) -> Colour:
