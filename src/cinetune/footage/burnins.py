@@ -62,7 +62,8 @@ def find_burn_in(views: Sequence[View], *, turn: int, size: tuple[int, int], bar
     scale = size[0] / luma.shape[2], size[1] / luma.shape[1]
     left, top = round(bars[0] / scale[0]), round(bars[1] / scale[1])
     right, bottom = round((bars[0] + bars[2]) / scale[0]), round((bars[1] + bars[3]) / scale[1])
-    slopes = np.stack(np.gradient(luma[:, top:bottom, left:right], axis=(1, 2)))
+    inside = luma[:, top:bottom, left:right]
+    slopes = np.stack([np.gradient(inside, axis=1), np.gradient(inside, axis=2)])
     middle = np.median(slopes, axis=1)
     steep = np.hypot(*middle)
     agree = np.hypot(*(slopes - middle[:, None])) <= 0.5 * steep
@@ -82,8 +83,9 @@ def find_burn_in(views: Sequence[View], *, turn: int, size: tuple[int, int], bar
 
 def _boxes(stays: Array) -> tuple[list[tuple[slice, slice]], Array]:
     """Rows and columns of each cluster of pixels that stay, and the picture with them all filled."""
-    clusters, _ = label(maximum_filter(stays, _REACH))
-    clusters = np.where(stays, clusters, 0)
+    spots = np.zeros(stays.shape, np.int32)
+    label(maximum_filter(stays, _REACH), output=spots)
+    clusters = np.where(stays, spots, 0)
     found: list[tuple[slice, slice]] = []
     covered = np.zeros(stays.shape, bool)
     for number, place in enumerate(find_objects(clusters), start=1):

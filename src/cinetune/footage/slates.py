@@ -111,10 +111,10 @@ class Samples:
     def slate(self, start: int, end: int) -> Slate:
         """What frames [start, end) are, if they are no picture of the film."""
         looks = [look for look in self._looks if start <= look.index < end]
-        kinds = [look.kind for look in looks if look.kind]
+        kinds: list[Slate] = [look.kind for look in looks if look.kind]
         if not looks or len(kinds) < _SURE * len(looks):
             return ""
-        kind = max(set(kinds), key=kinds.count)
+        kind: Slate = max(kinds, key=kinds.count)
         return "" if kind == "slate, title or chart" and not _stands(looks[1:]) else kind
 
 
@@ -150,7 +150,8 @@ def drawn(small: Array) -> Slate:
     luma = small @ _GREY
     if _countdown(luma):
         return "countdown leader"
-    contrast = float(np.subtract(*np.quantile(luma[::2, ::2], (0.998, 0.002))))
+    low, high = np.quantile(luma[::2, ::2], (0.002, 0.998))
+    contrast = float(high - low)
     return "slate, title or chart" if contrast >= _CONTRAST and _flat_share(luma) >= _DRAWN else ""
 
 
@@ -186,7 +187,8 @@ def _countdown(luma: Array) -> bool:
     height, width = luma.shape
     if not (_line(luma) and _line(luma.T)):
         return False
-    edge = maximum_filter(np.hypot(*np.gradient(gaussian_filter(luma, 1.0))) > 4.0, 3)
+    down, across = np.gradient(gaussian_filter(luma, 1.0))
+    edge = maximum_filter(np.hypot(down, across) > 4.0, 3)
     if edge.mean() > _BUSY:
         return False
     y, x, least = (height - 1) / 2, (width - 1) / 2, min(height, width)
@@ -200,7 +202,7 @@ def _line(luma: Array) -> bool:
     """Whether a thin line runs from edge to edge down the middle; the figure and the circles may hide its inner
     part."""
     height, middle = len(luma), luma.shape[1] // 2
-    strip = gaussian_filter(luma[:, max(0, middle - 8) : middle + 8], 1.0)
+    strip = np.asarray(gaussian_filter(luma[:, max(0, middle - 8) : middle + 8], 1.0))
     slope, half, side = np.gradient(strip, axis=1), strip.shape[1] // 2, height // 6
     left, right = slope[:, half - 4 : half + 1], slope[:, half - 1 : half + 4]
     if not left.size or not right.size:
