@@ -66,7 +66,7 @@ def find_burn_in(views: Sequence[View], *, turn: int, size: tuple[int, int], bar
     slopes = np.stack([np.gradient(inside, axis=1), np.gradient(inside, axis=2)])
     middle = np.median(slopes, axis=1)
     steep = np.hypot(*middle)
-    agree = np.hypot(*(slopes - middle[:, None])) <= 0.5 * steep
+    agree = _agree(slopes, middle, steep)
     stays = (steep >= _SLOPE) & (agree.sum(axis=0) >= needed)
     stays[:2], stays[-2:], stays[:, :2], stays[:, -2:] = False, False, False, False  # edges of bars that were cropped
     found, covered = _boxes(stays)
@@ -79,6 +79,14 @@ def find_burn_in(views: Sequence[View], *, turn: int, size: tuple[int, int], bar
     boxes = [_scaled(rows, columns, left=left, top=top, scale=scale) for rows, columns in found]
     seen = tuple((view.index, has) for view, has in zip(views, there, strict=True))
     return BurnIn(tuple(boxes), float(covered.mean()), seen)
+
+
+def _agree(slopes: Array, middle: Array, steep: Array) -> Array:
+    """Which pictures [N, h, w] have the slope of the median there: its direction within 30 degrees, and 0.4 of it or
+    more, for how steep the edge of something opaque is depends on what lies under it."""
+    along = (slopes * middle[:, None]).sum(axis=0)
+    length = np.hypot(slopes[0], slopes[1])
+    return (along >= 0.4 * steep**2) & (along >= 0.866 * steep * length)
 
 
 def _boxes(stays: Array) -> tuple[list[tuple[slice, slice]], Array]:
