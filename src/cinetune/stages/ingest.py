@@ -18,9 +18,8 @@ import av
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
-from cinetune.footage.burnins import find_burn_in, without
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
-from cinetune.footage.cuts import Piece, Signals, Watcher, find_pieces, shared_bars
+from cinetune.footage.cuts import Watcher
 from cinetune.footage.events import CutEvent
 from cinetune.footage.sidecars import (
     clip_stem,
@@ -34,6 +33,7 @@ from cinetune.footage.sidecars import (
 )
 from cinetune.footage.slates import Samples
 from cinetune.footage.spaces import in_project, rule_for
+from cinetune.footage.usable import usable_pieces
 from cinetune.footage.video import Probe, probe
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
@@ -274,7 +274,7 @@ def _judge(
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
-    pieces, bars, said, left_out = _pieces(facts, watcher.signals(), samples, settings, spans)
+    pieces, bars, said, left_out = usable_pieces(facts, watcher.signals(), samples, settings, spans)
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
         return _reject(name, f"no usable shot ({why})", _BURNT_IN if "burnt in" in why else _NOTHING_MOVES)
@@ -307,30 +307,6 @@ def _judge(
         for number, piece in enumerate(pieces)
     )
     return _Verdict(clip=clip, shots=shots, rejected=None)
-
-
-def _pieces(
-    facts: Probe,
-    signals: Signals,
-    samples: Samples,
-    settings: FootageSection,
-    spans: list[tuple[int, int]] | None,
-) -> tuple[list[Piece], tuple[int, int, int, int], tuple[str, ...], list[str]]:
-    """The shots that stay, the picture inside their bars, what there is to say of the bars, and what was left out."""
-    pieces, left_out = find_pieces(
-        signals,
-        rate=facts.rate,
-        min_seconds=settings.min_shot_seconds,
-        spans=spans,
-        steady_bars=settings.crop_bars,
-        unfit=samples.slate if settings.slates == "drop" else None,
-    )
-    bars, said = (0, 0, facts.width, facts.height), ()
-    if settings.crop_bars and pieces:
-        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
-    burn_in = find_burn_in(samples.views(), turn=facts.reading.turn, size=(facts.width, facts.height), bars=bars)
-    clean, covered = without(samples.noted(pieces), burn_in, most=settings.max_burn_in)
-    return clean, bars, said, left_out + covered
 
 
 def _colour(root: Path, found: Colour, rule: ColourRule | None) -> Colour:
