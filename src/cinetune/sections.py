@@ -93,6 +93,10 @@ class FootageSection(Section):
     pulldown: Literal["remove", "refuse"] = "remove"
     sequence_rate: str = "24"
     """Frames per second of numbered pictures whose headers do not say."""
+    slates: Literal["drop", "keep"] = "drop"
+    """Colour bars, countdown leaders, slates, title cards, charts and plain cards."""
+    max_burn_in: float = pydantic.Field(default=0.05, ge=0, le=1)
+    """Largest share of the picture that burnt-in text and logos may cover; 1 = all of it."""
     colour: tuple[ColourRule, ...] = ()
 
 
@@ -116,6 +120,8 @@ class PrepareSection(Section):
     held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of *scenes* kept out of training, for validation."""
     on_leak: Literal["refuse", "move", "warn"] = "refuse"
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Shots that show the same picture as one before them. Angles that are cut back to are such shots too."""
     require_captions: bool = True
 
 

@@ -8,7 +8,7 @@ frozen pieces are dropped.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -149,9 +149,10 @@ def find_pieces(
     min_seconds: float,
     spans: Sequence[tuple[int, int]] | None = None,
     steady_bars: bool = False,
+    unfit: Callable[[int, int], str] | None = None,
 ) -> tuple[list[Piece], list[str]]:
     """The usable pieces in order, and in words what was left out. `spans` = [start, end) pairs from an EDL replace the
-    detected cuts. `steady_bars` leaves out pieces whose bars change.
+    detected cuts. `steady_bars` leaves out pieces whose bars change, and `unfit(start, end)` those that it names.
 
     No piece holds a hard cut, a black frame, or part of a fade to or from black.
     """
@@ -169,6 +170,8 @@ def find_pieces(
             inner = signals.change[a + 1 : b]
             if (b - a) / rate < min_seconds:
                 short += 1
+            elif unfit is not None and (what := unfit(a, b)):
+                left_out.append(f"{what} {a}..{b - 1}")
             elif inner.size and np.quantile(inner, 0.9) <= _STILL:
                 left_out.append(f"frozen piece {a}..{b - 1}")
             elif steady_bars and _bars_change(signals, a, b):

@@ -15,11 +15,13 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import av
+
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
-from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
+from cinetune.footage.cuts import Watcher
 from cinetune.footage.events import CutEvent
 from cinetune.footage.sidecars import (
     clip_stem,
@@ -31,7 +33,9 @@ from cinetune.footage.sidecars import (
     sidecar_files,
     source_sha256,
 )
+from cinetune.footage.slates import Samples
 from cinetune.footage.spaces import in_project, rule_for
+from cinetune.footage.usable import usable_pieces
 from cinetune.footage.video import Probe, probe
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
@@ -46,7 +50,9 @@ PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
-_REVISION = 4  # raise when the same file would give another result
+_BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
+_NOTHING_MOVES = "use a longer clip with moving pictures"
+_REVISION = 5  # raise when the same file would give another result
 
 
 @artifact
@@ -279,25 +285,25 @@ def _judge(
     events: tuple[CutEvent, ...],
 ) -> _Verdict:
     name = _relative(root, path)
-    watcher = Watcher(detect=settings.detector == "adaptive" and not events)
+    watcher, samples = Watcher(detect=settings.detector == "adaptive" and not events), Samples()
+
+    def see(index: int, frame: av.VideoFrame, colour: Colour) -> None:
+        watcher.see(index, frame, colour)
+        samples.see(index, frame, colour)
+
     try:
         if settings.strict_rights and not (rights.owner and rights.licence):
             raise FootageError(
                 "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
             )
-        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=watcher.see)
+        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=see)
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
-    signals, steady = watcher.signals(), settings.crop_bars
-    least = settings.min_shot_seconds
-    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=least, spans=spans, steady_bars=steady)
+    pieces, bars, said, left_out = usable_pieces(facts, watcher.signals(), samples, settings, spans)
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
-        return _reject(name, f"no usable shot ({why})", "use a longer clip with moving pictures")
-    bars, said = (0, 0, facts.width, facts.height), ()
-    if steady:
-        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+        return _reject(name, f"no usable shot ({why})", _BURNT_IN if "burnt in" in why else _NOTHING_MOVES)
     notes = [*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,
