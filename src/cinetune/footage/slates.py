@@ -13,6 +13,7 @@ from typing import Literal
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from cinetune.artifacts import Colour
@@ -60,6 +61,7 @@ class Samples:
 
     def __init__(self) -> None:
         self._looks: list[_Look] = []
+        self._scaler = VideoReformatter()
         self._before: Array | None = None
         self._views: list[View] = []
         self._shapes: list[Array] = []
@@ -71,7 +73,7 @@ class Samples:
             self.__init__()
         if index % _EVERY:
             return
-        small = thumbnail(frame, min(_WIDTH, frame.width), colour)
+        small = thumbnail(frame, min(_WIDTH, frame.width), colour, scaler=self._scaler)
         kind = drawn(small)
         self._looks.append(_Look(index, kind, _moved(self._before, small), len(small)))
         self._before = small
