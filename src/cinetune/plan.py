@@ -1,170 +1,195 @@
-"""What a run would cost, worked out before anything is downloaded or started.
+"""What a run would cost, worked out before anything is downloaded or started, and what to change when memory runs out.
 
-Operations are counted from the shape of the denoiser; hours follow from the effective rates in `RATES`. These are
-estimates: expect 30 % either way on a known GPU.
-
-Counting, for N tokens (latent frames x patches), width d, feed-forward f, L blocks, T text and I image tokens, two
-operations per multiply-add:
-    forward  = L (2N (6d^2 + 2df)  +  4N^2 d  +  4N (T + I) d  +  4d^2 (T + I))  +  embeddings
-    training = linear layers: forward, recompute (with checkpointing), and one backward, as frozen weights need no
-               gradient of their own; attention: forward, recompute, and 2.5 forwards for the backward
+The arithmetic is `cinetune.cost`'s; here it meets the project. The numbers are calculated, not measured.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cinetune.config import MODEL_GEOMETRY, Config
-from cinetune.errors import CinetuneError
+from cinetune.cost.cards import CARDS, CPU, MARGIN, Card, Fit, Offer, cheapest, elementwise_bytes, fits, settings
+from cinetune.cost.cards import step_seconds, work_seconds
+from cinetune.cost.memory import Memory, Setting, encoder_bytes, training_memory
+from cinetune.cost.operations import (
+    Work,
+    forward,
+    image_encoding,
+    text_encoding,
+    training,
+    video_decoding,
+    video_encoding,
+)
+from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
+from cinetune.errors import CinetuneError, StoreError, out_of_memory
 from cinetune.models import model_folder, weights
 from cinetune.pipeline import Row, status
+from cinetune.sections import ModelSection, TrainSection
 from cinetune.store import Project
 
-__all__ = ["RATES", "WAN21", "Denoiser", "Plan", "make_plan"]
+__all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
 
-RATES = {"wan21": {"one A100 80 GB": 163e12, "one H200": 375e12}, "pocket": {"two CPU cores": 100e9}}
-"""Effective operations per second in training and sampling. wan21: bfloat16 with torch's own attention, from published
-timings; pocket: float32, timed on a cloud machine."""
+SIZES = (24, 48, 80, 141)
+"""Gigabytes of the cards that a project is fitted to; the first card of that size gives the time."""
 
-TARGET_LAYERS = {"cross": 6, "cross-text": 4, "attention": 10, "all-linear": 12}
-"""Adapted layers in a block for each value of `train.targets`; two of `all-linear` are d x f, the others d x d."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Denoiser:
-    """Shape of a Wan2.1 image-to-video denoiser. `multiple`: pixels per side of a token; `stride_time`: frames of a
-    latent one."""
-
-    layers: int
-    width: int
-    ffn: int
-    channels_in: int
-    channels_out: int
-    text_width: int
-    image_width: int
-    frequencies: int
-    text_tokens: int = 512
-    image_tokens: int = 257
-    multiple: int = 16
-    stride_time: int = 4
-
-    def parameters(self) -> int:
-        """Parameters of the whole denoiser, norms and embeddings included."""
-        d, f, square = self.width, self.ffn, self.width * (self.width + 1)
-        block = 10 * square + 5 * d + 2 * d * f + f + d + 2 * d + 6 * d
-        patch = self.channels_in * 4 * d + d
-        clock = self.frequencies * d + d + square + 6 * square
-        text = self.text_width * d + d + square
-        image = 2 * self.image_width + self.image_width * (self.image_width + 1) + self.image_width * d + d + 2 * d
-        out = self.channels_out * 4 * (d + 1) + 2 * d
-        return self.layers * block + patch + clock + text + image + out
-
-    def adapter_parameters(self, rank: int, targets: str) -> int:
-        """Trained parameters of a LoRA: `rank * (in + out)` for each adapted layer."""
-        wide = 2 if targets == "all-linear" else 0
-        square = TARGET_LAYERS[targets] - wide
-        return self.layers * rank * (square * 2 * self.width + wide * (self.width + self.ffn))
-
-    def tokens(self, frames: int, height: int, width: int) -> int:
-        latent_frames = 1 + (frames - 1) // self.stride_time
-        return latent_frames * (height // self.multiple) * (width // self.multiple)
-
-    def _parts(self, tokens: int) -> tuple[float, float, float, float]:
-        """Operations of one forward: linear layers, keys and values of text and image, attention, embeddings."""
-        d, context = self.width, self.text_tokens + self.image_tokens
-        linear = 2.0 * tokens * self.layers * (6 * d * d + 2 * d * self.ffn)
-        keys = 4.0 * self.layers * d * d * context
-        attention = 4.0 * tokens * (tokens + context) * d * self.layers
-        patches = 8.0 * tokens * d * (self.channels_in + self.channels_out)
-        prompt = 2.0 * self.text_tokens * d * (self.text_width + d)
-        picture = 2.0 * self.image_tokens * self.image_width * (self.image_width + d)
-        clock = 2.0 * d * (self.frequencies + 7 * d)
-        return linear, keys, attention, patches + prompt + picture + clock
-
-    def forward_flops(self, tokens: int) -> float:
-        return sum(self._parts(tokens))
-
-    def training_flops(self, tokens: int, *, checkpointing: bool) -> float:
-        """One LoRA step on one window, cross-attention targets; the first block's self-attention needs no backward."""
-        linear, keys, attention, embeddings = self._parts(tokens)
-        again = 1 if checkpointing else 0
-        d = self.width
-        spared = 10.0 * tokens * d * d + 2.5 * 4.0 * tokens * tokens * d
-        return linear * (2 + again) + attention * (3.5 + again) + keys * (1 + again) + embeddings - spared
-
-    def training_bytes(self, tokens: int, *, rank: int, targets: str, bytes_each: int, checkpointing: bool) -> float:
-        """Peak memory of one window: weights, adapter with AdamW in float32, kept activations, one live block.
-
-        A block keeps 23.75 values per token and unit of width for its backward, a checkpoint one.
-        """
-        block = 23.75 * self.width * bytes_each
-        kept = self.width * bytes_each if checkpointing else block
-        adapter = 16.0 * self.adapter_parameters(rank, targets)
-        live = block if checkpointing else 0.0
-        work = 4.0 * self.ffn * bytes_each
-        return self.parameters() * bytes_each + adapter + tokens * (self.layers * kept + live + work)
-
-
-WAN21 = Denoiser(
-    layers=40, width=5120, ffn=13824, channels_in=36, channels_out=16, text_width=4096, image_width=1280,
-    frequencies=256,
-)  # fmt: skip
+GB = 1e9
+VAE_PARAMETERS = {"wan21": 126_892_531, "pocket": 1_000_000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `warnings` what stands in the way."""
+    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `memory` the parts of a training step in
+    GB; `cards` and `fits` tables whose first row names the columns; `warnings` what stands in the way."""
 
     stages: tuple[Row, ...]
     settings: dict[str, tuple[Any, str]]
     facts: tuple[tuple[str, str], ...]
+    memory: tuple[tuple[str, float], ...]
+    cards: tuple[tuple[str, ...], ...]
+    fits: tuple[tuple[str, ...], ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A project with the shapes of its model."""
+
+    project: Project
+    denoiser: Denoiser
+    encoders: Encoders
+
+    @property
+    def config(self) -> Config:
+        return self.project.config
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        return (CPU,) if self.config.model.family == "pocket" else CARDS
+
+    @property
+    def tokens(self) -> int:
+        prepare = self.config.prepare
+        return self.denoiser.tokens(prepare.frames, *_size(prepare.height, prepare.width, self.config))
+
+    @property
+    def setting(self) -> Setting:
+        return _setting(self.config)
+
+    def memory(self, setting: Setting) -> Memory:
+        train = self.config.train
+        return training_memory(self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting)
+
+    def step(self, card: Card) -> float:
+        """Seconds of an optimiser step; a share of the steps may be on one-frame windows."""
+        train = self.config.train
+        size = _size(self.config.prepare.height, self.config.prepare.width, self.config)
+        single = train.augment.single_frame
+
+        def seconds(tokens: int) -> float:
+            return step_seconds(
+                self.denoiser, tokens, card, rank=train.rank, targets=train.targets, setting=self.setting
+            )  # fmt: skip
+
+        mean = (1 - single) * seconds(self.tokens) + single * seconds(self.denoiser.tokens(1, *size))
+        return mean * train.accumulate
+
+    def choices(self, card: Card) -> list[Fit]:
+        """All settings of a training step of the same clips, fastest first."""
+        train = self.config.train
+        batches = sorted({1, train.batch}, reverse=True)
+        each = self.setting.bytes_each
+        return fits(
+            self.denoiser, self.tokens, card, rank=train.rank, targets=train.targets,
+            clips=train.batch * train.accumulate,
+            choices=settings(self.denoiser, _offer(), batches=batches, bytes_each=each),
+        )  # fmt: skip
+
+
+def _setting(config: Config) -> Setting:
+    """The choices of a project. The only place that reads these settings."""
+    train, model = config.train, config.model
+    checkpointing: Any = train.checkpointing
+    if isinstance(checkpointing, bool):
+        checkpointing = "full" if checkpointing else "none"
+    return Setting(
+        checkpointing=checkpointing, storage=getattr(model, "storage", "plain"),
+        offload_blocks=getattr(model, "offload_blocks", 0), batch=train.batch, bytes_each=_bytes_each(config),
+    )  # fmt: skip
+
+
+def _offer() -> Offer:
+    """What this version can be told."""
+    storage = ModelSection.model_fields.get("storage")
+    return Offer(
+        checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation) or ("none", "full"),
+        storage=get_args(storage.annotation) if storage else ("plain",),
+        offload="offload_blocks" in ModelSection.model_fields,
+    )
+
+
+def _words(setting: Setting, config: Config) -> str:
+    """A setting as the options that choose it."""
+    old = isinstance(config.train.checkpointing, bool)
+    value = json.dumps(setting.checkpointing == "full" if old else setting.checkpointing)
+    words = [f"train.checkpointing={value}"]
+    if setting.storage != "plain":
+        words.append(f'model.storage="{setting.storage}"')
+    if setting.offload_blocks:
+        words.append(f"model.offload_blocks={setting.offload_blocks}")
+    if setting.batch != config.train.batch:
+        words.append(f"train.batch={setting.batch}")
+        words.append(f"train.accumulate={config.train.accumulate * config.train.batch // setting.batch}")
+    return " ".join(words)
 
 
 def make_plan(project: Project) -> Plan:
     """The plan of a project; reads small files only, and needs neither weights nor footage."""
     config = project.config
-    denoiser, warnings = _denoiser(config)
+    run, warnings = _run(project)
     try:
         shots = [shot.seconds for shot in project.shots().shots]
     except CinetuneError as error:
         shots, warnings = [], [*warnings, f"shots.toml: {error.what}"]
     facts: list[tuple[str, str]] = []
-    if denoiser is not None:
-        facts = [*_model_facts(config, denoiser), *_training_facts(project, denoiser)]
-        facts += _shooting_facts(config, denoiser, shots)
+    if run is not None:
+        facts = [*_model_facts(run), *_training_facts(run), *_shooting_facts(run, shots)]
     values = config.model_dump(mode="json")
-    settings: dict[str, tuple[Any, str]] = {}
+    chosen: dict[str, tuple[Any, str]] = {}
     for key, origin in project.origins.items():
         value = values
         for part in key.split("."):
             value = value[part]
-        settings[key] = (value, origin)
-    return Plan(stages=tuple(status(project)), settings=settings, facts=tuple(facts), warnings=tuple(warnings))
+        chosen[key] = (value, origin)
+    return Plan(
+        stages=tuple(status(project)), settings=chosen, facts=tuple(facts), warnings=tuple(warnings),
+        memory=_memory_rows(run) if run else (), cards=_card_rows(run, shots) if run else (),
+        fits=_fit_rows(run) if run else (),
+    )  # fmt: skip
 
 
-def _denoiser(config: Config) -> tuple[Denoiser | None, list[str]]:
-    """The denoiser's shape from its own files, or Wan2.1 14B where that is not there yet."""
-    geometry = MODEL_GEOMETRY[config.model.family]
+def _run(project: Project) -> tuple[_Run | None, list[str]]:
+    """The model's shapes from its own files, or Wan2.1 14B's where they are not there yet."""
+    config = project.config
     try:
         folder = model_folder(config.model)
         weights.need_folder(folder)
     except CinetuneError as error:
-        return WAN21 if config.model.family == "wan21" else None, [str(error)]
-    shape = _json(folder / "transformer" / "config.json")
-    eye = _json(folder / "image_encoder" / "config.json")
-    side = eye["image_size"] // eye["patch_size"]
-    known = Denoiser(
-        layers=shape["num_layers"], width=shape["num_attention_heads"] * shape["attention_head_dim"],
-        ffn=shape["ffn_dim"], channels_in=shape["in_channels"], channels_out=shape["out_channels"],
-        text_width=shape["text_dim"], image_width=shape["image_dim"], frequencies=shape["freq_dim"],
+        known = _Run(project=project, denoiser=WAN21, encoders=WAN21_ENCODERS)
+        return known if config.model.family == "wan21" else None, [str(error)]
+    parts = ("vae", "text_encoder", "image_encoder")
+    encoders = encoders_of(*(_json(folder / part / "config.json") for part in parts))
+    denoiser = denoiser_of(
+        _json(folder / "transformer" / "config.json"), image_tokens=encoders.eye_tokens,
+        multiple=MODEL_GEOMETRY[config.model.family].multiple,
     )  # fmt: skip
-    return replace(known, image_tokens=side * side + 1, multiple=geometry.multiple), []
+    return _Run(project=project, denoiser=denoiser, encoders=encoders), []
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -181,67 +206,185 @@ def _size(height: int, width: int, config: Config) -> tuple[int, int]:
     return (height, width) if height and width else (geometry.height, geometry.width)
 
 
-def _model_facts(config: Config, denoiser: Denoiser) -> list[tuple[str, str]]:
-    count = denoiser.parameters()
-    facts = [("model", f"{config.model.family}, denoiser of {_count(count)} parameters")]
-    if config.model.family == "wan21":
+def _model_facts(run: _Run) -> list[tuple[str, str]]:
+    facts = [("model", f"{run.config.model.family}, denoiser of {_count(run.denoiser.parameters())} parameters")]
+    if run.config.model.family == "wan21":
         source = next(iter(weights.SOURCES.values()))
         facts.append(("weights on disk", f"about {source.gib:.0f} GiB ({source.licence})"))
     return facts
 
 
-def _training_facts(project: Project, denoiser: Denoiser) -> list[tuple[str, str]]:
-    config = project.config
-    train, frames = config.train, config.prepare.frames
-    height, width = _size(config.prepare.height, config.prepare.width, config)
-    tokens = denoiser.tokens(frames, height, width)
-    prepared = project.store.load_stage("prepare")
+def _training_facts(run: _Run) -> list[tuple[str, str]]:
+    config, train, shape = run.config, run.config.train, run.denoiser
+    frames, (height, width) = config.prepare.frames, _size(config.prepare.height, config.prepare.width, config)
+    prepared = run.project.store.load_stage("prepare")
     windows = len(prepared.groups["windows"]) if prepared else 0
-    single = train.augment.single_frame
-    each = (1 - single) * denoiser.training_flops(tokens, checkpointing=train.checkpointing)
-    each += single * denoiser.training_flops(denoiser.tokens(1, height, width), checkpointing=train.checkpointing)
+    kind = run.setting.checkpointing
+    step = training(shape, run.tokens, rank=train.rank, targets=train.targets, checkpointing=kind).total
+    trained = shape.adapter_parameters(train.rank, train.targets)
     looks = 2 if train.plain_arm else 1
-    step = each * train.batch * train.accumulate
-    memory = denoiser.training_bytes(
-        tokens * train.batch, rank=train.rank, targets=train.targets, bytes_each=_bytes_each(config),
-        checkpointing=train.checkpointing,
-    )  # fmt: skip
-    trained = denoiser.adapter_parameters(train.rank, train.targets)
     return [
-        ("training window", f"{frames} frames of {width}x{height} = {tokens:,} tokens"),
+        ("training window", f"{frames} frames of {width}x{height} = {run.tokens:,} tokens"),
         ("windows", f"{windows}" if prepared else "known after `cinetune prepare`"),
+        ("cache on disk", _disk(_window_bytes(run) * windows) if prepared else f"{_window_bytes(run) / 1e6:.1f} MB each"),
+        ("caching, a window", _ops(_caching_work(run).total)),
+        ("memory in caching", f"weights of the encoders {_encoder_bytes(run) / GB:.1f} GB, and their pictures"),
         ("adapter", f"rank {train.rank} on {train.targets}: {_count(trained)} parameters"),
-        ("a training step", f"{_ops(step)} ({train.accumulate} x batch {train.batch})"),
-        ("training, at most", f"{train.steps} steps: {_hours(step * train.steps * looks, config)}"),
-        ("memory in training", f"about {memory / 2**30:.1f} GiB"),
+        ("a training step", f"{_ops(step * train.accumulate * train.batch)} ({train.accumulate} x batch {train.batch})"),
+        ("training, at most", f"{train.steps} steps" + (f" for each of {looks} adapters" if looks > 1 else "")),
+        ("memory in training", f"about {run.memory(run.setting).total / GB:.1f} GB"),
+        ("checkpoints on disk", _disk(looks * 16 * trained)),
     ]
 
 
-def _shooting_facts(config: Config, denoiser: Denoiser, seconds: Sequence[float]) -> list[tuple[str, str]]:
-    shoot, geometry = config.shoot, MODEL_GEOMETRY[config.model.family]
-    height, width = _size(shoot.height, shoot.width, config)
-    tokens = denoiser.tokens(shoot.segment_frames, height, width)
+def _window_bytes(run: _Run) -> int:
+    """Latents and condition of one window in float32, its picture's tokens, and a caption of full length at most."""
+    train, config = run.config.train, run.config
+    height, width = _size(config.prepare.height, config.prepare.width, config)
+    area = height * width // (run.denoiser.multiple // 2) ** 2
+    frames = 1 + (config.prepare.frames - 1) // run.denoiser.stride_time
+    firsts = 1 + (train.augment.variants if train.augment.probability > 0 else 0)
+    conditions = run.denoiser.channels_in - run.denoiser.channels_out
+    cells = area * frames * (run.denoiser.channels_out + firsts * conditions)
+    image = firsts * run.denoiser.image_tokens * run.denoiser.image_width
+    return 4 * (cells + image) + _bytes_each(config) * run.denoiser.text_tokens * run.denoiser.text_width
+
+
+def _caching_work(run: _Run) -> Work:
+    """One window: the clip, each first frame with grey behind it, its picture's tokens, its caption."""
+    train, config = run.config.train, run.config
+    size = _size(config.prepare.height, config.prepare.width, config)
+    firsts = 1 + (train.augment.variants if train.augment.probability > 0 else 0)
+    clips = (1 + firsts) * video_encoding(run.encoders, config.prepare.frames, *size)
+    return Work(linear=clips + firsts * (image_encoding(run.encoders) + text_encoding(run.encoders)))
+
+
+def _encoder_bytes(run: _Run) -> int:
+    return encoder_bytes(run.encoders, run.setting.bytes_each, VAE_PARAMETERS[run.config.model.family])
+
+
+def _shooting_facts(run: _Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
+    shoot = run.config.shoot
+    height, width = _size(shoot.height, shoot.width, run.config)
     if not seconds:
         return [("shooting", "known once shots.toml names shots")]
-    forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
-    segment = denoiser.forward_flops(tokens) * forwards
-    arms = 3 if config.train.plain_arm else 2
-    lengths = [max(1, math.ceil(second * geometry.rate)) for second in seconds]
-    joined = [max(1, math.ceil((length - 1) / (shoot.segment_frames - 1))) for length in lengths]
-    takes = arms * shoot.seeds
-    total = segment * sum(joined) * takes
-    masters = sum(lengths) * takes * height * width * 6
+    arms, segments, lengths = _takes(run, seconds)
+    forwards, segment = _segment(run)
+    masters = sum(lengths) * arms * shoot.seeds * height * width * 6
     return [
-        ("a segment", f"{shoot.segment_frames} frames of {width}x{height} in {forwards} passes: {_ops(segment)}"),
-        ("shots", f"{len(seconds)} in {arms} arms x {shoot.seeds} seeds = {sum(joined) * takes} segments"),
-        ("shooting", _hours(total, config)),
+        ("a segment", f"{shoot.segment_frames} frames of {width}x{height} in {forwards} passes: {_ops(segment.total)}"),
+        ("shots", f"{len(seconds)} in {arms} arms x {shoot.seeds} seeds = {segments} segments"),
         ("masters on disk", f"about {masters / 2**30:.2f} GiB"),
     ]
 
 
-def _hours(flops: float, config: Config) -> str:
-    """Time on each known device."""
-    return "; ".join(f"{_time(flops / rate)} on {name}" for name, rate in RATES[config.model.family].items())
+def _takes(run: _Run, seconds: Sequence[float]) -> tuple[int, int, list[int]]:
+    """Arms, segments of all arms and seeds, and the frames of every shot."""
+    shoot = run.config.shoot
+    rate = MODEL_GEOMETRY[run.config.model.family].rate
+    arms = 3 if run.config.train.plain_arm else 2
+    lengths = [max(1, math.ceil(second * rate)) for second in seconds]
+    joined = [max(1, math.ceil((length - 1) / (shoot.segment_frames - 1))) for length in lengths]
+    return arms, sum(joined) * arms * shoot.seeds, lengths
+
+
+def _segment(run: _Run) -> tuple[int, Work]:
+    """Passes through the denoiser for one segment, and the work of all of them and of decoding."""
+    shoot = run.config.shoot
+    size = _size(shoot.height, shoot.width, run.config)
+    forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
+    work = forward(run.denoiser, run.denoiser.tokens(shoot.segment_frames, *size)) * forwards
+    return forwards, work + Work(linear=video_decoding(run.encoders, shoot.segment_frames, *size))
+
+
+def _memory_rows(run: _Run) -> tuple[tuple[str, float], ...]:
+    """GB of each part of a training step."""
+    memory = run.memory(run.setting)
+    parts = {
+        "base weights": memory.weights, "adapter, gradients, AdamW": memory.adapter,
+        "kept for the backward": memory.kept, "one block at work": memory.live, "together": memory.total,
+    }  # fmt: skip
+    return tuple((name, round(size / GB, 3)) for name, size in parts.items())
+
+
+def _card_rows(run: _Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+    """Seconds a step and hours on every card."""
+    shoot, train = run.config.shoot, run.config.train
+    rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
+    forwards, work = _segment(run)
+    tokens = run.denoiser.tokens(shoot.segment_frames, *_size(shoot.height, shoot.width, run.config))
+    moved = elementwise_bytes(run.denoiser, tokens, run.setting.bytes_each, forwards)
+    segments = _takes(run, seconds)[1]
+    for card in run.cards:
+        step = run.step(card)
+        whole = step * train.steps * (2 if train.plain_arm else 1)
+        shot = _time(segments * work_seconds(work, card, moved=moved)) if seconds else "-"
+        rows.append((card.name, f"{step:.2f} s", _time(whole), shot, card.source))
+    return tuple(rows)
+
+
+def _fit_rows(run: _Run) -> tuple[tuple[str, ...], ...]:
+    """For every size of card the fastest setting that fits, or why none does."""
+    rows: list[tuple[str, ...]] = [("card", "needs", "a step", "fastest setting that fits")]
+    for size in SIZES:
+        card = CPU if run.config.model.family == "pocket" else next(c for c in CARDS if c.gigabytes == size)
+        rows.append(_fit_row(run, f"{size} GB", run.choices(card), size * GB * MARGIN))
+    return tuple(rows)
+
+
+def _fit_row(run: _Run, name: str, found: Sequence[Fit], limit: float) -> tuple[str, ...]:
+    best = cheapest(found, limit)
+    if best is not None:
+        return name, f"{best.memory.total / GB:.1f} GB", f"{best.seconds:.2f} s", _words(best.setting, run.config)
+    least = min(found, key=lambda fit: fit.memory.total)
+    parts = f"{least.memory.weights / GB:.1f} GB of weights, {least.memory.kept / GB:.1f} GB kept"
+    why = f"none: {_words(least.setting, run.config)} still needs {parts}; use fewer frames or a smaller size"
+    return name, f"{least.memory.total / GB:.1f} GB", "-", why
+
+
+@contextmanager
+def explain_shortage(project: Project) -> Iterator[None]:
+    """Memory that runs out inside becomes a `StoreError` with what was asked for, and the settings that need less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        run, _ = _run(project)
+        remedy = "use fewer frames or a smaller size" if run is None else _less(run)
+        raise StoreError("memory ran out; nothing that was finished is lost", remedy=remedy) from error
+
+
+def _less(run: _Run) -> str:
+    """The memory table, and the fastest settings below what was tried, as text."""
+    tried = run.memory(run.setting)
+    size = _memory_here(run.config.model.device)
+    card = CPU if run.config.model.family == "pocket" else min(CARDS, key=lambda card: abs(card.gigabytes - size / GB))
+    lines = [f"a training step was expected to need, in GB, of the {size / GB:.0f} here:"]
+    lines += [f"  {name:28}{value:10.3f}" for name, value in _memory_rows(run)]
+    below = [fit for fit in run.choices(card) if fit.memory.total < tried.total]
+    fitting = [fit for fit in below if fit.memory.total <= size * MARGIN]
+    lines.append("training settings that need less, fastest first:")
+    for fit in (fitting or below)[:4]:
+        lines.append(f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a step  {_words(fit.setting, run.config)}")
+    if not below:
+        lines.append("  none: this is the leanest already")
+    lines.append("fewer frames or a smaller picture always need less: prepare.frames, prepare.height, prepare.width for")
+    lines.append("training; shoot.segment_frames, shoot.height, shoot.width, shoot.workers for shooting")
+    return "\n         ".join(lines)
+
+
+def _memory_here(device: str) -> float:
+    """Bytes of the GPU in use, or of this machine."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _disk(size: float) -> str:
+    return f"about {size / GB:.2f} GB"
 
 
 def _time(seconds: float) -> str:
