@@ -70,7 +70,7 @@ CPU = Card(
 )  # fmt: skip
 
 ELEMENTWISE = 184
-"""Values per token and unit of width that the elementwise kernels of one block read and write, forward, not compiled."""
+"""Values per token and unit of width that elementwise kernels of a block read and write, forward, not compiled."""
 
 
 def work_seconds(work: Work, card: Card, *, moved: float = 0.0) -> float:

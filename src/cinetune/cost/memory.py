@@ -13,7 +13,18 @@ from typing import Literal
 from cinetune.cost.operations import Checkpointing, block_layers
 from cinetune.cost.shape import TARGET_LAYERS, Denoiser, Encoders
 
-__all__ = ["STORAGE_BITS", "Memory", "Setting", "Storage", "base_weights", "block_bytes", "encoder_bytes", "kept_by_block", "shared_by_blocks", "training_memory"]
+__all__ = [
+    "STORAGE_BITS",
+    "Memory",
+    "Setting",
+    "Storage",
+    "base_weights",
+    "block_bytes",
+    "encoder_bytes",
+    "kept_by_block",
+    "shared_by_blocks",
+    "training_memory",
+]
 
 Storage = Literal["plain", "fp8", "int8", "nf4"]
 STORAGE_BITS = {"fp8": 8.0, "int8": 8.0, "nf4": 4.5}
@@ -78,7 +89,7 @@ def kept_by_block(
     text, image = shape.text_tokens, shape.image_tokens
 
     def inputs(names: tuple[str, ...], rows: int, width: int, *, free: bool = False, copied: bool = False) -> int:
-        """Inputs of adapted layers and of their second factors: the first in float32 one tensor that they share (`free`:
+        """Inputs of adapted layers and of their second factors: the first in float32 one tensor they share (`free`:
         that is kept anyway), else a float32 copy for each."""
         count = len(trained.intersection(names))
         copies = count if mixed or copied else 0 if free else min(1, count)
@@ -145,8 +156,11 @@ def training_memory(shape: Denoiser, tokens: int, *, rank: int, targets: str, se
 
 def _transient(shape: Denoiser, tokens: int, each: int) -> int:
     """Tensors that come and go at the top of the backward of a feed-forward: the gradients on both sides of its
-    activation, and the block's own in float32."""
-    return tokens * (2 * each * shape.ffn + FLOAT32 * shape.width)
+    activation, and the block's own in float32. In bfloat16 the float32 gradients around the norms of a narrow
+    feed-forward outweigh them: 20 bytes for each unit of width, as traced (tests/training/test_shadow.py).
+    """
+    around = 0 if each == FLOAT32 else 20 * shape.width
+    return tokens * max(2 * each * shape.ffn + FLOAT32 * shape.width, around)
 
 
 def block_bytes(shape: Denoiser, setting: Setting) -> float:

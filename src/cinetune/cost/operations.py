@@ -1,9 +1,9 @@
 """Operations of a denoiser and of the networks around it, two for each multiply-add: what torch's `FlopCounterMode`
 counts, to the last one (elementwise work is not counted).
 
-For N tokens, width d, T text and I image tokens, a linear layer in -> out costs `2 N in out`, attention of N queries on M
-keys `4 N M d`. In the backward of a LoRA step a frozen layer costs one forward (the gradient of its input, no gradient of
-its weight) and nothing where its input carries no gradient: text, picture, and all that comes before the first adapter.
+For N tokens and width d a linear layer in -> out costs `2 N in out`, attention of N queries on M keys `4 N M d`. In the
+backward of a LoRA step a frozen layer costs one forward (no gradient of its
+weight) and nothing where its input carries no gradient: text, picture, and all that comes before the first adapter.
 Attention's backward is five matrix products against two forward (Dao, arXiv 2307.08691). An adapted layer adds
 `2 N r (in + out)` forward and twice that backward, less the input's share where the input carries no gradient.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from cinetune.cost.shape import TARGET_LAYERS, Denoiser, Encoders
@@ -168,7 +169,7 @@ def _middle(width: int, frames: int, area: int) -> int:
     """Two residual blocks around attention inside each frame."""
     rows = frames * area
     attention = 4 * frames * area * area * width
-    return 2 * _residual(rows, width, width) + _conv(rows, width, 3 * width, 1) + _conv(rows, width, width, 1) + attention
+    return 2 * _residual(rows, width, width) + 4 * _conv(rows, width, width, 1) + attention
 
 
 def video_encoding(vae: Encoders, frames: int, height: int, width: int) -> int:
@@ -177,7 +178,7 @@ def video_encoding(vae: Encoders, frames: int, height: int, width: int) -> int:
     widths = [vae.vae_base * mult for mult in (1, *vae.vae_mult)]
     later, area = frames - 1, height * width
     total = _conv((later + 1) * area, 3, widths[0], 27)
-    for level, (size_in, size_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for level, (size_in, size_out) in enumerate(pairwise(widths)):
         rows = (later + 1) * area
         total += _residual(rows, size_in, size_out) + (vae.vae_blocks - 1) * _residual(rows, size_out, size_out)
         if level < len(vae.vae_down):
@@ -199,7 +200,7 @@ def video_decoding(vae: Encoders, frames: int, height: int, width: int) -> int:
     rows = (later + 1) * area
     total = _conv(rows, vae.vae_latent, vae.vae_latent, 1) + _conv(rows, vae.vae_latent, widths[0], 27)
     total += _middle(widths[0], later + 1, area)
-    for level, (size_in, size_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for level, (size_in, size_out) in enumerate(pairwise(widths)):
         start = size_in // 2 if level else size_in
         rows = (later + 1) * area
         total += _residual(rows, start, size_out) + vae.vae_blocks * _residual(rows, size_out, size_out)

@@ -1,7 +1,7 @@
-"""What one training step does, seen by torch itself on tensors without contents: operations, bytes kept for the backward,
-and the most bytes alive. Nothing is downloaded or computed, so a 14B model takes seconds on any machine.
+"""What one training step does, seen by torch itself on tensors without contents: operations, bytes kept for the
+backward, and the most bytes alive. Nothing is downloaded or computed, so a 14B model takes seconds on any machine.
 
-The denoiser runs on fake CPU tensors, where attention is torch's fused one, as on a GPU; on the `meta` device it would be
+On fake CPU tensors attention is torch's fused one, as on a GPU; on `meta` it would be
 plain matrix products that keep every score. `FlopCounterMode` has no formula for the fused CPU kernel and counts it as
 nothing; here it is given the one of the GPU kernels.
 """
@@ -100,8 +100,8 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def trace_step(step: Callable[[], Tensor]) -> Trace:
-    """Run a forward that ends in a loss, and its backward, twice, and watch. Works on fake and on real tensors; gradients
-    must be `None` before and are added up."""
+    """Run a forward that ends in a loss, and its backward, twice, and watch. Works on fake and on real
+    tensors; gradients are added up."""
     live, counter = Live(), count_operations()
     with live:
         step().backward()

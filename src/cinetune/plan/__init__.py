@@ -5,19 +5,16 @@ The arithmetic is `cinetune.cost`'s; here it meets the project. The numbers are 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from cinetune.config import MODEL_GEOMETRY, Config
-from cinetune.cost.cards import CARDS, CPU, MARGIN, Card, Fit, Offer, cheapest, elementwise_bytes, fits, settings
-from cinetune.cost.cards import step_seconds, work_seconds
-from cinetune.cost.memory import Memory, Setting, encoder_bytes, training_memory
+from cinetune.config import MODEL_GEOMETRY
+from cinetune.cost.cards import CARDS, CPU, MARGIN, Fit, cheapest, elementwise_bytes, work_seconds
+from cinetune.cost.memory import encoder_bytes
 from cinetune.cost.operations import (
     Work,
     forward,
@@ -27,11 +24,10 @@ from cinetune.cost.operations import (
     video_decoding,
     video_encoding,
 )
-from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
 from cinetune.errors import CinetuneError, StoreError, out_of_memory
-from cinetune.models import model_folder, weights
+from cinetune.models import weights
 from cinetune.pipeline import Row, status
-from cinetune.sections import ModelSection, TrainSection
+from cinetune.plan.run import Run, bytes_each, in_words, shapes_of, size_of
 from cinetune.store import Project
 
 __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
@@ -57,102 +53,10 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """A project with the shapes of its model."""
-
-    project: Project
-    denoiser: Denoiser
-    encoders: Encoders
-
-    @property
-    def config(self) -> Config:
-        return self.project.config
-
-    @property
-    def cards(self) -> tuple[Card, ...]:
-        return (CPU,) if self.config.model.family == "pocket" else CARDS
-
-    @property
-    def tokens(self) -> int:
-        prepare = self.config.prepare
-        return self.denoiser.tokens(prepare.frames, *_size(prepare.height, prepare.width, self.config))
-
-    @property
-    def setting(self) -> Setting:
-        return _setting(self.config)
-
-    def memory(self, setting: Setting) -> Memory:
-        train = self.config.train
-        return training_memory(self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting)
-
-    def step(self, card: Card) -> float:
-        """Seconds of an optimiser step; a share of the steps may be on one-frame windows."""
-        train = self.config.train
-        size = _size(self.config.prepare.height, self.config.prepare.width, self.config)
-        single = train.augment.single_frame
-
-        def seconds(tokens: int) -> float:
-            return step_seconds(
-                self.denoiser, tokens, card, rank=train.rank, targets=train.targets, setting=self.setting
-            )  # fmt: skip
-
-        mean = (1 - single) * seconds(self.tokens) + single * seconds(self.denoiser.tokens(1, *size))
-        return mean * train.accumulate
-
-    def choices(self, card: Card) -> list[Fit]:
-        """All settings of a training step of the same clips, fastest first."""
-        train = self.config.train
-        batches = sorted({1, train.batch}, reverse=True)
-        each = self.setting.bytes_each
-        return fits(
-            self.denoiser, self.tokens, card, rank=train.rank, targets=train.targets,
-            clips=train.batch * train.accumulate,
-            choices=settings(self.denoiser, _offer(), batches=batches, bytes_each=each),
-        )  # fmt: skip
-
-
-def _setting(config: Config) -> Setting:
-    """The choices of a project. The only place that reads these settings."""
-    train, model = config.train, config.model
-    checkpointing: Any = train.checkpointing
-    if isinstance(checkpointing, bool):
-        checkpointing = "full" if checkpointing else "none"
-    return Setting(
-        checkpointing=checkpointing, storage=getattr(model, "storage", "plain"),
-        offload_blocks=getattr(model, "offload_blocks", 0), batch=train.batch, bytes_each=_bytes_each(config),
-    )  # fmt: skip
-
-
-def _offer() -> Offer:
-    """What this version can be told."""
-    storage = ModelSection.model_fields.get("storage")
-    return Offer(
-        checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation) or ("none", "full"),
-        storage=get_args(storage.annotation) if storage else ("plain",),
-        offload="offload_blocks" in ModelSection.model_fields,
-    )
-
-
-def _words(setting: Setting, config: Config) -> str:
-    """A setting as the options that choose it."""
-    old = isinstance(config.train.checkpointing, bool)
-    value = json.dumps(setting.checkpointing == "full" if old else setting.checkpointing)
-    words = [f"train.checkpointing={value}"]
-    if setting.storage != "plain":
-        words.append(f'model.storage="{setting.storage}"')
-    if setting.offload_blocks:
-        words.append(f"model.offload_blocks={setting.offload_blocks}")
-    if setting.batch != config.train.batch:
-        words.append(f"train.batch={setting.batch}")
-        words.append(f"train.accumulate={config.train.accumulate * config.train.batch // setting.batch}")
-    return " ".join(words)
-
-
 def make_plan(project: Project) -> Plan:
     """The plan of a project; reads small files only, and needs neither weights nor footage."""
     config = project.config
-    run, warnings = _run(project)
+    run, warnings = shapes_of(project)
     try:
         shots = [shot.seconds for shot in project.shots().shots]
     except CinetuneError as error:
@@ -174,39 +78,7 @@ def make_plan(project: Project) -> Plan:
     )  # fmt: skip
 
 
-def _run(project: Project) -> tuple[_Run | None, list[str]]:
-    """The model's shapes from its own files, or Wan2.1 14B's where they are not there yet."""
-    config = project.config
-    try:
-        folder = model_folder(config.model)
-        weights.need_folder(folder)
-    except CinetuneError as error:
-        known = _Run(project=project, denoiser=WAN21, encoders=WAN21_ENCODERS)
-        return known if config.model.family == "wan21" else None, [str(error)]
-    parts = ("vae", "text_encoder", "image_encoder")
-    encoders = encoders_of(*(_json(folder / part / "config.json") for part in parts))
-    denoiser = denoiser_of(
-        _json(folder / "transformer" / "config.json"), image_tokens=encoders.eye_tokens,
-        multiple=MODEL_GEOMETRY[config.model.family].multiple,
-    )  # fmt: skip
-    return _Run(project=project, denoiser=denoiser, encoders=encoders), []
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _bytes_each(config: Config) -> int:
-    wide = config.model.dtype == "float32" or (config.model.dtype == "auto" and config.model.family == "pocket")
-    return 4 if wide else 2
-
-
-def _size(height: int, width: int, config: Config) -> tuple[int, int]:
-    geometry = MODEL_GEOMETRY[config.model.family]
-    return (height, width) if height and width else (geometry.height, geometry.width)
-
-
-def _model_facts(run: _Run) -> list[tuple[str, str]]:
+def _model_facts(run: Run) -> list[tuple[str, str]]:
     facts = [("model", f"{run.config.model.family}, denoiser of {_count(run.denoiser.parameters())} parameters")]
     if run.config.model.family == "wan21":
         source = next(iter(weights.SOURCES.values()))
@@ -214,9 +86,9 @@ def _model_facts(run: _Run) -> list[tuple[str, str]]:
     return facts
 
 
-def _training_facts(run: _Run) -> list[tuple[str, str]]:
+def _training_facts(run: Run) -> list[tuple[str, str]]:
     config, train, shape = run.config, run.config.train, run.denoiser
-    frames, (height, width) = config.prepare.frames, _size(config.prepare.height, config.prepare.width, config)
+    frames, (height, width) = config.prepare.frames, size_of(config.prepare.height, config.prepare.width, config)
     prepared = run.project.store.load_stage("prepare")
     windows = len(prepared.groups["windows"]) if prepared else 0
     kind = run.setting.checkpointing
@@ -226,46 +98,52 @@ def _training_facts(run: _Run) -> list[tuple[str, str]]:
     return [
         ("training window", f"{frames} frames of {width}x{height} = {run.tokens:,} tokens"),
         ("windows", f"{windows}" if prepared else "known after `cinetune prepare`"),
-        ("cache on disk", _disk(_window_bytes(run) * windows) if prepared else f"{_window_bytes(run) / 1e6:.1f} MB each"),
+        (
+            "cache on disk",
+            _disk(_window_bytes(run) * windows) if prepared else f"{_window_bytes(run) / 1e6:.1f} MB each",
+        ),
         ("caching, a window", _ops(_caching_work(run).total)),
         ("memory in caching", f"weights of the encoders {_encoder_bytes(run) / GB:.1f} GB, and their pictures"),
         ("adapter", f"rank {train.rank} on {train.targets}: {_count(trained)} parameters"),
-        ("a training step", f"{_ops(step * train.accumulate * train.batch)} ({train.accumulate} x batch {train.batch})"),
+        (
+            "a training step",
+            f"{_ops(step * train.accumulate * train.batch)} ({train.accumulate} x batch {train.batch})",
+        ),
         ("training, at most", f"{train.steps} steps" + (f" for each of {looks} adapters" if looks > 1 else "")),
         ("memory in training", f"about {run.memory(run.setting).total / GB:.1f} GB"),
         ("checkpoints on disk", _disk(looks * 16 * trained)),
     ]
 
 
-def _window_bytes(run: _Run) -> int:
+def _window_bytes(run: Run) -> int:
     """Latents and condition of one window in float32, its picture's tokens, and a caption of full length at most."""
     train, config = run.config.train, run.config
-    height, width = _size(config.prepare.height, config.prepare.width, config)
+    height, width = size_of(config.prepare.height, config.prepare.width, config)
     area = height * width // (run.denoiser.multiple // 2) ** 2
     frames = 1 + (config.prepare.frames - 1) // run.denoiser.stride_time
     firsts = 1 + (train.augment.variants if train.augment.probability > 0 else 0)
     conditions = run.denoiser.channels_in - run.denoiser.channels_out
     cells = area * frames * (run.denoiser.channels_out + firsts * conditions)
     image = firsts * run.denoiser.image_tokens * run.denoiser.image_width
-    return 4 * (cells + image) + _bytes_each(config) * run.denoiser.text_tokens * run.denoiser.text_width
+    return 4 * (cells + image) + bytes_each(config) * run.denoiser.text_tokens * run.denoiser.text_width
 
 
-def _caching_work(run: _Run) -> Work:
+def _caching_work(run: Run) -> Work:
     """One window: the clip, each first frame with grey behind it, its picture's tokens, its caption."""
     train, config = run.config.train, run.config
-    size = _size(config.prepare.height, config.prepare.width, config)
+    size = size_of(config.prepare.height, config.prepare.width, config)
     firsts = 1 + (train.augment.variants if train.augment.probability > 0 else 0)
     clips = (1 + firsts) * video_encoding(run.encoders, config.prepare.frames, *size)
     return Work(linear=clips + firsts * (image_encoding(run.encoders) + text_encoding(run.encoders)))
 
 
-def _encoder_bytes(run: _Run) -> int:
+def _encoder_bytes(run: Run) -> int:
     return encoder_bytes(run.encoders, run.setting.bytes_each, VAE_PARAMETERS[run.config.model.family])
 
 
-def _shooting_facts(run: _Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
+def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
     shoot = run.config.shoot
-    height, width = _size(shoot.height, shoot.width, run.config)
+    height, width = size_of(shoot.height, shoot.width, run.config)
     if not seconds:
         return [("shooting", "known once shots.toml names shots")]
     arms, segments, lengths = _takes(run, seconds)
@@ -278,7 +156,7 @@ def _shooting_facts(run: _Run, seconds: Sequence[float]) -> list[tuple[str, str]
     ]
 
 
-def _takes(run: _Run, seconds: Sequence[float]) -> tuple[int, int, list[int]]:
+def _takes(run: Run, seconds: Sequence[float]) -> tuple[int, int, list[int]]:
     """Arms, segments of all arms and seeds, and the frames of every shot."""
     shoot = run.config.shoot
     rate = MODEL_GEOMETRY[run.config.model.family].rate
@@ -288,16 +166,16 @@ def _takes(run: _Run, seconds: Sequence[float]) -> tuple[int, int, list[int]]:
     return arms, sum(joined) * arms * shoot.seeds, lengths
 
 
-def _segment(run: _Run) -> tuple[int, Work]:
+def _segment(run: Run) -> tuple[int, Work]:
     """Passes through the denoiser for one segment, and the work of all of them and of decoding."""
     shoot = run.config.shoot
-    size = _size(shoot.height, shoot.width, run.config)
+    size = size_of(shoot.height, shoot.width, run.config)
     forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
     work = forward(run.denoiser, run.denoiser.tokens(shoot.segment_frames, *size)) * forwards
     return forwards, work + Work(linear=video_decoding(run.encoders, shoot.segment_frames, *size))
 
 
-def _memory_rows(run: _Run) -> tuple[tuple[str, float], ...]:
+def _memory_rows(run: Run) -> tuple[tuple[str, float], ...]:
     """GB of each part of a training step."""
     memory = run.memory(run.setting)
     parts = {
@@ -307,12 +185,12 @@ def _memory_rows(run: _Run) -> tuple[tuple[str, float], ...]:
     return tuple((name, round(size / GB, 3)) for name, size in parts.items())
 
 
-def _card_rows(run: _Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
     """Seconds a step and hours on every card."""
     shoot, train = run.config.shoot, run.config.train
     rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
     forwards, work = _segment(run)
-    tokens = run.denoiser.tokens(shoot.segment_frames, *_size(shoot.height, shoot.width, run.config))
+    tokens = run.denoiser.tokens(shoot.segment_frames, *size_of(shoot.height, shoot.width, run.config))
     moved = elementwise_bytes(run.denoiser, tokens, run.setting.bytes_each, forwards)
     segments = _takes(run, seconds)[1]
     for card in run.cards:
@@ -323,7 +201,7 @@ def _card_rows(run: _Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ..
     return tuple(rows)
 
 
-def _fit_rows(run: _Run) -> tuple[tuple[str, ...], ...]:
+def _fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
     """For every size of card the fastest setting that fits, or why none does."""
     rows: list[tuple[str, ...]] = [("card", "needs", "a step", "fastest setting that fits")]
     for size in SIZES:
@@ -332,13 +210,13 @@ def _fit_rows(run: _Run) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _fit_row(run: _Run, name: str, found: Sequence[Fit], limit: float) -> tuple[str, ...]:
+def _fit_row(run: Run, name: str, found: Sequence[Fit], limit: float) -> tuple[str, ...]:
     best = cheapest(found, limit)
     if best is not None:
-        return name, f"{best.memory.total / GB:.1f} GB", f"{best.seconds:.2f} s", _words(best.setting, run.config)
+        return name, f"{best.memory.total / GB:.1f} GB", f"{best.seconds:.2f} s", in_words(best.setting, run.config)
     least = min(found, key=lambda fit: fit.memory.total)
     parts = f"{least.memory.weights / GB:.1f} GB of weights, {least.memory.kept / GB:.1f} GB kept"
-    why = f"none: {_words(least.setting, run.config)} still needs {parts}; use fewer frames or a smaller size"
+    why = f"none: {in_words(least.setting, run.config)} still needs {parts}; use fewer frames or a smaller size"
     return name, f"{least.memory.total / GB:.1f} GB", "-", why
 
 
@@ -350,12 +228,12 @@ def explain_shortage(project: Project) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        run, _ = _run(project)
+        run, _ = shapes_of(project)
         remedy = "use fewer frames or a smaller size" if run is None else _less(run)
         raise StoreError("memory ran out; nothing that was finished is lost", remedy=remedy) from error
 
 
-def _less(run: _Run) -> str:
+def _less(run: Run) -> str:
     """The memory table, and the fastest settings below what was tried, as text."""
     tried = run.memory(run.setting)
     size = _memory_here(run.config.model.device)
@@ -366,10 +244,14 @@ def _less(run: _Run) -> str:
     fitting = [fit for fit in below if fit.memory.total <= size * MARGIN]
     lines.append("training settings that need less, fastest first:")
     for fit in (fitting or below)[:4]:
-        lines.append(f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a step  {_words(fit.setting, run.config)}")
+        lines.append(
+            f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a step  {in_words(fit.setting, run.config)}"
+        )
     if not below:
         lines.append("  none: this is the leanest already")
-    lines.append("fewer frames or a smaller picture always need less: prepare.frames, prepare.height, prepare.width for")
+    lines.append(
+        "fewer frames or a smaller picture always need less: prepare.frames, prepare.height, prepare.width for"
+    )
     lines.append("training; shoot.segment_frames, shoot.height, shoot.width, shoot.workers for shooting")
     return "\n         ".join(lines)
 
