@@ -192,8 +192,8 @@ def test_memory_that_runs_out_in_a_verb_prints_what_needs_less(
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(pipeline.stage_named("ingest"), "run", fail)
-    code, _, err = say(capsys, "ingest", "-C", str(film), "--set", "train.batch=2")
+    monkeypatch.setattr(pipeline.stage_named("train"), "run", fail)
+    code, _, err = say(capsys, "train", "-C", str(film), "--set", "train.batch=2")
     assert code == 3
     assert "kept for the backward" in err
     assert "train.checkpointing=true" in err

@@ -189,7 +189,9 @@ def video_encoding(vae: Encoders, frames: int, height: int, width: int) -> int:
                 total += _conv(later * area, size_out, size_out, 3)
     rows = (later + 1) * area
     total += _middle(widths[-1], later + 1, area)
-    return total + _conv(rows, widths[-1], 2 * vae.vae_latent, 27) + _conv(rows, *2 * (2 * vae.vae_latent,), 1)
+    return (
+        total + _conv(rows, widths[-1], 2 * vae.vae_latent, 27) + _conv(rows, 2 * vae.vae_latent, 2 * vae.vae_latent, 1)
+    )
 
 
 def video_decoding(vae: Encoders, frames: int, height: int, width: int) -> int:
