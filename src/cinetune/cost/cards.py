@@ -66,7 +66,7 @@ CARDS = (
 
 CPU = Card(
     name="two CPU cores", gigabytes=0, linear=100e9, attention=100e9, attention_backward=100e9, memory=math.inf,
-    bus=math.inf, source="pocket timed once on an idle cloud machine, elementwise work included; shared cores are slower",
+    bus=math.inf, source="pocket timed on an idle cloud machine, elementwise work included",
 )  # fmt: skip
 
 ELEMENTWISE = 184
