@@ -81,11 +81,13 @@ def reporter_to(*, to_stderr: bool = False) -> Reporter:
 def run_stage(name: str, folder: Path, settings: list[str] | None, *, again: bool, as_json: bool = False) -> None:
     """Run one stage if it is not done, and say what it read and wrote."""
     from cinetune import pipeline
+    from cinetune.plan import explain_shortage
 
     project = open_project(folder, settings)
     report = reporter_to(to_stderr=as_json)
     stage = pipeline.stage_named(name)
-    records = pipeline.run(project, report, only=name, again=again)
+    with explain_shortage(project):
+        records = pipeline.run(project, report, only=name, again=again)
     if not records:
         report.say(f"{name} is up to date; --again runs it anyway")
     for record in records:

@@ -84,6 +84,12 @@ def plan(project: Folder = HERE, settings: Settings = None, as_json: AsJson = Fa
     print(table([(key, json.dumps(value), origin) for key, (value, origin) in made.settings.items()]))
     print("\nEstimate (calculated, not measured)")
     print(table(list(made.facts)))
+    print("\nMemory of a training step, GB")
+    print(table([(name, f"{size:.3f}") for name, size in made.memory]))
+    print("\nTime")
+    print(table(list(made.cards)))
+    print("\nWhat fits which card, for the same clips a step")
+    print(table(list(made.fits)))
     for warning in made.warnings:
         print(f"\nwarning: {warning}")
 
@@ -101,9 +107,11 @@ def run(
 
 def _run(opened: Project, folder: Path, *, until: str | None = None, only: str | None = None) -> None:
     from cinetune import pipeline
+    from cinetune.plan import explain_shortage
 
     speaker = reporter_to()
-    records = pipeline.run(opened, speaker, until=until, only=only)
+    with explain_shortage(opened):
+        records = pipeline.run(opened, speaker, until=until, only=only)
     if not records:
         speaker.say("nothing to do: every stage is up to date")
     page = folder / "report" / "index.html"
