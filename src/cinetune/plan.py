@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from cinetune.config import MODEL_GEOMETRY, Config
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder, weights
+from cinetune.models.names import LAYERS
 from cinetune.pipeline import Row, status
 from cinetune.store import Project
 
@@ -66,9 +68,18 @@ class Denoiser:
 
     def adapter_parameters(self, rank: int, targets: str) -> int:
         """Trained parameters of a LoRA: `rank * (in + out)` for each adapted layer."""
+        if targets.startswith("regex:"):
+            return rank * sum(self._sides(layer) for layer in self._matched(targets.removeprefix("regex:")))
         wide = 2 if targets == "all-linear" else 0
         square = TARGET_LAYERS[targets] - wide
         return self.layers * rank * (square * 2 * self.width + wide * (self.width + self.ffn))
+
+    def _matched(self, pattern: str) -> list[str]:
+        names = [f"blocks.{block}.{layer}" for block in range(self.layers) for layer in LAYERS]
+        return [name for name in names if re.fullmatch(pattern, name)]
+
+    def _sides(self, layer: str) -> int:
+        return self.width + (self.ffn if ".ffn." in layer else self.width)
 
     def tokens(self, frames: int, height: int, width: int) -> int:
         latent_frames = 1 + (frames - 1) // self.stride_time
