@@ -8,6 +8,7 @@ used because (as of 2.4) it starts over after a kill and compares sizes only.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import shutil
@@ -137,9 +138,11 @@ def hub_errors(where: str) -> Iterator[None]:
     except errors.HTTPError as error:  # what the HTTP library raises for lost and refused connections
         raise ServiceError(f"the hub cannot be reached: {error}", where=where, remedy=again) from error
     except OSError as error:
-        if error.errno is not None and error.errno in (13, 28, 30):
+        if error.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS):
             raise StoreError(
-                f"the file cannot be written: {error.strerror}", where=where, remedy="free space"
+                f"the file cannot be written: {error.strerror}",
+                where=where,
+                remedy="free space, or choose another disk",
             ) from error
         raise ServiceError(f"the download broke off: {error}", where=where, remedy=again) from error
 

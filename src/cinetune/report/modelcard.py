@@ -44,9 +44,7 @@ def write_card(project: Project, look: Look, folder: Path, *, comfy: str, reposi
     base = _base(look)
     text = _render(
         {
-            "title": _plain(
-                f"{look.name or 'A film look'} ({look.arm})" if look.arm != "look" else look.name or "A look"
-            ),
+            "title": _plain(look.name or "A look") + ("" if look.arm == "look" else f" ({look.arm})"),
             "look": look,
             "trigger": _plain(look.trigger),
             "base": base,
