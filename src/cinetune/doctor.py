@@ -169,7 +169,7 @@ def weights_table(root: Path) -> list[dict[str, str]]:
              "licence": source.licence, "remedy": remedy}
         )  # fmt: skip
     for name, why in weights.NOT_YET.items():
-        rows.append({"name": name, "state": "not yet", "size": "", "licence": "", "remedy": why})
+        rows.append({"name": name, "state": "not yet", "size": "", "licence": "Apache-2.0", "remedy": why})
     return rows
 
 
