@@ -24,7 +24,7 @@ def test_parameters_of_wan21_i2v_14b() -> None:
     assert WAN21.adapter_parameters(8, "cross") == 19_660_800
 
 
-@pytest.mark.parametrize("targets", TARGET_LAYERS)
+@pytest.mark.parametrize("targets", [*TARGET_LAYERS, r"regex:blocks\.1\.(attn1\.to_q|ffn\.net\.2)"])
 def test_adapter_parameters_are_those_that_are_trained(targets: str) -> None:
     model = tiny_wan()
     shape = denoiser_of(model.denoiser.config, image_tokens=17, multiple=8)

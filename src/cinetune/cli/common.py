@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,9 @@ __all__ = [
     "AsJson",
     "Folder",
     "Settings",
+    "agreed",
     "app",
+    "go_online",
     "open_project",
     "reporter_to",
     "run_stage",
@@ -45,6 +48,8 @@ Settings = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Again = Annotated[bool, typer.Option("--again", help="Run it even though nothing changed.")]
 HERE = Path()
+_OFFLINE = os.environ.get("HF_HUB_OFFLINE")
+"""What the user said, before the command line sets it for its own process."""
 
 
 def _version(asked: bool) -> None:
@@ -62,6 +67,25 @@ def _options(
     ] = False,
 ) -> None:
     """Options before the verb."""
+
+
+def go_online() -> None:
+    """Lift the offline mode every other verb works in, unless the user asked for it. Call it before the hub's library
+    is imported, which looks only once.
+    """
+    if _OFFLINE is None:
+        os.environ["HF_HUB_OFFLINE"] = "0"
+
+
+def agreed(question: str, *, yes: bool) -> None:
+    """Go on only when the person says so. Raises `ConfigError` where nobody can be asked, `typer.Abort` on a no."""
+    from cinetune.errors import ConfigError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} Nobody is there to answer", remedy="say so with --yes")
+    typer.confirm(question, abort=True)
 
 
 def open_project(folder: Path, settings: list[str] | None) -> Project:

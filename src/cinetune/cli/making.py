@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,9 +51,17 @@ def cache(project: Folder = HERE, settings: Settings = None, again: Again = Fals
 
 
 @app.command(rich_help_panel=STORY)
-def train(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+def train(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from an adapter of any origin: file or folder.")
+    ] = None,
+) -> None:
     """Learn the look: a LoRA with held-out validation and early stopping. Continues after an interruption."""
-    run_stage("train", project, settings, again=again)
+    start = [f"train.init_from={init_from.resolve()}"] if init_from else []
+    run_stage("train", project, [*(settings or []), *start], again=again)
 
 
 @app.command(rich_help_panel=STORY)

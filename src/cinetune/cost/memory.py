@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cinetune.cost.operations import Checkpointing, block_layers
-from cinetune.cost.shape import TARGET_LAYERS, Denoiser, Encoders
+from cinetune.cost.shape import Denoiser, Encoders
 
 __all__ = [
     "STORAGE_BITS",
@@ -83,7 +83,7 @@ def kept_by_block(
     Text and picture are cut from one tensor; with more than one clip in a batch (not `alone`) every adapted layer makes
     a copy of its part.
     """
-    trained = TARGET_LAYERS[targets]
+    trained = shape.trained_layers(targets)
     layers = {layer.name: layer for layer in block_layers(shape, tokens, targets=targets, first=first)}
     d, f, mixed = shape.width, shape.ffn, bytes_each != FLOAT32
     text, image = shape.text_tokens, shape.image_tokens

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from cinetune.cost.shape import TARGET_LAYERS, Denoiser, Encoders
+from cinetune.cost.shape import Denoiser, Encoders
 
 __all__ = [
     "Checkpointing",
@@ -89,7 +89,7 @@ class Layer:
 def block_layers(shape: Denoiser, tokens: int, *, targets: str = "", first: bool = False) -> Iterator[Layer]:
     """The linear layers and attentions of one block in their order, for one clip; `first`: nothing before it is
     trained. Without `targets` nothing is adapted."""
-    trained = TARGET_LAYERS[targets] if targets else frozenset[str]()
+    trained = shape.trained_layers(targets)
     text, image, d = shape.text_tokens, shape.image_tokens, shape.width
 
     def linear(name: str, rows: int, alive: bool) -> Layer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,27 @@ TARGET_LAYERS = {
     "attention": frozenset(SELF + TEXT),
     "all-linear": frozenset(SELF + TEXT + IMAGE + FEED),
 }
-"""Adapted layers of a block for each value of `train.targets`."""
+"""Adapted layers of a block for each named value of `train.targets`."""
+_MODULES = dict(
+    zip(
+        SELF + TEXT + IMAGE + FEED,
+        (*(f"{part}.{name}" for part in ("attn1", "attn2") for name in ("to_q", "to_k", "to_v", "to_out.0")),
+         "attn2.add_k_proj", "attn2.add_v_proj", "ffn.net.0.proj", "ffn.net.2"),
+        strict=True,
+    )
+)  # fmt: skip
+"""What diffusers calls them, which is what a pattern is written for."""
+
+
+def adapted_layers(targets: str, layers: int = 1) -> list[frozenset[str]]:
+    """Adapted layers of each of `layers` blocks. `regex:` patterns may choose other ones in every block."""
+    if not targets.startswith("regex:"):
+        return [TARGET_LAYERS[targets] if targets else frozenset()] * layers
+    pattern = re.compile(targets.removeprefix("regex:"))
+    return [
+        frozenset(name for name, module in _MODULES.items() if pattern.fullmatch(f"blocks.{block}.{module}"))
+        for block in range(layers)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +95,12 @@ class Denoiser:
 
     def adapter_parameters(self, rank: int, targets: str) -> int:
         """Trained parameters of a LoRA: `rank * (in + out)` for each adapted layer."""
-        return self.layers * rank * sum(sum(self.layer_sizes(name)) for name in TARGET_LAYERS[targets])
+        blocks = adapted_layers(targets, self.layers)
+        return rank * sum(sum(self.layer_sizes(name)) for block in blocks for name in block)
+
+    def trained_layers(self, targets: str) -> frozenset[str]:
+        """Layers adapted in any block: what a block is taken to train where blocks are counted alike."""
+        return frozenset().union(*adapted_layers(targets, self.layers))
 
     def tokens(self, frames: int, height: int, width: int) -> int:
         """Tokens of a clip of `frames` = 4n+1 frames."""
