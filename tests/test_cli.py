@@ -128,8 +128,8 @@ def test_a_wrong_key_in_the_project_file_is_explained(film: Path, capsys: pytest
     ("error", "exit_code", "said"),
     [
         (RuntimeError("the numbers are odd"), 1, "unexpected RuntimeError: the numbers are odd"),
-        (MemoryError(), 3, "shoot.segment_frames"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 3, "train.checkpointing"),
+        (MemoryError(), 3, "memory ran out"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 3, "cinetune plan"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 3, "the disk is full"),
         (KeyboardInterrupt(), 130, "the same command continues"),
     ],
@@ -182,6 +182,22 @@ def test_plan_for_a_model_that_is_not_there_yet(film: Path, capsys: pytest.Captu
     assert code == 0
     assert "16.39 billion" in out
     assert "model.path is empty" in out
+
+
+def test_memory_that_runs_out_in_a_verb_prints_what_needs_less(
+    film: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(pipeline.stage_named("train"), "run", fail)
+    code, _, err = say(capsys, "train", "-C", str(film), "--set", "train.batch=2")
+    assert code == 3
+    assert "kept for the backward" in err
+    assert "train.checkpointing=true" in err
+    assert "train.batch=1" in err
 
 
 def test_doctor_as_json(film: Path, capsys: pytest.CaptureFixture[str]) -> None:

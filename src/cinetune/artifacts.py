@@ -172,7 +172,7 @@ class Window:
 @artifact
 class Measures:
     """What a candidate window looks like, as `cinetune.footage.measure` defines it; `left_out` says why it is not among
-    the windows, empty if it is."""
+    the windows, `same_as` which earlier shot shows the same picture; both empty if not."""
 
     window: str
     motion: float
@@ -180,6 +180,7 @@ class Measures:
     brightness: float
     black: float
     left_out: str = ""
+    same_as: str = ""
     schema: int = SCHEMA
 
 

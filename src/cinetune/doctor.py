@@ -162,11 +162,14 @@ def weights_table(root: Path) -> list[dict[str, str]]:
         if model.family != "pocket" or model.path:
             rows.append(_weights_row("this project", model, size="", licence=""))
     rows.append(_weights_row("pocket (embedded)", ModelSection(), size="in the package", licence="Apache-2.0"))
-    for source in weights.SOURCES.values():
+    for name, source in weights.SOURCES.items():
+        remedy = f"`cinetune weights pull {name}`, or {source.command}; then set model.path to that folder"
         rows.append(
-            {"name": source.repository, "state": "to download", "size": f"{source.gib:.0f} GiB",
-             "licence": source.licence, "remedy": f"{source.command}, then set model.path to that folder"}
+            {"name": f"{name} ({source.repository})", "state": "to download", "size": f"{source.gib:.0f} GiB",
+             "licence": source.licence, "remedy": remedy}
         )  # fmt: skip
+    for name, why in weights.NOT_YET.items():
+        rows.append({"name": name, "state": "not yet", "size": "", "licence": "Apache-2.0", "remedy": why})
     return rows
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "ServiceError",
     "StoreError",
     "WeightsError",
+    "out_of_memory",
     "ran_out",
 ]
 
@@ -85,18 +86,17 @@ class GateFailed(CinetuneError):
     exit_code = 4
 
 
-_CHEAPER = """cheaper settings, cheapest first:
-           train.checkpointing=true, model.dtype="bfloat16"
-           prepare.frames=17 (train), shoot.segment_frames=17 (expand)
-           prepare.height / prepare.width, shoot.height / shoot.width"""
-"""What to try when memory runs out."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or here: torch says the latter with a plain RuntimeError."""
+    name = type(error).__name__
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def ran_out(error: BaseException) -> CinetuneError | None:
     """Memory or disk that ran out inside a library, as one of our own errors."""
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        return StoreError("memory ran out; nothing that was finished is lost", remedy=_CHEAPER)
-    if "No space left on device" in text:
+    if out_of_memory(error):
+        remedy = "`cinetune plan` shows what needs how much, and the settings that need less"
+        return StoreError("memory ran out; nothing that was finished is lost", remedy=remedy)
+    if "No space left on device" in str(error):
         return StoreError("the disk is full; nothing was lost", remedy="free space and run the same command again")
     return None

@@ -5,6 +5,8 @@ prepared windows as a dataset, and a dataset made for another trainer as a new p
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,9 +18,9 @@ from cinetune.store import Project, atomic_write
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TARGETS", "Target", "adopt_dataset", "export", "export_dataset", "export_look"]
+__all__ = ["TARGETS", "Target", "adopt_dataset", "export", "export_dataset", "export_look", "push"]
 
-Target = Literal["diffusers", "comfy", "kohya", "merged"]
+Target = Literal["diffusers", "comfy", "kohya", "merged", "merged-original", "hub"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 
@@ -34,27 +36,39 @@ def export(project: Project, out: Path, report: Reporter, *, to: str, arm: str =
 
 
 def export_look(project: Project, out: Path, report: Reporter, *, to: Target, arm: str = "look") -> None:
-    """Write the look of one arm to `out`: a .safetensors file, or for `merged` a new folder.
+    """Write the look of one arm to `out`: a .safetensors file, or for `merged`, `merged-original` and `hub` a new
+    folder.
 
     Raises `StoreError` before training or for an arm that was not trained, `ConfigError` if `out` exists or has another
-    suffix, `WeightsError` if the base weights are needed (`kohya`, `merged`) and not there.
+    suffix, `WeightsError` if the base weights are needed (`kohya`, `merged`, `merged-original`) and not there.
     """
-    looks: dict[str, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
-    if arm not in looks:
-        raise StoreError(f"no {arm!r} arm was trained", where=str(project.root), remedy=f"one of {', '.join(looks)}")
-    look = looks[arm]
+    look = _look(project, arm)
     if out.exists():
         raise ConfigError(f"{out} is there already", remedy="choose another name; nothing is overwritten")
-    if to == "merged":
-        _merge(project, look, out)
+    if to in ("merged", "merged-original"):
+        _merge(project, look, out, original=to == "merged-original")
         report.say(
             f"the base model with the look merged in; prompts begin with {look.trigger!r}" if look.trigger else ""
         )
-        return
-    if out.suffix != ".safetensors":
+    elif to == "hub":
+        _hub_folder(project, look, out)
+        report.say(f"read {out / 'README.md'} before you publish it: `cinetune export {out} --push USER/NAME`")
+    elif out.suffix != ".safetensors":
         raise ConfigError(
             f"{out.name} must end in .safetensors", remedy=f"cinetune export --to {to} {out.name}.safetensors"
         )
+    else:
+        _adapter(project, look, out, to)
+
+
+def _look(project: Project, arm: str) -> Look:
+    looks: dict[str, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
+    if arm not in looks:
+        raise StoreError(f"no {arm!r} arm was trained", where=str(project.root), remedy=f"one of {', '.join(looks)}")
+    return looks[arm]
+
+
+def _adapter(project: Project, look: Look, out: Path, to: Literal["diffusers", "comfy", "kohya"]) -> None:
     from cinetune.models.export import adapter_metadata, linear_shapes, read_adapter, save_adapter
 
     path = project.store.path(look.weights)
@@ -65,6 +79,51 @@ def export_look(project: Project, out: Path, report: Reporter, *, to: Target, ar
     save_adapter(
         out, state, alpha=look.rank, rank=look.rank, format=to, metadata=adapter_metadata(path) | facts, shapes=shapes
     )
+
+
+def _hub_folder(project: Project, look: Look, out: Path) -> None:
+    """The look in both namings, the model card, and a picture: what a repository of its own holds."""
+    from cinetune.report.modelcard import ADAPTER, write_card
+
+    words = re.sub(r"[^A-Za-z0-9]+", "-", look.name).strip("-").lower() or "look"
+    comfy = f"{words}-comfyui.safetensors"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as temporary:
+        staging = Path(temporary) / "folder"
+        staging.mkdir()
+        _adapter(project, look, staging / ADAPTER, "diffusers")
+        _adapter(project, look, staging / comfy, "comfy")
+        write_card(project, look, staging, comfy=comfy)
+        staging.rename(out)
+
+
+def push(folder: Path, repository: str, *, public: bool, report: Reporter) -> str:
+    """Upload what `export_look(to="hub")` wrote, as it lies there, and return its address. Only this sends anything.
+
+    The repository is made private unless `public`. Raises `ConfigError` for a folder or a name that is none, and when
+    the repository is there already and is public though that was not asked for; `ServiceError` when the hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    from cinetune.models.download import hub_errors
+    from cinetune.report.modelcard import ADAPTER
+
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is None:
+        raise ConfigError(f"{repository!r} is not the name of a repository", remedy="--push USER/NAME")
+    lacking = [name for name in ("README.md", ADAPTER) if not (folder / name).is_file()]
+    if lacking:
+        raise ConfigError(f"{folder} is not ready to be published: no {lacking[0]}", remedy="export it with --to hub")
+    with hub_errors(repository):
+        api = HfApi(library_name="cinetune")
+        address = api.create_repo(repository, private=not public, exist_ok=True)
+        if not public and not api.model_info(repository).private:
+            remedy = "make it private on its page, or say --public"
+            raise ConfigError(f"{repository} is there already and is public; nothing was sent", remedy=remedy)
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        _write(folder / "README.md", text.replace("path/to/this/folder", repository))
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="A look trained with cinetune")
+    report.say(f"{'public' if public else 'private'}: {address}")
+    return str(address)
 
 
 def _empty_denoiser(project: Project) -> nn.Module:
@@ -83,9 +142,9 @@ def _empty_denoiser(project: Project) -> nn.Module:
     return denoiser
 
 
-def _merge(project: Project, look: Look, out: Path) -> None:
+def _merge(project: Project, look: Look, out: Path, *, original: bool) -> None:
     from cinetune.models import load_model, model_folder, model_ref
-    from cinetune.models.export import save_merged
+    from cinetune.models.export import save_merged, save_merged_original
     from cinetune.models.lora import load_lora
 
     section = project.config.model
@@ -94,7 +153,10 @@ def _merge(project: Project, look: Look, out: Path) -> None:
         raise ConfigError("the look was trained on other weights than model.path holds", remedy=remedy)
     model = load_model(section, parts="denoiser")
     load_lora(model, project.store.path(look.weights), name=look.arm)
-    save_merged(model, out, name=look.arm, base=model_folder(section))
+    if original:
+        save_merged_original(model, out, name=look.arm)
+    else:
+        save_merged(model, out, name=look.arm, base=model_folder(section))
 
 
 def export_dataset(project: Project, out: Path, report: Reporter) -> None:

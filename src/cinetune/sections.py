@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import pydantic
 
 __all__ = [
+    "TARGETS",
     "AugmentSection",
     "CaptionSection",
     "ColourRule",
@@ -22,6 +24,10 @@ __all__ = [
 ]
 
 
+TARGETS = ("cross", "cross-text", "attention", "all-linear")
+"""Sets of layers a LoRA can be put on by name."""
+
+
 class Section(pydantic.BaseModel):
     """Unknown keys and NaN are refused; nothing changes once it is read."""
 
@@ -32,6 +38,17 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
         raise ValueError("the first of the two must not be larger than the second")
     return pair
+
+
+def _known_targets(targets: str) -> str:
+    if targets.startswith("regex:"):
+        try:
+            re.compile(targets.removeprefix("regex:"))
+        except re.error as error:
+            raise ValueError(f"not a pattern: {error}") from error
+    elif targets not in TARGETS:
+        raise ValueError(f"one of {', '.join(TARGETS)}, or regex: and a pattern of layer names")
+    return targets
 
 
 Between = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
@@ -93,6 +110,10 @@ class FootageSection(Section):
     pulldown: Literal["remove", "refuse"] = "remove"
     sequence_rate: str = "24"
     """Frames per second of numbered pictures whose headers do not say."""
+    slates: Literal["drop", "keep"] = "drop"
+    """Colour bars, countdown leaders, slates, title cards, charts and plain cards."""
+    max_burn_in: float = pydantic.Field(default=0.05, ge=0, le=1)
+    """Largest share of the picture that burnt-in text and logos may cover; 1 = all of it."""
     colour: tuple[ColourRule, ...] = ()
 
 
@@ -116,6 +137,8 @@ class PrepareSection(Section):
     held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
     """Share of *scenes* kept out of training, for validation."""
     on_leak: Literal["refuse", "move", "warn"] = "refuse"
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Shots that show the same picture as one before them. Angles that are cut back to are such shots too."""
     require_captions: bool = True
 
 
@@ -138,7 +161,10 @@ class AugmentSection(Section):
 class TrainSection(Section):
     rank: int = pydantic.Field(default=8, ge=1)
     alpha: float = pydantic.Field(default=16.0, gt=0)
-    targets: Literal["cross", "cross-text", "attention", "all-linear"] = "cross"
+    targets: Annotated[str, pydantic.AfterValidator(_known_targets)] = "cross"
+    """Layers to adapt: cross, cross-text, attention, all-linear, or `regex:` and a pattern of whole layer names."""
+    init_from: str = ""
+    """An adapter, of any origin, to start from in place of a fresh one: a file or folder, relative to the project."""
     lr: float = pydantic.Field(default=3e-5, gt=0)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = pydantic.Field(default=0.01, ge=0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cinetune.artifacts import Measures, Window
 from cinetune.config import PrepareSection
-from cinetune.footage.selection import connected, crowded, fair_share, held_scenes, left_out, scene_table
+from cinetune.footage.selection import connected, crowded, fair_share, held_scenes, left_out, repeats, scene_table
 
 NAMES = st.sampled_from("abcdefgh")
 
@@ -86,3 +86,11 @@ def test_the_table_of_scenes():
     assert text.splitlines() == [
         "scene   windows  length  split", "castle        2   0.2 s  train", "sea           1   0.1 s  held out",
     ]  # fmt: skip
+
+
+def test_a_repeat_is_named_after_the_nearest_shot_that_is_none_itself():
+    shots = ["a", "a", "b", "c", "d"]
+    copies = [(0, 2, 0.2), (1, 2, 0.1), (2, 3, 0.05), (1, 4, 0.2), (3, 4, 0.15)]
+    # b repeats a, so c, which is like b alone, stays; d is like both that stay, and nearer to c
+    assert repeats(shots, copies) == {"b": ("a", 0.1), "d": ("c", 0.15)}
+    assert repeats(shots, []) == {} and repeats(shots, [(4, 3, 0.2)]) == {"d": ("c", 0.2)}

@@ -12,7 +12,7 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cinetune.errors import FootageError
-from cinetune.footage.video import iterate, probe, read_at_rate, read_frames, write_video
+from cinetune.footage.video import MOVIES, iterate, probe, read_at_rate, read_frames, write_video
 from films import FILM, counted, counter, patches, write_counted, write_sound, write_tagged
 
 CODECS = [("h264", ".mp4"), ("prores_hq", ".mov")]
@@ -119,6 +119,42 @@ def test_seeking_finds_the_same_frames(tmp_path):
     assert [counter(frame) for frame in read_frames(path, wanted)] == wanted
     with pytest.raises(FootageError, match="no frame 420"):
         read_frames(path, [410, 420])
+
+
+def _damage(path, first, end):
+    """Spoil the packets of frames [first, end)."""
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for at, size in places[first:end]:
+        data[at + 32 : at + size] = b"\x55" * (size - 32)  # of MXF, the first bytes are the container's
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("codec", ["prores_hq", "dnxhr_hqx", "dnxhr_hqx_mxf"])
+def test_of_pictures_coded_alone_only_the_wanted_are_decoded(tmp_path, codec):
+    """Those between are spoiled, so decoding any of them would fail."""
+    path = tmp_path / f"a{MOVIES[codec].suffix}"
+    numbers = (np.repeat(np.repeat(counted(k), 4, 0), 4, 1) for k in range(90))
+    write_video(path, numbers, rate=FILM, codec=codec)
+    _damage(path, 9, 60)
+    wanted = [60, 7, 88, 61, 60]
+    assert [counter(frame[::4, ::4]) for frame in read_frames(path, wanted, rate=FILM)] == wanted
+    with pytest.raises(FootageError):
+        read_frames(path, [60, 90], rate=FILM)
+
+
+def test_pictures_coded_alone_without_time_stamps_are_counted(tmp_path):
+    path = tmp_path / "a.mjpeg"
+    with av.open(str(path), "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuvj420p"
+        for number in range(70):
+            pixels = (counted(number) * 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    wanted = [66, 0, 52]
+    assert [counter(frame) for frame in read_frames(path, wanted, rate=Fraction(25))] == wanted
 
 
 def test_crop_then_size(tmp_path):

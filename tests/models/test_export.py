@@ -87,7 +87,6 @@ def test_alpha_of_foreign_files_counts(tmp_path: Path) -> None:
     ("tensors", "words"),
     [
         ({"lora_te_text_model.lora_down.weight": torch.ones(1, 1)}, "not a layer of a Wan LoRA"),
-        ({"transformer.blocks.0.attn2.to_q.dora_scale": torch.ones(1)}, "not a layer of a Wan LoRA"),
         ({"transformer.blocks.0.attn2.to_q.lora_A.weight": torch.ones(1, 1)}, "incomplete at"),
         ({"x.alpha": torch.ones(1)}, "the adapter is empty"),
     ],

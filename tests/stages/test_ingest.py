@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cinetune.artifacts import Window
+from cinetune.backlot import leaders
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage import decode, video
 from cinetune.footage.edl import EdlCut, write_edl
@@ -271,3 +272,26 @@ def test_a_wrong_colour_rule_is_told_before_anything_is_read(project):
     ):
         with pytest.raises(ConfigError, match=words):
             write_settings(project, f'[[footage.colour]]\nmatch = "*"\n{text}\n')
+
+
+def test_a_slate_goes_with_its_name_or_stays_with_a_note(project, report):
+    write_video(project.root / "footage" / "reel.mp4", leaders.with_bars(), rate=FILM)
+    record = ingest.run(project, report)
+    assert [(s.span.start, s.span.end, s.notes) for s in record.groups["shots"]] == [(24, 40, ())]
+    assert record.groups["clips"][0].notes == ("left out: colour bars 0..23",)
+    assert "left out: colour bars 0..23" in report.lines[0]
+    kept = ingest.run(Project(project.root, overrides=('footage.slates="keep"',)), report).groups
+    assert [(s.span.start, s.notes) for s in kept["shots"]] == [(0, ("colour bars",)), (24, ())]
+
+
+def test_a_burn_in_is_measured_against_the_setting(project, report):
+    film = leaders.over(leaders.timecode_window)
+    write_video(project.root / "footage" / "rush.mp4", film, rate=FILM)
+    loose = "footage.min_shot_seconds=0.3"
+    noted = ingest.run(Project(project.root, overrides=(loose,)), report).groups
+    assert len(noted["shots"]) == 10
+    assert all("burnt in over" in shot.notes[0] and "% of the picture" in shot.notes[0] for shot in noted["shots"])
+    assert report.lines[-2].count("burnt in over") == 1
+    with pytest.raises(FootageError, match="burnt in over") as caught:
+        ingest.run(Project(project.root, overrides=(loose, "footage.max_burn_in=0.01")), report)
+    assert "footage.max_burn_in" in caught.value.remedy

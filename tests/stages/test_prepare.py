@@ -276,7 +276,7 @@ def test_move_puts_both_on_one_side(leaking):
     record, quiet = _run(root, 'prepare.on_leak="move"')
     split = _split(record)
     assert split[held] == split["d9"] and set(split.values()) == {"train", "held"}
-    assert not any("same picture" in line for line in quiet.warnings)
+    assert not any("Held-out numbers" in line for line in quiet.warnings)
 
 
 def test_one_scene_name_for_both_mends_it(leaking):
@@ -315,3 +315,35 @@ def test_the_ledger_says_who_owns_what(film):
         assert counts == (("2", "0") if split[row["clip"]] == "train" else ("0", "2"))
         assert len(row["sha256"]) == 64 and row["scenes"] == row["clip"]
     assert any("owner or licence of 1 clips is not stated (c2)" in line for line in quiet.lines)
+
+
+def _take(film, name, frames):
+    write_video(film / "footage" / f"{name}.mp4", frames, rate=FILM)
+    (film / "footage" / f"{name}.txt").write_text("another take")
+    ingest.run(Project(film), Quiet())
+
+
+def test_a_shot_that_was_seen_before_is_told_and_kept(film):
+    """A darker second take of c1's first shot, in the same scene, so that no leak is in question."""
+    _take(film, "e9", drift(2, 20) * np.float32(0.8))
+    rows = [{"file_name": f"{name}.mp4", "text": "x", "scene": "one"} for name in ("c0", "c1", "c2", "e9")]
+    _rows(film, *rows)
+    record, quiet = _run(film)
+    assert len(record.groups["windows"]) == 7
+    (same,) = [one for one in record.groups["measures"] if one.same_as]
+    assert same.window == "e9_s000_w00" and same.same_as.startswith("c1_s000 (") and same.left_out == ""
+    assert any("1 of 7 shots show the same picture" in x and "e9_s000 as c1_s000 (" in x for x in quiet.warnings)
+    assert "shows the same picture as c1_s000 (" in (film / "work" / "prepare" / "sheet.html").read_text()
+
+
+def test_a_shot_that_was_seen_before_is_left_out_when_asked_for(film):
+    """Across scenes too: what is gone cannot leak."""
+    _take(film, "e9", drift(2, 20) * np.float32(0.8))
+    record, quiet = _run(film, 'prepare.duplicates="drop"')
+    assert {w.clip for w in record.groups["windows"]} == {"c0", "c1", "c2"}
+    (gone,) = [one for one in record.groups["measures"] if one.left_out]
+    assert gone.window == "e9_s000_w00" and "c1_s000 (" in gone.left_out and 'duplicates is "drop"' in gone.left_out
+    assert any("1 of 7 windows are left out" in x and "e9_s000_w00: shows the same" in x for x in quiet.warnings)
+    assert {one.window for one in _run(film, "prepare.held_fraction=0")[0].groups["measures"] if one.same_as} == {
+        "e9_s000_w00"
+    }

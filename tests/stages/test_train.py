@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cinetune.artifacts import Look
-from cinetune.errors import StoreError
+from cinetune.errors import ModelError, StoreError, WeightsError
 from cinetune.models import load_model
 from cinetune.models.export import adapter_metadata, read_adapter
-from cinetune.models.lora import load_lora, lora_state
+from cinetune.models.lora import load_lora, lora_state, start_from
+from cinetune.models.weights import adapter_sha256
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection
 from cinetune.stages import cache, train
@@ -167,3 +169,43 @@ def test_without_held_out_windows_it_warns(template: Path, tmp_path: Path) -> No
     report = Quiet()
     train.run(project, report)
     assert any("no scene is held out" in warning for warning in report.warnings)
+
+
+def test_training_starts_from_an_adapter_of_any_origin(
+    template: Path, tmp_path: Path, done: tuple[Project, Quiet]
+) -> None:
+    """A PEFT folder with its own alpha: what is evaluated at step 0 is that adapter, not a fresh one."""
+    trained = read_adapter(done[0].store.path(looks(done[0])["look"].weights))
+    peft = tmp_path / "peft"
+    peft.mkdir()
+    tensors = {f"base_model.model.{k}": v / 8 if "lora_B" in k else v for k, v in trained.items()}
+    save_file(tensors, peft / "adapter_model.safetensors")
+    (peft / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 16}))
+    settings = (*SETTINGS, "train.plain_arm=false", "train.steps=1", f"train.init_from={peft}")
+    project, report = Project(Path(shutil.copytree(template, tmp_path / "p")), overrides=settings), Quiet()
+    train.run(project, report)
+    assert "look starts from peft" in report.lines
+    model = load_model(ModelSection(family="wan21", path=str(project.root / "model")), parts="denoiser")
+    state = start_from(model, peft, rank=2, alpha=4, targets="cross")
+    assert all(torch.equal(state[k], v / 2 if "lora_B" in k else v) for k, v in trained.items())
+    text = project.store.path(looks(project)["look"].log).read_text(encoding="utf-8")
+    log = [json.loads(line) for line in text.splitlines()]
+    norm = next(line["adapter_norm"] for line in log if line["kind"] == "evaluation" and line["step"] == 0)
+    assert norm == pytest.approx(sum(float(v.double().square().sum()) for v in state.values()) ** 0.5, rel=1e-6)
+    kept = log[0]["fingerprint"]["train.init_from"]
+    assert train.inputs(project)["train.init_from"] == adapter_sha256(peft) == kept
+    (peft / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 8}))  # the same tensors, half as strong
+    assert train.inputs(project)["train.init_from"] == adapter_sha256(peft) != kept
+
+
+def test_a_start_that_does_not_fit_is_refused(template: Path, tmp_path: Path, done: tuple[Project, Quiet]) -> None:
+    path = done[0].store.path(looks(done[0])["look"].weights)
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    with pytest.raises(ModelError, match=r"rank 2, not 4"):
+        train.run(Project(root, overrides=(*SETTINGS, f"train.init_from={path}", "train.rank=4")), Quiet())
+    with pytest.raises(WeightsError, match="no such adapter file"):
+        train.run(Project(root, overrides=(*SETTINGS, "train.init_from=gone.safetensors")), Quiet())
+    pickled = tmp_path / "look.bin"
+    torch.save({}, pickled)
+    with pytest.raises(WeightsError, match="can run code"):
+        train.run(Project(root, overrides=(*SETTINGS, f"train.init_from={pickled}")), Quiet())

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cinetune.artifacts import FootageClip, Rejected, Shot
+from cinetune.backlot import leaders
 from cinetune.backlot.spoiled import (
     barred,
     broken,
@@ -177,6 +178,32 @@ def _fields(order: str, rate: Fraction) -> Trap:
     )
 
 
+def _junk() -> list[Trap]:
+    """Leaders and cards before a shot, and what is burnt in over ten."""
+
+    codecs = {"mp4": "h264", "mov": "prores_hq"}
+
+    def led(file: str, trap: str, frames: int, notes: str, film: Callable[[], np.ndarray]) -> Trap:
+        truth = Truth(frames=frames + 16, shots=((frames, frames + 16),), notes=notes)
+        return _row(file, trap, truth, movie(film, codecs[file[-3:]]))
+
+    def over(file: str, trap: str, truth: Truth, drawn: Callable[[np.ndarray, int], np.ndarray]) -> Trap:
+        return _row(file, trap, truth, movie(partial(leaders.over, drawn), codecs[file[-3:]]))
+
+    return [
+        led("countdown.mp4", "a countdown leader, then a shot", 72, "countdown leader", leaders.counted_down),
+        led("colour_bars.mov", "colour bars off a tape, then a shot", 24, "colour bars 0..23", leaders.with_bars),
+        led(
+            "slate.mp4", "a slate with running figures, then a shot", 24, "slate, title or chart 0..23", leaders.slated
+        ),
+        led("chart.mov", "a grey chart, then a shot", 24, "slate, title or chart 0..23", leaders.charted),
+        led("card.mp4", "a plain card under grain, then a shot", 24, "plain card 0..23", leaders.carded),
+        over("proxy.mp4", "ten shots under strips of text", Truth(refused="burnt in over"), leaders.proxy),
+        over("timecode.mov", "ten shots with a timecode window", Truth(notes="burnt in over"), leaders.timecode_window),
+        over("logo.mp4", "ten shots with a half transparent logo", Truth(notes="burnt in over"), leaders.logo),
+    ]
+
+
 TRAPS: tuple[Trap, ...] = (
     *_rates(),
     _row(
@@ -283,6 +310,7 @@ TRAPS: tuple[Trap, ...] = (
         Truth(frames=30, shots=((0, 15), (18, 30)), timecode="00:00:41:17", notes="missing: 1016..1018"),
         numbered(partial(cut, 15, 15), first=1001, missing=(1016, 1017, 1018)),
     ),
+    *_junk(),
     _row("half.mp4", "cut off in transfer", Truth(refused="truncated"), broken(movie(_two), lambda data: data[:-3000])),
     _row("empty.mov", "no bytes", Truth(refused="empty (0 bytes)"), lambda path: path.write_bytes(b"")),
     _row("sound.m4a", "sound without picture", Truth(refused="sound but no picture"), sound),

@@ -8,12 +8,13 @@ cut away; frozen pieces are dropped.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from cinetune.artifacts import Colour
 from cinetune.footage.dissolves import find_dissolves
@@ -76,6 +77,7 @@ class Watcher:
         from scenedetect import AdaptiveDetector  # slow to import, and only footage that is being ingested needs it
 
         self._detector = AdaptiveDetector(min_scene_len=_MIN_CUT_DISTANCE) if detect else None
+        self._scaler = VideoReformatter()
         self._cuts: list[int] = []
         self._mean: list[float] = []
         self._peak: list[float] = []
@@ -91,7 +93,7 @@ class Watcher:
         """Take in picture `index` (all of them, in order). Number 0 again starts anew."""
         if index == 0 and self._mean:
             self.__init__(detect=self._detector is not None)
-        small = thumbnail(frame, _THUMB_WIDTH, colour)
+        small = thumbnail(frame, _THUMB_WIDTH, colour, scaler=self._scaler)
         if self._detector is not None:
             from scenedetect import FrameTimecode
 
@@ -195,9 +197,11 @@ def find_pieces(
     min_seconds: float,
     spans: Sequence[tuple[int, int]] | None = None,
     steady_bars: bool = False,
+    unfit: Callable[[int, int], str] | None = None,
 ) -> tuple[list[Piece], list[str]]:
     """The usable pieces in order, and in words what was left out. `spans` = [start, end) pairs from an EDL replace the
-    detected cuts, and dissolves are then left to it. `steady_bars` leaves out pieces whose bars change.
+    detected cuts, and dissolves are then left to it. `steady_bars` leaves out pieces whose bars change, and
+    `unfit(start, end)` those that it names.
 
     No piece holds a hard cut, a black frame, part of a fade to or from black, or of a dissolve.
     """
@@ -222,6 +226,8 @@ def find_pieces(
             inner = signals.change[a + 1 : b]
             if (b - a) / rate < min_seconds:
                 short += 1
+            elif unfit is not None and (what := unfit(a, b)):
+                left_out.append(f"{what} {a}..{b - 1}")
             elif inner.size and _held(inner, signals.cells[a:b]):
                 left_out.append(f"frozen piece {a}..{b - 1}")
             elif steady_bars and _bars_change(signals, a, b):

@@ -4,7 +4,7 @@ it has fields. Every libav failure becomes a `FootageError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +22,7 @@ from cinetune.errors import FootageError
 from cinetune.footage.fields import CYCLE, without_fields
 from cinetune.footage.timing import claimed_rates, first_picture, on_screen
 
-__all__ = ["opened", "pictures"]
+__all__ = ["opened", "picked", "pictures"]
 
 _SEEK_MARGIN = 48  # frames decoded ahead of a seek target; below this, decoding from the start is as quick
 _NO_FILM = {
@@ -102,6 +102,60 @@ def pictures(
             whole = without_fields(cycles, "pulldown", order=reading.order)
             yield from enumerate(whole, start=index // CYCLE * kept)
             return
+
+
+def picked(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    wanted: Collection[int],
+    *,
+    rate: Fraction | None,
+    reading: Reading,
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(picture number, frame) of the `wanted` pictures, in order, each once, until there are no more; otherwise as
+    `pictures`. Where a codec codes every picture alone (ProRes, DNxHR, MJPEG), nothing else is decoded.
+    """
+    left = set(wanted)
+    if stream.codec_context.codec.intra_only and rate is not None and not (reading.fields or reading.by_time):
+        for number, frame in _coded_alone(container, stream, frozenset(wanted), rate):
+            if number in left:
+                left.remove(number)
+                yield number, frame
+        if not left:
+            return
+        container.seek(0, stream=stream)
+    for number, frame in pictures(container, stream, min(left), rate=rate, reading=reading):
+        if number in left:
+            left.remove(number)
+            yield number, frame
+        if not left:
+            return
+
+
+def _coded_alone(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    wanted: Collection[int],
+    rate: Fraction,
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The `wanted` pictures, if the time stamps of their packets tell which these are."""
+    tick = stream.time_base
+    origin = next(container.decode(stream)).pts
+    if origin is None or tick is None:
+        return
+
+    def place(pts: int | None) -> int:
+        return -1 if pts is None else first_picture((pts - origin) * tick, rate)
+
+    last = max(wanted)
+    container.seek(origin + int(min(wanted) / rate / tick), stream=stream)
+    for packet in container.demux(stream):
+        number = place(packet.pts)
+        if number > last:
+            break
+        if number in wanted:
+            yield from ((place(frame.pts), frame) for frame in stream.decode(packet))
+    yield from ((place(frame.pts), frame) for frame in stream.decode(None))
 
 
 def _by_number(

@@ -6,6 +6,7 @@ import re
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
@@ -152,10 +153,12 @@ def rgb_frame(rgb: Array, pixel_format: str) -> av.VideoFrame:
     return frame
 
 
-def thumbnail(frame: av.VideoFrame, width: int, colour: Colour) -> Array:
-    """A small BGR uint8 picture [h, width, 3] as shown, for shot detection only; SDR colour is approximate."""
+def thumbnail(frame: av.VideoFrame, width: int, colour: Colour, *, scaler: VideoReformatter) -> Array:
+    """A small BGR uint8 picture [h, width, 3] as shown, for shot detection only; SDR colour is approximate. `scaler` is
+    kept from frame to frame: a new one prepares its filters and threads anew.
+    """
     height = max(2, round(frame.height * width / frame.width))
-    small = frame.reformat(width=width, height=height, format="bgr24").to_ndarray()
+    small = scaler.reformat(frame, width=width, height=height, format="bgr24").to_ndarray()
     if not (colour.space or colour.lut):
         return small
     shown = to_display(small[..., ::-1].astype(np.float32) * np.float32(1.0 / 255.0), colour)

@@ -21,7 +21,7 @@ import numpy as np
 from cinetune.artifacts import Colour, FootageClip, Reading, Window
 from cinetune.errors import FootageError
 from cinetune.footage.color import resize
-from cinetune.footage.decode import opened, pictures
+from cinetune.footage.decode import opened, picked, pictures
 from cinetune.footage.fields import CYCLE, FieldVote, refuse
 from cinetune.footage.planes import frame_colour, frame_rgb, has_alpha, quarter_turns, turned
 from cinetune.footage.sequences import SHOWN, first_look, picture, shown_frame
@@ -293,12 +293,9 @@ def read_frames(
         found = {index: _shaped(picture(files, index, colour), 0, crop, size) for index in wanted}
     else:
         with opened(path) as (container, stream):
-            for index, frame in pictures(container, stream, min(wanted), rate=rate, reading=how):
-                if index in wanted:
-                    colour = colour or frame_colour(frame)
-                    found[index] = _shaped(frame_rgb(frame, colour), how.turn, crop, size)
-                if len(found) == len(wanted):
-                    break
+            for index, frame in picked(container, stream, wanted, rate=rate, reading=how):
+                colour = colour or frame_colour(frame)
+                found[index] = _shaped(frame_rgb(frame, colour), how.turn, crop, size)
     missing = sorted(wanted - set(found))
     if missing:
         raise FootageError(

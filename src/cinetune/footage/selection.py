@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from cinetune.artifacts import Measures, Window
 from cinetune.config import PrepareSection
 
-__all__ = ["connected", "crowded", "fair_share", "held_scenes", "left_out", "scene_table"]
+__all__ = ["connected", "crowded", "fair_share", "held_scenes", "left_out", "repeats", "scene_table"]
 
 _CROWDED = 0.5  # share of the training windows above which one scene makes the look
 
@@ -61,6 +61,24 @@ def fair_share(shots: Sequence[str], most: int) -> list[int]:
         turns[shot] = turns.get(shot, -1) + 1
         order.append((turns[shot], position))
     return sorted(position for _, position in sorted(order)[:most])
+
+
+def repeats(shots: Sequence[str], copies: Iterable[tuple[int, int, float]]) -> dict[str, tuple[str, float]]:
+    """For each shot that shows the same picture as an earlier one: the nearest such shot and the share of bits that
+    differ. `shots` names the shot of each window in order, `copies` are pairs of windows as `find_copies` gives them.
+    An earlier shot that is itself a repeat does not count, so that small differences do not add up.
+    """
+    order = {shot: place for place, shot in enumerate(dict.fromkeys(shots))}
+    earlier: dict[str, dict[str, float]] = {shot: {} for shot in order}
+    for one, other, share in copies:
+        first, later = sorted((shots[one], shots[other]), key=order.__getitem__)
+        earlier[later][first] = min(share, earlier[later].get(first, 1.0))
+    found: dict[str, tuple[str, float]] = {}
+    for shot, before in earlier.items():
+        near = sorted((share, order[first], first) for first, share in before.items() if first not in found)
+        if near:
+            found[shot] = near[0][2], near[0][0]
+    return found
 
 
 def connected(names: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -6,14 +6,14 @@
 
 Alpha is baked into B (`B *= alpha / rank`) because some readers ignore it where others look for it. Kohya files name
 every layer that diffusers expects, those without an adapter as zeros of rank 1: diffusers refuses the file otherwise.
-Only safetensors are written or read: unpickling a file from a stranger can run their code.
+Only safetensors are written: unpickling a file from a stranger can run their code. Adapters of any origin are read by
+`cinetune.models.adapters`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,39 +23,30 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from huggingface_hub import save_torch_state_dict
 from peft.tuners.lora import Linear, LoraLayer
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cinetune.errors import ModelError, WeightsError
+from cinetune.models.adapters import adapter_metadata, read_adapter
+from cinetune.models.names import IMAGE_LAYERS, LAYERS, original_name
 from cinetune.store import atomic_write
 
 if TYPE_CHECKING:
     from cinetune.models.family import VideoModel
 
-__all__ = ["FORMATS", "Format", "adapter_metadata", "linear_shapes", "read_adapter", "save_adapter", "save_merged"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "adapter_metadata",
+    "linear_shapes",
+    "read_adapter",
+    "save_adapter",
+    "save_merged",
+    "save_merged_original",
+]
 
 Format = Literal["diffusers", "comfy", "kohya"]
 FORMATS: tuple[Format, ...] = ("diffusers", "comfy", "kohya")
-
-_PAIRS = {
-    "attn1.to_q": "self_attn.q",
-    "attn1.to_k": "self_attn.k",
-    "attn1.to_v": "self_attn.v",
-    "attn1.to_out.0": "self_attn.o",
-    "attn2.to_q": "cross_attn.q",
-    "attn2.to_k": "cross_attn.k",
-    "attn2.to_v": "cross_attn.v",
-    "attn2.to_out.0": "cross_attn.o",
-    "attn2.add_k_proj": "cross_attn.k_img",
-    "attn2.add_v_proj": "cross_attn.v_img",
-    "ffn.net.0.proj": "ffn.0",
-    "ffn.net.2": "ffn.2",
-}
-"""Layer names inside a block: diffusers' and the original Wan2.1 release's."""
-_BACK = {original: layer for layer, original in _PAIRS.items()}
-_KOHYA_BACK = {original.replace(".", "_"): layer for layer, original in _PAIRS.items()}
-_IMAGE = ("attn2.add_k_proj", "attn2.add_v_proj")
 
 
 def linear_shapes(denoiser: nn.Module) -> dict[str, tuple[int, int]]:
@@ -64,7 +55,7 @@ def linear_shapes(denoiser: nn.Module) -> dict[str, tuple[int, int]]:
     for key, module in denoiser.named_modules():
         parts = key.split(".", 2)
         layer = module.get_base_layer() if isinstance(module, LoraLayer) else module
-        if parts[0] == "blocks" and len(parts) == 3 and parts[2] in _PAIRS and isinstance(layer, nn.Linear):
+        if parts[0] == "blocks" and len(parts) == 3 and parts[2] in LAYERS and isinstance(layer, nn.Linear):
             shapes[key] = (layer.out_features, layer.in_features)
     return shapes
 
@@ -104,7 +95,7 @@ def save_adapter(
                 {f"transformer.{key}": value for key, value in plain.items()}, sort_keys=True
             )
         case "comfy":
-            tensors = {_original(key): value for key, value in baked.items()}
+            tensors = {_comfy(key): value for key, value in baked.items()}
         case "kohya":
             if shapes is None:
                 raise ModelError(
@@ -133,20 +124,20 @@ def _sort_header(path: Path) -> None:
         file.write(ordered.ljust(length))
 
 
-def _original(key: str) -> str:
+def _comfy(key: str) -> str:
     module, _, rest = key.rpartition(".lora_")
     _, block, layer = module.split(".", 2)
-    return f"diffusion_model.blocks.{block}.{_PAIRS[layer]}.lora_{rest}"
+    return f"diffusion_model.blocks.{block}.{LAYERS[layer]}.lora_{rest}"
 
 
 def _kohya(baked: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
-    has_image = any(f".{layer}." in key for key in baked for layer in _IMAGE)
+    has_image = any(f".{layer}." in key for key in baked for layer in IMAGE_LAYERS)
     tensors: dict[str, Tensor] = {}
     for module, (out, inner) in shapes.items():
         _, block, layer = module.split(".", 2)
-        if layer in _IMAGE and not has_image:
+        if layer in IMAGE_LAYERS and not has_image:
             continue
-        name = f"lora_unet_blocks_{block}_{_PAIRS[layer].replace('.', '_')}"
+        name = f"lora_unet_blocks_{block}_{LAYERS[layer].replace('.', '_')}"
         down = baked.get(f"{module}.lora_A.weight", torch.zeros(1, inner))
         up = baked.get(f"{module}.lora_B.weight", torch.zeros(out, 1))
         tensors |= {
@@ -155,91 +146,6 @@ def _kohya(baked: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, int]]) -
             f"{name}.alpha": torch.tensor(float(len(down))),
         }
     return tensors
-
-
-def adapter_metadata(path: Path) -> dict[str, str]:
-    """The header that `save_adapter` wrote, without the `cinetune.` prefix. Raises `WeightsError`."""
-    return {
-        key.removeprefix("cinetune."): value for key, value in _open(path)[1].items() if key.startswith("cinetune.")
-    }
-
-
-def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise WeightsError("there is no such adapter file", where=str(path))
-    if path.suffix != ".safetensors":
-        raise WeightsError(
-            f"{path.suffix or 'this kind of'} files are refused: loading one can run code",
-            where=str(path),
-            remedy="ask for a .safetensors file",
-        )
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"not readable as safetensors: {error}", where=str(path), remedy="download or export it again"
-        ) from error
-
-
-def read_adapter(path: Path) -> dict[str, Tensor]:
-    """An adapter file of any of the three formats by `blocks.0.attn2.to_q.lora_A.weight` and so on.
-
-    Float32, with alpha applied (alpha = rank from now on) and layers of zeros left out. Raises `WeightsError` for
-    pickles, damaged files, and names that are not a LoRA of a Wan transformer.
-    """
-    tensors, header = _open(path)
-    alphas = {key.removesuffix(".alpha"): float(value) for key, value in tensors.items() if key.endswith(".alpha")}
-    declared = _declared_scale(header.get("lora_adapter_metadata", "{}"), path)
-    state: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        if key.endswith(".alpha"):
-            continue
-        prefix, _, part = key.partition(".lora_")
-        module = _module_name(prefix)
-        side = {"A.weight": "A", "down.weight": "A", "B.weight": "B", "up.weight": "B"}.get(part)
-        if module is None or side is None:
-            raise WeightsError(
-                f"{key!r} is not a layer of a Wan LoRA",
-                where=str(path),
-                remedy="it was made for another model, or is of another kind",
-            )
-        value = value.float()
-        if side == "B":
-            rank = value.shape[1]
-            value = value * (alphas[prefix] / rank if prefix in alphas else declared)
-        state[f"{module}.lora_{side}.weight"] = value
-    modules = {key.rpartition(".lora_")[0] for key in state}
-    halves = sorted(m for m in modules if f"{m}.lora_A.weight" not in state or f"{m}.lora_B.weight" not in state)
-    if halves:
-        raise WeightsError(f"the adapter is incomplete at {halves[0]}", where=str(path))
-    used = {m for m in modules if bool(state[f"{m}.lora_A.weight"].any()) or bool(state[f"{m}.lora_B.weight"].any())}
-    if not used:
-        raise WeightsError("the adapter is empty", where=str(path))
-    return {key: value for key, value in state.items() if key.rpartition(".lora_")[0] in used}
-
-
-def _declared_scale(text: str, path: Path) -> float:
-    """alpha / rank from diffusers' header; without one, readers agree on 1."""
-    try:
-        declared: dict[str, Any] = json.loads(text)
-        rank = declared.get("transformer.r", 1)
-        return float(declared.get("transformer.lora_alpha", rank)) / float(rank)
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise WeightsError(f"the adapter's header is damaged: {error}", where=str(path)) from error
-
-
-def _module_name(prefix: str) -> str | None:
-    """`blocks.N.layer` in diffusers' names from any of the three spellings."""
-    if found := re.fullmatch(r"lora_unet_blocks_(\d+)_(\w+)", prefix):
-        layer = _KOHYA_BACK.get(found[2])
-    elif found := re.fullmatch(r"diffusion_model\.blocks\.(\d+)\.(.+)", prefix):
-        layer = _BACK.get(found[2])
-    elif found := re.fullmatch(r"(?:transformer\.)?blocks\.(\d+)\.(.+)", prefix):
-        layer = found[2] if found[2] in _PAIRS else None
-    else:
-        return None
-    return f"blocks.{found[1]}.{layer}" if layer else None
 
 
 def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None = None) -> None:
@@ -268,6 +174,48 @@ def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None
         for path in target.iterdir():
             path.chmod(0o644)
         staging.rename(folder)
+
+
+def save_merged_original(model: VideoModel, folder: Path, *, name: str) -> None:
+    """Write the denoiser with one adapter merged in by the original release's names: `config.json` and one
+    `diffusion_pytorch_model.safetensors`, as the original code loads a folder; ComfyUI takes that one file.
+
+    The numbers are those of `save_merged`, bit for bit. Raises `ModelError` for an unknown adapter, if `folder` exists,
+    and for a denoiser that is not Wan2.1's.
+    """
+    if folder.exists():
+        raise ModelError(
+            "the folder for the merged model already exists", where=str(folder), remedy="choose a new folder"
+        )
+    state = {original_name(key): value for key, value in _merged_state(model.denoiser, name).items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
+        staging = Path(temporary) / "model"
+        staging.mkdir()
+        config = json.dumps(_original_config(model.denoiser), indent=2, sort_keys=True)
+        (staging / "config.json").write_text(config, encoding="utf-8")
+        save_file(state, staging / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        for path in staging.iterdir():
+            path.chmod(0o644)
+        staging.rename(folder)
+
+
+def _original_config(denoiser: nn.Module) -> dict[str, Any]:
+    """The denoiser's sizes by the original release's words."""
+    config: Any = denoiser.config
+    return {
+        "_class_name": "WanModel",
+        "model_type": "i2v",
+        "dim": config.num_attention_heads * config.attention_head_dim,
+        "num_heads": config.num_attention_heads,
+        "num_layers": config.num_layers,
+        "in_dim": config.in_channels,
+        "out_dim": config.out_channels,
+        "ffn_dim": config.ffn_dim,
+        "freq_dim": config.freq_dim,
+        "text_len": 512,
+        "eps": config.eps,
+    }
 
 
 def _link(source: str, target: str) -> None:

@@ -24,7 +24,17 @@ from cinetune.models import export
 if TYPE_CHECKING:
     from cinetune.models.family import VideoModel
 
-__all__ = ["TARGETS", "add_lora", "load_lora", "lora_names", "lora_state", "remove_lora", "set_lora_state", "use_lora"]
+__all__ = [
+    "TARGETS",
+    "add_lora",
+    "load_lora",
+    "lora_names",
+    "lora_state",
+    "remove_lora",
+    "set_lora_state",
+    "start_from",
+    "use_lora",
+]
 
 _BLOCK = r"blocks\.\d+\."
 TARGETS = {
@@ -41,19 +51,35 @@ def add_lora(
 ) -> list[tuple[str, nn.Parameter]]:
     """Attach a fresh trainable adapter, put it in use, and return its parameters by module name.
 
-    `targets` is a preset of `model.info.targets` or a pattern that must match whole module names. Parameters are
-    float32 whatever the base is. The start depends on `seed` alone and the global random state is left as it was.
-    Raises `ModelError` when nothing matches or the name is taken.
+    `targets` is a preset of `model.info.targets` or a pattern that must match whole module names, with `regex:` before
+    it or not. Parameters are float32 whatever the base is. The start depends on `seed` alone; the global random state
+    is left as it was. Raises `ModelError` when nothing matches, when a layer matches that no adapter file can name, or
+    when the name is taken.
     """
-    pattern = model.info.targets.get(targets, targets)
-    if not any(re.fullmatch(pattern, key) for key in _linear(model.denoiser)):
-        raise ModelError(
-            f"no layer of {model.info.name} matches the LoRA targets {targets!r}",
-            remedy=f"use one of {', '.join(sorted(model.info.targets))}",
-        )
+    pattern = _matched(model, targets)[0]
     _inject(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), name, seed=seed)  # pyright: ignore[reportArgumentType]
     use_lora(model, name)
     return _parameters(model.denoiser, name)
+
+
+def _matched(model: VideoModel, targets: str) -> tuple[str, list[str]]:
+    """The pattern of `targets` and the layers it matches. Raises `ModelError` for none and for those without a name."""
+    pattern = model.info.targets.get(targets, targets.removeprefix("regex:"))
+    matched = [key for key in _linear(model.denoiser) if re.fullmatch(pattern, key)]
+    if not matched:
+        raise ModelError(
+            f"no layer of {model.info.name} matches the LoRA targets {targets!r}",
+            remedy=f"use one of {', '.join(sorted(model.info.targets))}; a pattern must match whole names, "
+            r"such as regex:blocks\.\d+\.attn2\.(to_k|to_v)",
+        )
+    unnamed = sorted(set(matched) - export.linear_shapes(model.denoiser).keys())
+    if unnamed:
+        raise ModelError(
+            f"the LoRA targets {targets!r} match {unnamed[0]}, which no adapter file can name",
+            where="train.targets",
+            remedy="adapt layers of attention and feed-forward inside the blocks only",
+        )
+    return pattern, matched
 
 
 def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int) -> None:
@@ -155,12 +181,35 @@ def set_lora_state(model: VideoModel, name: str, state: Mapping[str, Tensor]) ->
             parameter.copy_(state[key])
 
 
-def load_lora(model: VideoModel, path: Path, *, name: str) -> None:
-    """Attach an adapter from a file in any of the formats `cinetune.models.export` writes, and put it in use.
+def start_from(model: VideoModel, path: Path, *, rank: int, alpha: float, targets: str) -> dict[str, Tensor]:
+    """The state that makes a fresh adapter of this rank, alpha and targets play exactly what the file plays.
 
-    Raises `WeightsError` for pickles and files that are no adapter, `ModelError` when it does not fit this model.
+    A `lora_state`: the file's own strength is in its numbers, so B is divided by alpha / rank (exact where that is a
+    power of two, else to the last bit of float32). Raises `WeightsError` for files that are no LoRA, `ModelError` for
+    an adapter of another base, of another rank, or of other layers than `targets` matches.
     """
     state = export.read_adapter(path)
+    ranks = _check_shapes(model, state, path)
+    if set(ranks.values()) != {rank}:
+        found = ", ".join(map(str, sorted(set(ranks.values()))))
+        remedy = f"set train.rank = {found}" if len(set(ranks.values())) == 1 else "train a new one: its ranks differ"
+        raise ModelError(f"the adapter to start from has rank {found}, not {rank}", where=str(path), remedy=remedy)
+    wanted = set(_matched(model, targets)[1])
+    if wanted != ranks.keys():
+        fits = [name for name in sorted(model.info.targets) if set(_matched(model, name)[1]) == ranks.keys()]
+        odd = sorted(wanted ^ ranks.keys())[0]
+        raise ModelError(
+            f"the adapter to start from has other layers than train.targets = {targets!r}: {odd} is only in "
+            + ("the file" if odd in ranks else "the targets"),
+            where=str(path),
+            remedy=f"set train.targets = {fits[0]!r}" if fits else "give train.targets a pattern that fits: regex:...",
+        )
+    scale = alpha / rank
+    return {key: value / scale if key.endswith(".lora_B.weight") else value for key, value in state.items()}
+
+
+def _check_shapes(model: VideoModel, state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
+    """The rank of every layer. Raises `ModelError` where the model has no such layer or one of another shape."""
     linear = _linear(model.denoiser)
     ranks: dict[str, int] = {}
     for module in sorted({key.rpartition(".lora_")[0] for key in state}):
@@ -168,11 +217,21 @@ def load_lora(model: VideoModel, path: Path, *, name: str) -> None:
         ranks[module] = len(down)
         if linear.get(module) != (up.shape[0], down.shape[1]):
             raise ModelError(
-                f"{module} of the adapter is {up.shape[0]}x{down.shape[1]}, in {model.info.name} it is "
-                + ("absent" if module not in linear else "{}x{}".format(*linear[module])),
+                f"the adapter is of another base: its {module} is {up.shape[0]}x{down.shape[1]}, in {model.info.name} "
+                + ("it is absent" if module not in linear else "it is {}x{}".format(*linear[module])),
                 where=str(path),
-                remedy="it was made for another model",
+                remedy="use the model it was made for",
             )
+    return ranks
+
+
+def load_lora(model: VideoModel, path: Path, *, name: str) -> None:
+    """Attach an adapter from a file or folder of any origin (`cinetune.models.adapters`), and put it in use.
+
+    Raises `WeightsError` for pickles and files that are no adapter, `ModelError` when it does not fit this model.
+    """
+    state = export.read_adapter(path)
+    ranks = _check_shapes(model, state, path)
     rank = max(ranks.values())
     others = {f"^{re.escape(module)}": other for module, other in ranks.items() if other != rank}
     # read_adapter has applied alpha, so alpha = rank here in every layer

@@ -20,11 +20,18 @@ from cinetune.store import atomic_write, sha256_file
 __all__ = [
     "CAPTIONERS",
     "COMPONENTS",
+    "NOT_YET",
     "SOURCES",
     "Source",
+    "adapter_file",
+    "adapter_settings",
+    "adapter_sha256",
     "captioner_sha256",
     "check",
+    "keep_sha256",
+    "known_sha256",
     "need_folder",
+    "stamp",
     "weights_sha256",
 ]
 
@@ -39,6 +46,8 @@ COMPONENTS = {
 _FILES = ("model_index.json", "tokenizer/tokenizer_config.json", "image_processor/preprocessor_config.json")
 _HASHED = (*COMPONENTS, "tokenizer", "image_processor")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_ADAPTER_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+"""What PEFT and diffusers call the file inside an adapter's folder."""
 _SIDECAR = ".cinetune-sha256.json"
 _SIDECAR_BYTES = 256 << 20
 
@@ -71,6 +80,11 @@ SOURCES = {
     ),
 }
 """Models that can be trained, beside the embedded pocket model."""
+NOT_YET = {
+    "wan21-flf2v": "Wan2.1 FLF2V is always given a last frame, and shots here have none",
+    "wan22-i2v": "Wan2.2 I2V-A14B has two experts, and a look would need an adapter for each",
+}
+"""Relatives that are asked for, and why they are not supported."""
 
 CAPTIONERS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 """Values of `model_type` that `cinetune.models.captioner` can run."""
@@ -112,6 +126,46 @@ def check(folder: Path) -> list[str]:
     if (folder / "transformer" / "config.json").is_file():
         problems += _check_kind(folder)
     return problems
+
+
+def adapter_file(path: Path) -> Path:
+    """The safetensors file of an adapter: the path itself, or what PEFT or diffusers wrote into the folder.
+
+    Raises `WeightsError` if there is none, or only a pickle.
+    """
+    if path.is_dir():
+        files = [path / name for name in _ADAPTER_FILES if (path / name).is_file()]
+        pickles = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLES)
+        if not files and pickles:
+            raise _pickled(path / pickles[0])
+        if not files:
+            what = f"the folder holds neither {' nor '.join(_ADAPTER_FILES)}"
+            raise WeightsError(what, where=str(path), remedy="name the .safetensors file itself")
+        return files[0]
+    if not path.is_file():
+        raise WeightsError("there is no such adapter file", where=str(path))
+    if path.suffix != ".safetensors":
+        raise _pickled(path)
+    return path
+
+
+def _pickled(path: Path) -> WeightsError:
+    what = f"{path.suffix or 'this kind of'} files are refused: loading one can run code"
+    return WeightsError(what, where=str(path), remedy="ask for a .safetensors file")
+
+
+def adapter_settings(file: Path) -> Path | None:
+    """`adapter_config.json` beside a file that PEFT wrote; it holds alpha, so it is a part of the adapter."""
+    beside = file.with_name("adapter_config.json")
+    return beside if file.name == _ADAPTER_FILES[0] and beside.is_file() else None
+
+
+def adapter_sha256(path: Path) -> str:
+    """sha256 of an adapter's file, and of the settings that belong to it. Raises `WeightsError` as `adapter_file`."""
+    file = adapter_file(path)
+    settings = adapter_settings(file)
+    digest = sha256_file(file)
+    return digest if settings is None else hashlib.sha256(f"{digest} {sha256_file(settings)}".encode()).hexdigest()
 
 
 def _check_kind(folder: Path) -> list[str]:
@@ -215,20 +269,36 @@ def captioner_sha256(folder: Path) -> str:
     return _sha256(folder, [path for path in own if path.suffix in kinds])
 
 
+def stamp(folder: Path, path: Path) -> str:
+    """A file by name, size and time: while they are the same, so is its hash."""
+    status = path.stat()
+    return f"{path.relative_to(folder).as_posix()}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def known_sha256(folder: Path) -> dict[str, str]:
+    """Hashes of the folder's files that were worked out before, by `stamp`."""
+    return {key: str(value) for key, value in (_read_json(folder / _SIDECAR) or {}).items()}
+
+
+def keep_sha256(folder: Path, table: dict[str, str]) -> None:
+    """Keep hashes for `known_sha256`. A disk that refuses is no error: it is only a cache."""
+    if not os.access(folder, os.W_OK):
+        return
+    try:
+        with atomic_write(folder / _SIDECAR) as temporary:
+            temporary.write_text(json.dumps(table, indent=1, sort_keys=True), encoding="utf-8")
+    except StoreError:
+        pass
+
+
 def _sha256(folder: Path, paths: list[Path]) -> str:
-    sidecar = folder / _SIDECAR
     keep = sum(path.stat().st_size for path in paths) > _SIDECAR_BYTES
-    known = (_read_json(sidecar) or {}) if keep else {}
+    known = known_sha256(folder) if keep else {}
     table: dict[str, str] = {}
     for path in paths:
-        status = path.stat()
-        stamp = f"{path.relative_to(folder).as_posix()}:{status.st_size}:{status.st_mtime_ns}"
-        table[stamp] = known.get(stamp) or sha256_file(path)
-    if keep and table != known and os.access(folder, os.W_OK):
-        try:
-            with atomic_write(sidecar) as temporary:
-                temporary.write_text(json.dumps(table, indent=1, sort_keys=True), encoding="utf-8")
-        except StoreError:
-            pass  # only a cache: a full disk must not stop the run here
-    lines = "\n".join(f"{stamp.split(':')[0]} {digest}" for stamp, digest in table.items())
+        key = stamp(folder, path)
+        table[key] = known.get(key) or sha256_file(path)
+    if keep and table != known:
+        keep_sha256(folder, table)
+    lines = "\n".join(f"{key.split(':')[0]} {digest}" for key, digest in table.items())
     return hashlib.sha256(lines.encode()).hexdigest()

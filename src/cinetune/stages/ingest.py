@@ -9,15 +9,19 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+
+import av
 
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
-from cinetune.footage.cuts import Watcher, find_pieces, shared_bars
+from cinetune.footage.cuts import Watcher
 from cinetune.footage.events import CutEvent
 from cinetune.footage.sidecars import (
     clip_stem,
@@ -29,7 +33,9 @@ from cinetune.footage.sidecars import (
     sidecar_files,
     source_sha256,
 )
+from cinetune.footage.slates import Samples
 from cinetune.footage.spaces import in_project, rule_for
+from cinetune.footage.usable import usable_pieces
 from cinetune.footage.video import Probe, probe
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
@@ -44,7 +50,9 @@ PARENTS: tuple[str, ...] = ()
 SECTIONS = ("footage",)
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
-_REVISION = 5  # raise when the same file would give another result
+_BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
+_NOTHING_MOVES = "use a longer clip with moving pictures"
+_REVISION = 6  # raise when the same file would give another result
 
 
 @artifact
@@ -90,9 +98,26 @@ def _sources(path: Path) -> list[Path]:
 def _sha(path: Path) -> str:
     """sha256 of a file or sequence; "" for what cannot be read. Pipes are never opened: they would be waited for."""
     try:
-        return source_sha256(path) if all(file.is_file() for file in _sources(path)) else ""
+        return source_sha256(path) if _is_readable(path) else ""
     except OSError:
         return ""
+
+
+def _hashed_ahead(files: list[Path]) -> Iterator[tuple[Path, list[tuple[int, ...]], str]]:
+    """Each file with its stamp and, from then on, its sha256. A thread hashes one file while its predecessor is judged:
+    when its own turn comes, the system still has its bytes in memory, so they come from the disk once.
+    """
+
+    def identify(path: Path) -> tuple[list[tuple[int, ...]], str]:
+        return _stamp(path), _sha(path)
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(identify, files[0])
+        for number, path in enumerate(files):
+            stamp, sha = coming.result()
+            if number + 1 < len(files):
+                coming = reader.submit(identify, files[number + 1])
+            yield path, stamp, sha
 
 
 def _stamp(path: Path) -> list[tuple[int, ...]]:
@@ -102,6 +127,13 @@ def _stamp(path: Path) -> list[tuple[int, ...]]:
     except OSError:
         return []
     return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return all(file.is_file() and os.access(file, os.R_OK) for file in _sources(path))
+    except OSError:
+        return False
 
 
 def _unreadable(path: Path) -> FootageError:
@@ -151,20 +183,20 @@ def run(project: Project, report: Reporter) -> StageRecord:
         raise FootageError(
             f"the footage folder {state}", where=str(folder), remedy="put your clips there, or set footage.folder"
         )
-    stamps = {path: _stamp(path) for path in files}
-    hashes = _hashes(project, files)
+    hashes = _hashes(project, [])
     ids = _clip_ids(folder, files)
-    plan = plan_cuts(folder, [path for path in files if hashes[_relative(project.root, path)]])
+    plan = plan_cuts(folder, [path for path in files if _is_readable(path)])
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
-        for path in files:
+        for path, stamp, sha in _hashed_ahead(files):
             name = _relative(project.root, path)
+            hashes[name] = sha
             twin = seen.setdefault(hashes[name], name) if hashes[name] else name
             if twin != name:
                 verdicts.append(_reject(name, f"the same bytes as {twin}", "remove one of them"))
             else:
-                verdicts.append(_examine(project, path, ids[path], hashes, plan, stamp=stamps[path]))
+                verdicts.append(_examine(project, path, ids[path], hashes, plan, stamp=stamp))
             bar.advance(note=_plain(path.name))
     lists = {_relative(project.root, path): _utf8(words) for path, words in plan.notes.items()}
     verdicts += [_reject(_relative(project.root, path), _utf8(e.what), e.remedy) for path, e in plan.refused.items()]
@@ -253,25 +285,25 @@ def _judge(
     events: tuple[CutEvent, ...],
 ) -> _Verdict:
     name = _relative(root, path)
-    watcher = Watcher(detect=settings.detector == "adaptive" and not events)
+    watcher, samples = Watcher(detect=settings.detector == "adaptive" and not events), Samples()
+
+    def see(index: int, frame: av.VideoFrame, colour: Colour) -> None:
+        watcher.see(index, frame, colour)
+        samples.see(index, frame, colour)
+
     try:
         if settings.strict_rights and not (rights.owner and rights.licence):
             raise FootageError(
                 "its owner and licence are not stated", remedy='add "owner" and "licence" to its row in metadata.jsonl'
             )
-        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=watcher.see)
+        facts = probe(path, settings=settings, rule=in_project(rule, root), on_frame=see)
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
-    signals, steady = watcher.signals(), settings.crop_bars
-    least = settings.min_shot_seconds
-    pieces, left_out = find_pieces(signals, rate=facts.rate, min_seconds=least, spans=spans, steady_bars=steady)
+    pieces, bars, said, left_out = usable_pieces(facts, watcher.signals(), samples, settings, spans)
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
-        return _reject(name, f"no usable shot ({why})", "use a longer clip with moving pictures")
-    bars, said = (0, 0, facts.width, facts.height), ()
-    if steady:
-        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+        return _reject(name, f"no usable shot ({why})", _BURNT_IN if "burnt in" in why else _NOTHING_MOVES)
     notes = [*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,

@@ -18,7 +18,7 @@ from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
 from cinetune.config import MODEL_GEOMETRY, Config, Geometry, section_sha
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.measure import find_copies, fingerprint, measure, sampled_pairs
-from cinetune.footage.selection import crowded, held_scenes, left_out, scene_table
+from cinetune.footage.selection import crowded, held_scenes, left_out, repeats, scene_table
 from cinetune.footage.sheet import Card, render_sheet, start_label, strip
 from cinetune.footage.sidecars import GENERATED, Row, captions_of, rights_csv, sidecar_files
 from cinetune.footage.video import read_clip
@@ -90,10 +90,6 @@ def run(project: Project, report: Reporter) -> StageRecord:
             seen.append(_see(project, clips[window.clip], window))
             bar.advance(note=window.id)
     reasons = left_out(config.prepare, candidates, [one.measures for one in seen])
-    measures = [
-        replace(one.measures, window=window.id, left_out=reason)
-        for window, one, reason in zip(candidates, seen, reasons, strict=True)
-    ]
     kept = [place for place, reason in enumerate(reasons) if not reason]
     if not kept:
         raise FootageError(
@@ -101,8 +97,14 @@ def run(project: Project, report: Reporter) -> StageRecord:
             where=str(project.root),
             remedy="lower prepare.min_motion or prepare.min_sharpness",
         )
+    copies = find_copies([seen[place].prints for place in kept], [candidates[place].shot for place in kept])
+    same_as, copies = _repeated(config, candidates, reasons, kept, copies)
+    kept = [place for place in kept if not reasons[place]]
     scenes = [candidates[place].scene for place in kept]
-    copies = find_copies([seen[place].prints for place in kept], scenes)
+    measures = [
+        replace(one.measures, window=window.id, left_out=reason, same_as=same_as.get(window.shot, ""))
+        for window, one, reason in zip(candidates, seen, reasons, strict=True)
+    ]
     held = held_scenes(config.prepare, scenes, [(scenes[one], scenes[other]) for one, other, _ in copies])
     for place in kept:
         candidates[place] = replace(candidates[place], split="held" if candidates[place].scene in held else "train")
@@ -111,11 +113,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
         (windows[one], windows[two], share) for one, two, share in copies if windows[one].split != windows[two].split
     ]
     _tell(report, config, geometry, clips, windows)
-    gone = [one for one in measures if one.left_out]
-    if gone:
-        listed = "\n  ".join(f"{one.window}: {one.left_out}" for one in gone[:_LISTED])
-        rest = f"\n  and {len(gone) - _LISTED} more, on the sheet" if len(gone) > _LISTED else ""
-        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {listed}{rest}")
+    _tell_left_out(report, config, windows, measures)
     _write_pages(project, report, clips, candidates, measures, [one.strip for one in seen], leaks=leaks)
     _check_leaks(report, config, clips, leaks)
     made = provenance(
@@ -206,6 +204,53 @@ def _see(project: Project, clip: FootageClip, window: Window) -> _Seen:
         return _Seen(measures=measure(pairs_THWC, window.rate, window=""), prints=prints, strip=done[0])
 
     return project.store.unit(NAME, key, _Seen, look)
+
+
+def _repeated(
+    config: Config,
+    candidates: Sequence[Window],
+    reasons: list[str],
+    kept: Sequence[int],
+    copies: Sequence[tuple[int, int, float]],
+) -> tuple[dict[str, str], list[tuple[int, int, float]]]:
+    """For every shot that shows the same picture as one before it, which, in words; and the `copies` between scenes
+    with places among the windows that stay. Under `prepare.duplicates = "drop"` the windows of such a shot get a
+    reason.
+    """
+    shots = [candidates[place].shot for place in kept]
+    same_as = {shot: f"{first} ({share:.0%} of bits differ)" for shot, (first, share) in repeats(shots, copies).items()}
+    if config.prepare.duplicates == "drop":
+        for place in kept:
+            if first := same_as.get(candidates[place].shot):
+                reasons[place] = f'shows the same picture as {first}, prepare.duplicates is "drop"'
+    stay = [index for index, place in enumerate(kept) if not reasons[place]]
+    new = {index: number for number, index in enumerate(stay)}
+    scenes = [candidates[place].scene for place in kept]
+    return same_as, [
+        (new[one], new[other], share)
+        for one, other, share in copies
+        if one in new and other in new and scenes[one] != scenes[other]
+    ]
+
+
+def _tell_left_out(report: Reporter, config: Config, windows: Sequence[Window], measures: Sequence[Measures]) -> None:
+    """Name the windows that are left out and the shots that repeat another, the first few of each."""
+
+    def listed(lines: Sequence[str]) -> str:
+        more = f"\n  and {len(lines) - _LISTED} more, on the sheet" if len(lines) > _LISTED else ""
+        return "\n  ".join(lines[:_LISTED]) + more
+
+    gone = [f"{one.window}: {one.left_out}" for one in measures if one.left_out]
+    if gone:
+        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {listed(gone)}")
+    shots = {window.id: window.shot for window in windows}
+    same = {shots[one.window]: one.same_as for one in measures if one.same_as and one.window in shots}
+    if same and config.prepare.duplicates == "keep":
+        lines = listed([f"{shot} as {first}" for shot, first in same.items()])
+        report.warn(
+            f"{len(same)} of {len(set(shots.values()))} shots show the same picture as one before them, and weigh the "
+            f'more in training; prepare.duplicates = "drop" leaves them out:\n  {lines}'
+        )
 
 
 def _check_leaks(
@@ -310,7 +355,7 @@ def _write_pages(
             clip=clips[window.clip],
             measures=one,
             strip=project.store.path(ref).read_bytes(),
-            copy_of=twins.get(window.id, ""),
+            copy_of=twins.get(window.id, one.same_as),
         )
         for window, one, ref in zip(windows, measures, strips, strict=True)
     ]

@@ -10,18 +10,20 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
 from cinetune.config import Config, section_sha
-from cinetune.errors import StoreError
+from cinetune.errors import StoreError, WeightsError
 from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from torch import Tensor
 
     from cinetune.metrics import PerceptualNet
     from cinetune.models.family import VideoModel
@@ -32,12 +34,29 @@ PARENTS = ("ingest", "prepare", "cache")
 SECTIONS = ("model", "train")
 VERSION = 1
 # Settings that change how a run is saved, where it runs or what else is trained, not what is asked for.
-_NO_RECIPE = {"checkpoint_every", "plain_arm", "workers"}
+# `init_from` is a place: what lies there is in the fingerprint.
+_NO_RECIPE = {"checkpoint_every", "init_from", "plain_arm", "workers"}
 
 
-def inputs(project: Project) -> dict[str, str]:  # noqa: ARG001
-    """Nothing outside the store."""
-    return {}
+def inputs(project: Project) -> dict[str, str]:
+    """sha256 of the adapter that training starts from, if it does not start from a fresh one."""
+    try:
+        return _start_sha(project)
+    except WeightsError as error:
+        return {"train.init_from": error.what}
+
+
+def _start_sha(project: Project) -> dict[str, str]:
+    from cinetune.models.weights import adapter_sha256
+
+    path = _start(project)
+    return {"train.init_from": adapter_sha256(path)} if path else {}
+
+
+def _start(project: Project) -> Path | None:
+    """The adapter that `train.init_from` names; None = a fresh one."""
+    named = project.config.train.init_from
+    return project.root / Path(named).expanduser() if named else None
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
@@ -60,6 +79,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
             "data set": dataset,
             "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
             "base model": content_key(model.weights_sha256, config.model.dtype),
+            **_start_sha(project),
         }
         unit = content_key(NAME, VERSION, arm, fingerprint, config.name, config.prepare.trigger)
         one = _Run(
@@ -153,11 +173,26 @@ class _Run:
             folder=self.folder,
             fingerprint=self.fingerprint,
             report=report,
+            start=self._start(model, report),
         )
         report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
         for alarm in finished.alarms:
             report.warn(f"{self.arm}: {alarm}")
         return self._record(model, finished, device.name, time.monotonic() - started)
+
+    def _start(self, model: VideoModel, report: Reporter) -> dict[str, Tensor] | None:
+        """The adapter to start from, of any origin, as this recipe's own; None = a fresh one."""
+        from cinetune.models.export import adapter_metadata
+        from cinetune.models.lora import start_from
+
+        path, recipe = _start(self.project), self.recipe
+        if path is None:
+            return None
+        base = adapter_metadata(path).get("base", "")
+        if len(base) == 64 and base != model.info.weights_sha256:
+            report.warn(f"{path.name} was trained on other weights of the same shape (base {base[:12]})")
+        report.say(f"{self.arm} starts from {path.name}")
+        return start_from(model, path, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets)
 
     def _files(self, split: str) -> list[WindowFile]:
         from cinetune.training import window_file

@@ -59,11 +59,13 @@ def train(
     folder: Path,
     fingerprint: Mapping[str, str],
     report: Reporter,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Finished:
     """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from
     `folder/checkpoint.safetensors`.
 
-    `empty_1LD` is the padded embedding of the empty prompt. Events go to `folder/log.jsonl`. All randomness is seeded
+    `empty_1LD` is the padded embedding of the empty prompt; `start` the state of an adapter to begin with (default: a
+    fresh one). Events go to `folder/log.jsonl`. All randomness is seeded
     by its purpose and step, so a run that was killed ends with the same bytes as one that was not (on one device,
     with one thread count).
 
@@ -76,7 +78,7 @@ def train(
     available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
 
-    parameters = _adapter(model, recipe, arm)
+    parameters = _adapter(model, recipe, arm, start)
     trained = list(parameters.values())
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
@@ -163,10 +165,15 @@ def train(
     )
 
 
-def _adapter(model: VideoModel, recipe: TrainSection, arm: str) -> dict[str, nn.Parameter]:
-    """A fresh adapter, the same start in every arm."""
+def _adapter(
+    model: VideoModel, recipe: TrainSection, arm: str, start: Mapping[str, Tensor] | None
+) -> dict[str, nn.Parameter]:
+    """A fresh adapter, or the one to start from: the same in every arm."""
     seed = derive(recipe.seed, "train/adapter")
-    return dict(add_lora(model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=seed))
+    added = add_lora(model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=seed)
+    if start is not None:
+        set_lora_state(model, arm, start)
+    return dict(added)
 
 
 def _asked(recipe: TrainSection, validator: Validator) -> dict[str, Any]:

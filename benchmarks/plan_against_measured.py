@@ -1,0 +1,124 @@
+"""What `cinetune plan` says of pocket training against what is measured, each setting in a fresh process.
+
+    python benchmarks/plan_against_measured.py
+
+Operations: torch's counter. Allocations: the most bytes torch's allocator had out during a step, from its profiler.
+Resident: how far the process grew at its peak (Linux, /proc). Both are beyond what was there before the step. Time: the
+median of seven optimiser steps.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+BATCH, FRAMES, RANK, TARGETS = 2, 33, 8, "cross"
+MODES = ("none", "full")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def measure(mode: str) -> dict[str, float]:
+    """One setting in this process."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from cinetune.models import load_model
+    from cinetune.models.family import Batch, Conditioning
+    from cinetune.models.lora import add_lora
+    from cinetune.sections import ModelSection
+    from cinetune.training.shadow import count_operations
+    from cinetune.training.step import flow_loss
+
+    model: Any = load_model(ModelSection(), parts="denoiser")
+    trained = [parameter for _, parameter in add_lora(model, rank=RANK, alpha=16, targets=TARGETS, seed=0)]
+    if mode == "full":
+        model.denoiser.enable_gradient_checkpointing()
+    optimiser = torch.optim.AdamW(trained)
+
+    def clips(frames: int) -> Batch:
+        latent = (BATCH, 16, 1 + (frames - 1) // 4, 16, 24)
+        cond = Conditioning(
+            text_BLD=torch.randn(BATCH, 512, 64), image_BLD=torch.randn(BATCH, 65, 64),
+            latent_BCfhw=torch.randn(BATCH, 20, *latent[2:]),
+        )  # fmt: skip
+        return Batch(latents_BCfhw=torch.randn(latent), cond=cond)
+
+    def step(batch: Batch) -> None:
+        sigma, noise = torch.full((BATCH,), 0.5), torch.randn_like(batch.latents_BCfhw)
+        flow_loss(model, batch, sigma, noise).mean().backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    batch = clips(FRAMES)
+    step(clips(5))  # kernels and optimiser state are there from now on
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    before = _status("VmRSS")
+    step(batch)
+    resident = _status("VmHWM") - before
+    times = []
+    for _ in range(7):
+        started = time.perf_counter()
+        step(batch)
+        times.append(time.perf_counter() - started)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step(batch)
+    now = most = 0
+    for event in seen.profiler.kineto_results.events():  # pyright: ignore[reportOptionalMemberAccess]
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    with count_operations() as counter:
+        step(batch)
+    return {
+        "operations": counter.get_total_flops(), "allocations": most, "resident": resident,
+        "seconds": statistics.median(times),
+    }  # fmt: skip
+
+
+def predict(mode: Any) -> dict[str, float]:
+    """The same from the formulas."""
+    from cinetune.cost.cards import CPU, step_seconds
+    from cinetune.cost.memory import Setting, training_memory
+    from cinetune.cost.operations import training
+    from cinetune.cost.shape import denoiser_of
+    from cinetune.models.pocket import DENOISER
+
+    shape = denoiser_of(DENOISER, image_tokens=65, multiple=8)
+    tokens = shape.tokens(FRAMES, 64, 96)
+    setting = Setting(checkpointing=mode, batch=BATCH, bytes_each=4)
+    memory = training_memory(shape, tokens, rank=RANK, targets=TARGETS, setting=setting)
+    work = training(shape, tokens, rank=RANK, targets=TARGETS, checkpointing=mode).total * BATCH
+    grown = memory.kept + memory.live
+    seconds = step_seconds(shape, tokens, CPU, rank=RANK, targets=TARGETS, setting=setting)
+    return {"operations": work, "allocations": grown, "resident": grown, "seconds": seconds}
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1])))
+        return
+    print("| checkpointing | what | plan | measured | plan / measured |\n|---|---|---|---|---|")
+    for mode in MODES:
+        done = subprocess.run([sys.executable, __file__, mode], capture_output=True, text=True, check=True)
+        measured, predicted = json.loads(done.stdout.splitlines()[-1]), predict(mode)
+        for name, found in measured.items():
+            scale, unit = (1e9, "GFLOP") if name == "operations" else (1, "s") if name == "seconds" else (1e6, "MB")
+            print(
+                f"| {mode} | {name} | {predicted[name] / scale:.3f} {unit} | {found / scale:.3f} {unit} | "
+                f"{predicted[name] / found:.3f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

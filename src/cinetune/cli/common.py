@@ -1,0 +1,137 @@
+"""What the verbs share: the application, the common options, how a stage is run and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cinetune.runtime import Reporter
+    from cinetune.store import Project, StageRecord
+
+__all__ = [
+    "HERE",
+    "PROJECT",
+    "SHARE",
+    "STORY",
+    "Again",
+    "AsJson",
+    "Folder",
+    "Settings",
+    "agreed",
+    "app",
+    "go_online",
+    "open_project",
+    "reporter_to",
+    "run_stage",
+]
+
+STORY, PROJECT, SHARE = "The story, in order", "The project", "Models"
+
+app = typer.Typer(
+    help="Teach an open video generator the look of your film, shoot new shots in it, and prove whether it worked.",
+    epilog="Add --debug to any command to see where an unexpected error came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[Path, typer.Option("--project", "-C", metavar="DIR", help="The project folder.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.lr=1e-4. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Again = Annotated[bool, typer.Option("--again", help="Run it even though nothing changed.")]
+HERE = Path()
+_OFFLINE = os.environ.get("HF_HUB_OFFLINE")
+"""What the user said, before the command line sets it for its own process."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        print(f"cinetune {metadata.version('cinetune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version, and no more.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+def go_online() -> None:
+    """Lift the offline mode every other verb works in, unless the user asked for it. Call it before the hub's library
+    is imported, which looks only once.
+    """
+    if _OFFLINE is None:
+        os.environ["HF_HUB_OFFLINE"] = "0"
+
+
+def agreed(question: str, *, yes: bool) -> None:
+    """Go on only when the person says so. Raises `ConfigError` where nobody can be asked, `typer.Abort` on a no."""
+    from cinetune.errors import ConfigError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} Nobody is there to answer", remedy="say so with --yes")
+    typer.confirm(question, abort=True)
+
+
+def open_project(folder: Path, settings: list[str] | None) -> Project:
+    """The project in a folder, with the settings of the command line over its file's."""
+    from cinetune.store import Project
+
+    return Project(folder, overrides=tuple(settings or ()))
+
+
+def reporter_to(*, to_stderr: bool = False) -> Reporter:
+    """Who speaks to the user: stderr where stdout carries JSON."""
+    from cinetune.console import reporter
+
+    return reporter(sys.stderr if to_stderr else sys.stdout)
+
+
+def run_stage(name: str, folder: Path, settings: list[str] | None, *, again: bool, as_json: bool = False) -> None:
+    """Run one stage if it is not done, and say what it read and wrote."""
+    from cinetune import pipeline
+    from cinetune.plan import explain_shortage
+
+    project = open_project(folder, settings)
+    report = reporter_to(to_stderr=as_json)
+    stage = pipeline.stage_named(name)
+    with explain_shortage(project):
+        records = pipeline.run(project, report, only=name, again=again)
+    if not records:
+        report.say(f"{name} is up to date; --again runs it anyway")
+    for record in records:
+        _say_record(record, stage.PARENTS, report)
+    after = pipeline.STAGES[pipeline.STAGES.index(stage) + 1 :]
+    if after:
+        report.say(
+            f"next   cinetune {after[0].NAME}{_at(folder)}   (or `cinetune run{_at(folder)}` for all that is left)"
+        )
+
+
+def _at(folder: Path) -> str:
+    return "" if folder == HERE else f" -C {folder}"
+
+
+def _say_record(record: StageRecord, parents: tuple[str, ...], report: Reporter) -> None:
+    from cinetune.console import duration
+
+    counts = ", ".join(f"{len(items)} {name}" for name, items in record.groups.items())
+    report.say(f"read   {', '.join(parents) or 'the project folder'}")
+    report.say(f"wrote  {counts or 'report/index.html'}   in {duration(record.provenance.wall_seconds)}")
+    for note in record.notes:
+        report.say(f"       {note}")

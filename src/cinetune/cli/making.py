@@ -1,0 +1,100 @@
+"""The verbs of the story, in its order: each runs one stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cinetune.cli.common import HERE, STORY, Again, AsJson, Folder, Settings, app, open_project, reporter_to, run_stage
+
+
+@app.command(rich_help_panel=STORY)
+def ingest(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    explain: Annotated[str, typer.Option(metavar="CLIP", help="Show how one clip was cut, as a page.")] = "",
+) -> None:
+    """Look at every film file: what it is, where its shots are, or why it cannot be used."""
+    if explain:
+        from cinetune.footage.explain import write_explanation
+
+        return print(f"open   {write_explanation(open_project(project, settings), explain)}")
+    run_stage("ingest", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def caption(
+    project: Folder = HERE,
+    settings: Settings = None,
+    review: Annotated[bool, typer.Option("--review", help="Write the page to read and edit them on.")] = False,
+) -> None:
+    """Optional: let a vision-language model caption the shots that nobody captioned."""
+    from cinetune.report.review import write_review
+    from cinetune.stages import caption as stage
+
+    (write_review if review else stage.run)(open_project(project, settings), reporter_to())
+
+
+@app.command(rich_help_panel=STORY)
+def prepare(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+    """Choose the windows to train on, with captions, and keep whole scenes out for validation."""
+    run_stage("prepare", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def cache(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+    """Encode every window once: latents, first-frame conditions, text."""
+    run_stage("cache", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def train(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from an adapter of any origin: file or folder.")
+    ] = None,
+) -> None:
+    """Learn the look: a LoRA with held-out validation and early stopping. Continues after an interruption."""
+    start = [f"train.init_from={init_from.resolve()}"] if init_from else []
+    run_stage("train", project, [*(settings or []), *start], again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def keyframes(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+    """Make the first picture of every planned shot, with and without the look."""
+    run_stage("keyframes", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def expand(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+    """Turn each keyframe into a moving shot, segment by segment."""
+    run_stage("expand", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def deliver(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+    """Write review movies, masters and a timeline for the edit."""
+    run_stage("deliver", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def score(project: Folder = HERE, settings: Settings = None, again: Again = False, as_json: AsJson = False) -> None:
+    """Measure whether the look arm is closer to the film than the base arm, shot by shot."""
+    run_stage("score", project, settings, again=again, as_json=as_json)
+    if as_json:
+        from cinetune.records import to_json
+
+        cards = open_project(project, settings).store.need_stage("score").groups["scorecards"]
+        print("[" + ",\n".join(to_json(card) for card in cards) + "]")
+
+
+@app.command(rich_help_panel=STORY)
+def report(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+    """Write report/index.html: one page a producer can read."""
+    run_stage("report", project, settings, again=again)
+    print(f"open   {project / 'report' / 'index.html'}")

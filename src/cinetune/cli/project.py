@@ -1,0 +1,146 @@
+"""The verbs about a project as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cinetune.cli.common import HERE, PROJECT, AsJson, Folder, Settings, app, open_project, reporter_to
+
+if TYPE_CHECKING:
+    from cinetune.store import Project
+
+NEW_FILES = {
+    "cinetune.toml": "new_project.toml",
+    "shots.toml": "new_shots.toml",
+    "footage/README.txt": "new_footage.txt",
+}
+
+
+@app.command(rich_help_panel=PROJECT)
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="TOML", help="Take over a dataset file of musubi-tuner or diffusion-pipe."),
+    ] = None,
+) -> None:
+    """Make a project folder: settings, an example shot list, a place for the film. Overwrites nothing."""
+    from cinetune.store import atomic_write
+
+    if source is not None:
+        from cinetune.handover import adopt_dataset
+
+        adopt_dataset(folder, source, reporter_to())
+    for name, template in NEW_FILES.items():
+        path = folder / name
+        if path.exists():
+            print(f"kept   {path}")
+            continue
+        text = resources.files("cinetune.presets").joinpath(template).read_text(encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"wrote  {path}")
+    print(f"next   put clips into {folder / 'footage'}, then: cinetune plan -C {folder}")
+
+
+@app.command(rich_help_panel=PROJECT)
+def doctor(project: Folder = HERE, as_json: AsJson = False) -> None:
+    """Check this machine: Python, torch, GPU, memory, disk, codecs, weights. Exit code 3 if something is missing."""
+    from cinetune.console import table
+    from cinetune.doctor import examine
+
+    checks = examine(project)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        marks = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
+        print(table([(marks[check.state], check.name, check.found.splitlines()[0]) for check in checks]))
+        for check in checks:
+            if check.remedy:
+                print(f"\n{check.name}: {check.found}\n  fix:   {check.remedy}")
+    if any(check.state == "fail" for check in checks):
+        raise typer.Exit(3)
+
+
+@app.command(rich_help_panel=PROJECT)
+def plan(project: Folder = HERE, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Dry run: what would happen, what it would cost, every setting with its origin. Downloads nothing."""
+    from cinetune.console import table
+    from cinetune.plan import make_plan
+
+    made = make_plan(open_project(project, settings))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(made), indent=1))
+        return
+    print("Stages")
+    print(table([(row.stage, row.state, row.why) for row in made.stages]))
+    print("\nSettings")
+    print(table([(key, json.dumps(value), origin) for key, (value, origin) in made.settings.items()]))
+    print("\nEstimate (calculated, not measured)")
+    print(table(list(made.facts)))
+    print("\nMemory of a training step, GB")
+    print(table([(name, f"{size:.3f}") for name, size in made.memory]))
+    print("\nTime")
+    print(table(list(made.cards)))
+    print("\nWhat fits which card, for the same clips a step")
+    print(table(list(made.fits)))
+    for warning in made.warnings:
+        print(f"\nwarning: {warning}")
+
+
+@app.command(rich_help_panel=PROJECT)
+def run(
+    project: Folder = HERE,
+    settings: Settings = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Only this stage.")] = None,
+) -> None:
+    """Run everything that is not done, in order. A second run does nothing."""
+    _run(open_project(project, settings), project, until=until, only=only)
+
+
+def _run(opened: Project, folder: Path, *, until: str | None = None, only: str | None = None) -> None:
+    from cinetune import pipeline
+    from cinetune.plan import explain_shortage
+
+    speaker = reporter_to()
+    with explain_shortage(opened):
+        records = pipeline.run(opened, speaker, until=until, only=only)
+    if not records:
+        speaker.say("nothing to do: every stage is up to date")
+    page = folder / "report" / "index.html"
+    if page.is_file():
+        speaker.say(f"open   {page}")
+
+
+@app.command(rich_help_panel=PROJECT)
+def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Show which stages are done, which are stale and why."""
+    from cinetune import pipeline
+    from cinetune.console import duration, table
+
+    rows = pipeline.status(open_project(project, settings))
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        return
+    cells = [("stage", "state", "when (UTC)", "took", "why")]
+    for row in rows:
+        when = row.created_utc.removesuffix("+00:00").replace("T", " ")
+        took = "" if row.wall_seconds is None else duration(row.wall_seconds)
+        cells.append((row.stage, row.state, when, took, row.why))
+    print(table(cells))
+
+
+@app.command(rich_help_panel=PROJECT)
+def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make the demo project.")]) -> None:
+    """Shoot a small film on the backlot, then tell the whole story on it. Runs on two CPU cores."""
+    from cinetune.demo import make_demo
+
+    make_demo(folder, reporter_to())
+    _run(open_project(folder, None), folder)

@@ -1,0 +1,95 @@
+"""The verbs about models: what goes out, what there is to use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cinetune.cli.common import (
+    HERE,
+    SHARE,
+    AsJson,
+    Folder,
+    Settings,
+    agreed,
+    app,
+    go_online,
+    open_project,
+    reporter_to,
+)
+
+
+@app.command(rich_help_panel=SHARE)
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file, or a new folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="diffusers, comfy, kohya; merged, merged-original (the whole model); hub (a folder to publish); "
+            "dataset (the windows)."
+        ),
+    ] = "diffusers",
+    *,
+    arm: Annotated[str, typer.Option(help="Which trained look: look or plain.")] = "look",
+    push: Annotated[str, typer.Option(metavar="USER/NAME", help="Publish OUT on the hub, private; see --public.")] = "",
+    public: Annotated[bool, typer.Option("--public", help="With --push: everybody may see it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --push: do not ask.")] = False,
+    project: Folder = HERE,
+    settings: Settings = None,
+) -> None:
+    """Write the trained look, or what it was trained on, for another program."""
+    from cinetune import handover
+
+    if not (push and out.is_dir()):
+        handover.export(open_project(project, settings), out, reporter_to(), to="hub" if push else to, arm=arm)
+        print(f"wrote  {out}")
+    if push:
+        agreed(f"send {out} to {push}, {'for everybody to see' if public else 'private'}?", yes=yes)
+        go_online()
+        print(f"sent   {handover.push(out, push, public=public, report=reporter_to())}")
+
+
+weights = typer.Typer(help="List the weights there are to use, or download some.", invoke_without_command=True)
+app.add_typer(weights, name="weights", rich_help_panel=SHARE)
+
+
+@weights.callback()
+def list_weights(context: typer.Context, project: Folder = HERE, as_json: AsJson = False) -> None:
+    """List the weights there are to use, with size and licence. Only `cinetune weights pull` downloads."""
+    from cinetune.console import table
+    from cinetune.doctor import weights_table
+
+    if context.invoked_subcommand:
+        return
+    rows = weights_table(project)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(table([(row["name"], row["state"], row["size"], row["licence"]) for row in rows]))
+    for row in rows:
+        if row["remedy"]:
+            print(f"\n{row['name']}: {row['state']}\n  fix:   {row['remedy']}")
+
+
+@weights.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="wan21-480p or wan21-720p.")],
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; a folder named as the model.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Download a model from the hub: licence and size first, every file checked, continued after an interruption."""
+    go_online()
+    from cinetune.models import download
+
+    offer = download.look_up(name)
+    folder = to or Path(offer.repository.rsplit("/", 1)[-1])
+    print(f"model    {offer.repository} at commit {offer.commit[:12]}")
+    print(f"licence  {offer.licence} (its card says: {offer.said})")
+    print(f"size     {offer.size / 2**30:.1f} GiB in {len(offer.files)} files")
+    print(f"to       {folder}")
+    agreed(f"download {offer.size / 2**30:.1f} GiB?", yes=yes)
+    download.pull(offer, folder, reporter_to())
+    print(f'wrote    {folder}\nnext     set model.path = "{folder.resolve()}" in cinetune.toml')

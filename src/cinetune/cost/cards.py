@@ -1,0 +1,148 @@
+"""Time on a card, and the cheapest setting that fits it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cinetune.cost.memory import Memory, Setting, Storage, block_bytes, training_memory
+from cinetune.cost.operations import Checkpointing, Work, training
+from cinetune.cost.shape import Denoiser
+
+__all__ = [
+    "CARDS",
+    "CPU",
+    "MARGIN",
+    "Card",
+    "Fit",
+    "Offer",
+    "cheapest",
+    "elementwise_bytes",
+    "fits",
+    "settings",
+    "step_seconds",
+    "work_seconds",
+]
+
+MARGIN = 0.94
+"""Share of a card's memory that a plan may fill: the rest goes to the driver, kernels' workspaces and gaps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """Effective rates, in operations and bytes per second: linear layers in the base model's dtype, attention forward
+    and backward, memory, and the bus to the host. `gigabytes` (1e9 bytes) is its memory; `source` says where the rates
+    come from."""
+
+    name: str
+    gigabytes: float
+    linear: float
+    attention: float
+    attention_backward: float
+    memory: float
+    bus: float
+    source: str
+
+
+PUBLISHED = "set so that forward passes come within 15 % of published timings"
+ASSUMED = "rates of the H100 with more memory bandwidth; one published forward with faster attention took 25 % less"
+VENDOR = "the maker's dense bfloat16 peak x 0.7 (linear), x 0.5 (attention), memory x 0.85; no timing known"
+
+CARDS = (
+    Card(name="RTX 4090", gigabytes=24, linear=115e12, attention=82e12, attention_backward=82e12, memory=0.86e12,
+         bus=20e9, source=VENDOR),
+    Card(name="RTX 6000 Ada", gigabytes=48, linear=255e12, attention=182e12, attention_backward=182e12,
+         memory=0.82e12, bus=20e9, source=VENDOR),
+    Card(name="L40S", gigabytes=48, linear=253e12, attention=181e12, attention_backward=181e12, memory=0.73e12,
+         bus=20e9, source=VENDOR),
+    Card(name="A100 80 GB", gigabytes=80, linear=260e12, attention=200e12, attention_backward=150e12, memory=1.7e12,
+         bus=20e9, source=PUBLISHED),
+    Card(name="H100 80 GB", gigabytes=80, linear=790e12, attention=380e12, attention_backward=330e12, memory=2.9e12,
+         bus=40e9, source=PUBLISHED),
+    Card(name="H200", gigabytes=141, linear=790e12, attention=380e12, attention_backward=330e12, memory=4.3e12,
+         bus=40e9, source=ASSUMED),
+)  # fmt: skip
+"""Rates with the attention that torch chooses by itself; a faster one is not counted on."""
+
+CPU = Card(
+    name="two CPU cores", gigabytes=0, linear=100e9, attention=100e9, attention_backward=100e9, memory=math.inf,
+    bus=math.inf, source="pocket timed on an idle cloud machine, elementwise work included",
+)  # fmt: skip
+
+ELEMENTWISE = 184
+"""Values per token and unit of width that elementwise kernels of a block read and write, forward, not compiled."""
+
+
+def work_seconds(work: Work, card: Card, *, moved: float = 0.0) -> float:
+    """Time of some operations, and of `moved` bytes that elementwise kernels read and write between them."""
+    time = work.linear / card.linear + work.attention / card.attention
+    return time + work.attention_backward / card.attention_backward + moved / card.memory
+
+
+def elementwise_bytes(shape: Denoiser, tokens: int, bytes_each: int, passes: int) -> float:
+    """Bytes that elementwise kernels move in some passes over all blocks."""
+    return float(ELEMENTWISE) * shape.width * bytes_each * tokens * shape.layers * passes
+
+
+def step_seconds(shape: Denoiser, tokens: int, card: Card, *, rank: int, targets: str, setting: Setting) -> float:
+    """One forward and backward of `setting.batch` clips. Offloaded blocks come over the bus while others compute, so
+    the slower of the two counts; weights in few bits are unpacked once in every pass."""
+    work = training(shape, tokens, rank=rank, targets=targets, checkpointing=setting.checkpointing) * setting.batch
+    passes = 2 if setting.checkpointing == "none" else 3
+    moved = elementwise_bytes(shape, tokens * setting.batch, setting.bytes_each, passes + 1)
+    small = shape.block_linears() * setting.bytes_each
+    if setting.storage != "plain":
+        moved += shape.layers * small * 1.5 * passes
+    computing = work_seconds(work, card, moved=moved)
+    stored = block_bytes(shape, setting)
+    return max(computing, setting.offload_blocks * stored * passes / card.bus)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What may be chosen: values of `train.checkpointing` and `model.storage`, and whether blocks can be offloaded."""
+
+    checkpointing: Sequence[Checkpointing] = ("none", "selective", "full")
+    storage: Sequence[Storage] = ("plain", "fp8", "int8", "nf4")
+    offload: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A setting with its memory and the time of one optimiser step."""
+
+    setting: Setting
+    memory: Memory
+    seconds: float
+
+
+def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], bytes_each: int) -> Iterator[Setting]:
+    """Every combination that saves what it promises: without checkpointing the backward keeps the unpacked weights of
+    every block, so storage in few bits and offloading would win nothing."""
+    for batch in batches:
+        for checkpointing in offer.checkpointing:
+            for storage in offer.storage if checkpointing != "none" else ("plain",):
+                quarters = range(5) if offer.offload and checkpointing != "none" else range(1)
+                for quarter in quarters:
+                    yield Setting(
+                        checkpointing=checkpointing, storage=storage, offload_blocks=shape.layers * quarter // 4,
+                        batch=batch, bytes_each=bytes_each,
+                    )  # fmt: skip
+
+
+def fits(
+    shape: Denoiser, tokens: int, card: Card, *, rank: int, targets: str, clips: int, choices: Iterator[Setting]
+) -> list[Fit]:
+    """Every choice with its cost for an optimiser step of `clips` clips, fastest first."""
+    found: list[Fit] = []
+    for setting in choices:
+        memory = training_memory(shape, tokens, rank=rank, targets=targets, setting=setting)
+        time = step_seconds(shape, tokens, card, rank=rank, targets=targets, setting=setting)
+        found.append(Fit(setting=setting, memory=memory, seconds=time * clips / setting.batch))
+    return sorted(found, key=lambda fit: (fit.seconds, fit.memory.total))
+
+
+def cheapest(found: Sequence[Fit], limit: float) -> Fit | None:
+    """The fastest that needs no more than `limit` bytes."""
+    return next((fit for fit in found if fit.memory.total <= limit), None)

@@ -1,0 +1,184 @@
+"""Shapes of a Wan2.1 image-to-video model, and what follows from them alone: parameters, tokens, sizes of adapters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+__all__ = ["TARGET_LAYERS", "WAN21", "WAN21_ENCODERS", "Denoiser", "Encoders", "denoiser_of", "encoders_of"]
+
+SELF = ("attn1.q", "attn1.k", "attn1.v", "attn1.o")
+TEXT = ("attn2.q", "attn2.k", "attn2.v", "attn2.o")
+IMAGE = ("attn2.k_img", "attn2.v_img")
+FEED = ("ffn.up", "ffn.down")
+
+TARGET_LAYERS = {
+    "cross": frozenset(TEXT + IMAGE),
+    "cross-text": frozenset(TEXT),
+    "attention": frozenset(SELF + TEXT),
+    "all-linear": frozenset(SELF + TEXT + IMAGE + FEED),
+}
+"""Adapted layers of a block for each named value of `train.targets`."""
+_MODULES = dict(
+    zip(
+        SELF + TEXT + IMAGE + FEED,
+        (*(f"{part}.{name}" for part in ("attn1", "attn2") for name in ("to_q", "to_k", "to_v", "to_out.0")),
+         "attn2.add_k_proj", "attn2.add_v_proj", "ffn.net.0.proj", "ffn.net.2"),
+        strict=True,
+    )
+)  # fmt: skip
+"""What diffusers calls them, which is what a pattern is written for."""
+
+
+def adapted_layers(targets: str, layers: int = 1) -> list[frozenset[str]]:
+    """Adapted layers of each of `layers` blocks. `regex:` patterns may choose other ones in every block."""
+    if not targets.startswith("regex:"):
+        return [TARGET_LAYERS[targets] if targets else frozenset()] * layers
+    pattern = re.compile(targets.removeprefix("regex:"))
+    return [
+        frozenset(name for name, module in _MODULES.items() if pattern.fullmatch(f"blocks.{block}.{module}"))
+        for block in range(layers)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denoiser:
+    """Shape of a Wan2.1 image-to-video denoiser. `multiple`: pixels per side of a token; `stride_time`: frames of a
+    latent one."""
+
+    layers: int
+    width: int
+    heads: int
+    ffn: int
+    channels_in: int
+    channels_out: int
+    text_width: int
+    image_width: int
+    frequencies: int
+    text_tokens: int = 512
+    image_tokens: int = 257
+    multiple: int = 16
+    stride_time: int = 4
+
+    def block_linears(self) -> int:
+        """Weights of the linear layers of one block, biases left out: what is stored in few bits."""
+        return 10 * self.width**2 + 2 * self.width * self.ffn
+
+    def block_parameters(self) -> int:
+        """Linear layers with biases, five norms over the width and a bias, and the six modulations."""
+        return self.block_linears() + 10 * self.width + self.ffn + self.width + 5 * self.width + 2 * self.width + (
+            6 * self.width
+        )  # fmt: skip
+
+    def parameters(self) -> int:
+        """Parameters of the whole denoiser, norms and embeddings included."""
+        d, square = self.width, self.width * (self.width + 1)
+        patch = self.channels_in * 4 * d + d
+        clock = self.frequencies * d + d + square + 6 * square
+        text = self.text_width * d + d + square
+        image = 2 * self.image_width + self.image_width * (self.image_width + 1) + self.image_width * d + d + 2 * d
+        out = self.channels_out * 4 * (d + 1) + 2 * d
+        return self.layers * self.block_parameters() + patch + clock + text + image + out
+
+    def float32_parameters(self) -> int:
+        """Those that stay in float32 in every model: time embedding, modulations, the affine norm of each block and the
+        two of the image embedding."""
+        d = self.width
+        return self.layers * 8 * d + 2 * d + self.frequencies * d + d + d * (d + 1) + 2 * self.image_width + 2 * d
+
+    def layer_sizes(self, name: str) -> tuple[int, int]:
+        """(in, out) of one linear layer of a block."""
+        d, f = self.width, self.ffn
+        return {"ffn.up": (d, f), "ffn.down": (f, d)}.get(name, (d, d))
+
+    def adapter_parameters(self, rank: int, targets: str) -> int:
+        """Trained parameters of a LoRA: `rank * (in + out)` for each adapted layer."""
+        blocks = adapted_layers(targets, self.layers)
+        return rank * sum(sum(self.layer_sizes(name)) for block in blocks for name in block)
+
+    def trained_layers(self, targets: str) -> frozenset[str]:
+        """Layers adapted in any block: what a block is taken to train where blocks are counted alike."""
+        return frozenset().union(*adapted_layers(targets, self.layers))
+
+    def tokens(self, frames: int, height: int, width: int) -> int:
+        """Tokens of a clip of `frames` = 4n+1 frames."""
+        latent_frames = 1 + (frames - 1) // self.stride_time
+        return latent_frames * (height // self.multiple) * (width // self.multiple)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoders:
+    """Shapes of the networks around the denoiser: causal video autoencoder (`vae_*`), umT5 (`text_*`) and CLIP's vision
+    tower (`eye_*`). `vae_down` says for each step down in space whether time is halved too."""
+
+    vae_base: int
+    vae_latent: int
+    vae_mult: tuple[int, ...]
+    vae_blocks: int
+    vae_down: tuple[bool, ...]
+    text_layers: int
+    text_width: int
+    text_inner: int
+    text_ffn: int
+    text_words: int
+    text_tokens: int = 512
+    text_heads: int
+    eye_layers: int
+    eye_width: int
+    eye_ffn: int
+    eye_side: int
+    eye_patch: int
+
+    @property
+    def eye_tokens(self) -> int:
+        """Patches of a picture and the class token."""
+        return (self.eye_side // self.eye_patch) ** 2 + 1
+
+    def text_parameters(self) -> int:
+        """umT5 has a table of relative positions (32 buckets) in every layer, gated feed-forward and no biases."""
+        each = 4 * self.text_width * self.text_inner + 3 * self.text_width * self.text_ffn
+        each += 2 * self.text_width + 32 * self.text_heads
+        return self.text_words * self.text_width + self.text_layers * each + self.text_width
+
+    def eye_parameters(self) -> int:
+        """CLIP's vision tower without its projection."""
+        d, f = self.eye_width, self.eye_ffn
+        each = 4 * d * (d + 1) + 2 * d * f + f + d + 4 * d
+        return self.eye_layers * each + 3 * self.eye_patch**2 * d + d + self.eye_tokens * d + 4 * d
+
+
+WAN21 = Denoiser(
+    layers=40, width=5120, heads=40, ffn=13824, channels_in=36, channels_out=16, text_width=4096, image_width=1280,
+    frequencies=256,
+)  # fmt: skip
+
+WAN21_ENCODERS = Encoders(
+    vae_base=96, vae_latent=16, vae_mult=(1, 2, 4, 4), vae_blocks=2, vae_down=(False, True, True), text_layers=24,
+    text_width=4096, text_inner=4096, text_ffn=10240, text_words=256384, text_heads=64, eye_layers=32, eye_width=1280,
+    eye_ffn=5120, eye_side=224, eye_patch=14,
+)  # fmt: skip
+
+
+def denoiser_of(shape: Mapping[str, Any], *, image_tokens: int, multiple: int) -> Denoiser:
+    """The shape in a denoiser's `config.json`."""
+    known = Denoiser(
+        layers=shape["num_layers"], width=shape["num_attention_heads"] * shape["attention_head_dim"],
+        heads=shape["num_attention_heads"], ffn=shape["ffn_dim"], channels_in=shape["in_channels"],
+        channels_out=shape["out_channels"], text_width=shape["text_dim"], image_width=shape["image_dim"],
+        frequencies=shape["freq_dim"],
+    )  # fmt: skip
+    return replace(known, image_tokens=image_tokens, multiple=multiple)
+
+
+def encoders_of(vae: Mapping[str, Any], text: Mapping[str, Any], eye: Mapping[str, Any]) -> Encoders:
+    """The shapes in the `config.json` of autoencoder, text encoder and image encoder."""
+    return Encoders(
+        vae_base=vae["base_dim"], vae_latent=vae["z_dim"], vae_mult=tuple(vae["dim_mult"]),
+        vae_blocks=vae["num_res_blocks"], vae_down=tuple(vae["temperal_downsample"]), text_layers=text["num_layers"],
+        text_width=text["d_model"], text_inner=text["num_heads"] * text["d_kv"], text_ffn=text["d_ff"],
+        text_words=text["vocab_size"], text_heads=text["num_heads"], eye_layers=eye["num_hidden_layers"],
+        eye_width=eye["hidden_size"], eye_ffn=eye["intermediate_size"], eye_side=eye["image_size"],
+        eye_patch=eye["patch_size"],
+    )  # fmt: skip

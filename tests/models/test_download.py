@@ -1,0 +1,233 @@
+"""Downloads from a real server in a process of its own, which drops, lies and refuses as the network does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from cinetune.cli import main
+from cinetune.errors import CinetuneError, ConfigError, ServiceError, StoreError, WeightsError
+from cinetune.models import download, weights
+from cinetune.runtime import Quiet
+from hub_server import COMMIT, Hub, serve_hub
+
+NAME = "wan21-480p"
+BIG = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def published(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as the hub would hold it, with files beside it that nobody needs."""
+    root = tmp_path_factory.mktemp("hub")
+    repository = root / weights.SOURCES[NAME].repository
+    shutil.copytree(tiny_folder, repository)
+    (repository / "cinetune.json").unlink(missing_ok=True)
+    (repository / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
+    (repository / "examples").mkdir()
+    (repository / "examples" / "big.json").write_text("{}", encoding="utf-8")
+    (repository / "transformer" / "old.bin").write_bytes(b"pickle")
+    return root
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """This process was started offline, and with the real hub's address."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(download, "_SPARE", 0)
+    monkeypatch.setattr(download, "_PAUSE", 0.01)
+
+
+def same(folder: Path, published: Path) -> bool:
+    source = published / weights.SOURCES[NAME].repository
+    wanted = {p.relative_to(source) for p in source.rglob("*") if p.is_file()}
+    wanted -= {Path("examples/big.json"), Path("transformer/old.bin")}
+    found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} - {Path(".cinetune-sha256.json")}
+    return wanted == found and all((folder / p).read_bytes() == (source / p).read_bytes() for p in wanted)
+
+
+def test_the_offer_is_exact_and_downloads_nothing(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_hub(published, tmp_path / "log") as hub:
+        connect(monkeypatch, hub.url)
+        offer = download.look_up(NAME)
+        assert hub.ranges("") == []
+    paths = {file.path for file in offer.files}
+    assert {BIG, "model_index.json", "README.md", "tokenizer/tokenizer.json"} <= paths
+    assert not {path for path in paths if "example" in path or path.endswith(".bin")}
+    source = published / weights.SOURCES[NAME].repository
+    assert offer.size == sum((source / path).stat().st_size for path in paths)
+    assert (offer.commit, offer.licence, offer.said) == (COMMIT, "Apache-2.0", "apache-2.0")
+
+
+def test_a_dropped_connection_goes_on_where_it_was(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (published / weights.SOURCES[NAME].repository / BIG).stat().st_size
+    with serve_hub(published, tmp_path / "log", drop={BIG: size // 2 + 100}) as hub:
+        connect(monkeypatch, hub.url)
+        download.pull(download.look_up(NAME), tmp_path / "model", Quiet())
+        assert hub.ranges(BIG) == [0, size // 2 + 100]
+        assert same(tmp_path / "model", published)
+        before = len(hub.requests())
+        report = Quiet()
+        download.pull(download.look_up(NAME), tmp_path / "model", report)  # again: nothing left to bring
+        assert not [one for one in hub.requests()[before:] if not one["path"].startswith("/api/")]
+        assert "0 files downloaded" in report.lines[-1]
+    assert weights.check(tmp_path / "model") == []
+    assert not (tmp_path / "model" / ".partial").exists()
+    known = weights.known_sha256(tmp_path / "model")
+    assert any(key.startswith(BIG) for key in known)  # and so training need not hash 65 GB again
+
+
+def test_wrong_bytes_never_get_a_name(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    with serve_hub(published, tmp_path / "log", wrong=[BIG]) as hub:
+        connect(monkeypatch, hub.url)
+        with pytest.raises(WeightsError, match=f"{BIG} is not what the hub lists"):
+            download.pull(download.look_up(NAME), folder, Quiet())
+    assert not (folder / BIG).exists() and not list((folder / ".partial").iterdir())
+    assert weights.check(folder) != []
+    with serve_hub(published, tmp_path / "log") as hub:
+        connect(monkeypatch, hub.url)
+        download.pull(download.look_up(NAME), folder, Quiet())
+        assert hub.ranges(BIG) == [0]
+    assert same(folder, published)
+
+
+def test_a_file_that_was_changed_on_disk_is_brought_again(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    with serve_hub(published, tmp_path / "log") as hub:
+        connect(monkeypatch, hub.url)
+        download.pull(download.look_up(NAME), folder, Quiet())
+        data = bytearray((folder / BIG).read_bytes())
+        data[-1] ^= 1
+        (folder / BIG).write_bytes(data)
+        (folder / "model_index.json").write_bytes(b"{}")
+        download.pull(download.look_up(NAME), folder, Quiet())
+    assert same(folder, published)
+
+
+@pytest.mark.parametrize(
+    ("faults", "words", "remedy"),
+    [
+        ({"status": {"api": 401}}, r"refuses access \(401\)", "hf auth login"),
+        ({"gated": True}, "only to people it knows", "accept its conditions"),
+        ({"status": {"api": 404}}, r"does not have it \(404\)", "moved"),
+        ({"status": {"model_index.json": 403}}, r"refuses access \(403\)", "hf auth login"),
+    ],
+)
+def test_a_refusal_is_explained(
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    faults: dict[str, object],
+    words: str,
+    remedy: str,
+) -> None:
+    with serve_hub(published, tmp_path / "log", **faults) as hub:
+        connect(monkeypatch, hub.url)
+        with pytest.raises(ServiceError, match=words) as caught:
+            download.pull(download.look_up(NAME), tmp_path / "model", Quiet())
+    assert remedy in caught.value.remedy and caught.value.exit_code == 3
+
+
+def test_no_network_and_offline_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ServiceError, match="set to work offline"):
+        download.look_up(NAME)
+    connect(monkeypatch, f"http://127.0.0.1:{port}")
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        download.look_up(NAME)
+
+
+def test_a_full_disk_is_seen_before_the_first_byte(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_hub(published, tmp_path / "log") as hub:
+        connect(monkeypatch, hub.url)
+        offer = download.look_up(NAME)
+        monkeypatch.setattr(download, "_SPARE", 1 << 60)
+        with pytest.raises(StoreError, match=r"GiB are needed.*nothing was downloaded"):
+            download.pull(offer, tmp_path / "model", Quiet())
+        assert hub.ranges("") == []
+
+
+def test_models_that_are_not_there_yet_say_why() -> None:
+    for name in ("wan21-flf2v", "wan22-i2v"):
+        with pytest.raises(ConfigError, match="cannot be used yet") as caught:
+            download.look_up(name)
+        assert NAME in caught.value.remedy
+    with pytest.raises(CinetuneError, match="no model is called"):
+        download.look_up("wan")
+
+
+def cinetune(hub: Hub, *words: str, **environment: str) -> subprocess.Popen[str]:
+    settings = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    settings |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"} | environment
+    command = [sys.executable, "-m", "cinetune", "weights", "pull", NAME, *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.PIPE, text=True, env=settings
+    )
+
+
+def test_the_verb_shows_and_asks_first(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # the verb changes it
+    monkeypatch.chdir(tmp_path)
+    with serve_hub(published, tmp_path / "log") as hub:
+        connect(monkeypatch, hub.url)
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        assert main(["weights", "pull", NAME]) == 2
+        out, err = capsys.readouterr()
+        assert "--yes" in err and "GiB in" in out
+        assert "licence  Apache-2.0 (its card says: apache-2.0)" in out
+        assert hub.ranges("") == [] and [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def sizes(folder: Path) -> list[int]:
+    """Of the parts; one that gets its name meanwhile is left out."""
+    found: list[int] = []
+    for path in folder.glob(".partial/*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(path.stat().st_size)
+    return found
+
+
+def test_the_verb_survives_kill_nine(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with serve_hub(published, tmp_path / "log", delay=0.02) as hub:
+        killed = cinetune(hub, "--to", str(folder), "--yes")
+        deadline = time.monotonic() + 60
+        while not any(size > 20_000 for size in sizes(folder)):
+            assert time.monotonic() < deadline and killed.poll() is None, killed.communicate()
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    kept = max(sizes(folder))
+    assert weights.check(folder) != []
+    with serve_hub(published, tmp_path / "log") as hub:
+        done = cinetune(hub, "--to", str(folder), "--yes")
+        out, err = done.communicate(timeout=60)
+        assert done.returncode == 0, err
+        assert kept in [one["start"] for one in hub.requests()]
+    assert same(folder, published)
+    assert f'model.path = "{folder.resolve()}"' in out
