@@ -17,7 +17,7 @@ from cinetune.config import load_config, load_shots
 from cinetune.store import Project
 
 VERBS = [
-    "ingest", "caption", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score", "report",
+    "ingest", "caption", "prepare", "cache", "train", "sweep", "keyframes", "expand", "deliver", "score", "report",
     "new", "doctor", "plan", "run", "status", "demo", "export", "weights",
 ]  # fmt: skip
 
