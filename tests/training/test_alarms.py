@@ -115,10 +115,10 @@ def test_overfit(run: Train, judge: Judge, shifted: Callable[..., WindowFile], q
 def test_exploding_norm(
     run: Train, shifted: Callable[..., WindowFile], files: list[WindowFile], quick: TrainSection, tmp_path: Path
 ) -> None:
-    """Three windows of sixteen have latents a hundred times too large."""
+    """Three windows of sixteen have latents ten thousand times too large."""
     calm = quick.model_copy(update={"steps": 32, "validate_every": 32, "lr": 1e-4})
     sound = [shifted(number % 3, name=f"w{number}") for number in range(13)]
-    broken = [shifted(number, times=100.0) for number in range(3)]
+    broken = [shifted(number, times=1e4) for number in range(3)]
     finished, log, report = run(calm, tmp_path / "wild", windows=[*sound, *broken])
     assert raised(log)["exploding norm"] < 32  # said at the step, not at the next evaluation
     assert any(line.startswith("look step") and "exploding norm: in 3 of" in line for line in report.warnings)
