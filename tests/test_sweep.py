@@ -88,7 +88,8 @@ def test_a_second_run_does_nothing_and_a_broken_one_goes_on(
     monkeypatch.setattr(train, "trial", lambda one, *_: made.append(one.config.train.rank))
     assert sweep.run(opened, ASKED, Quiet(), apart=False) == replace(found, page=root / "work" / "sweep" / "index.html")
     assert made == []
-    key = train.trial_key(Project(root, overrides=(*SETTINGS, "train.rank=4", "train.alpha=8.0", "train.plain_arm=false")))
+    second = Project(root, overrides=(*SETTINGS, "train.rank=4", "train.alpha=8.0"))
+    key = train.trial_key(second)
     (root / "work" / "units" / "sweep" / f"{key}.json").unlink()  # as after a kill during the second trial
     with pytest.raises(AttributeError):  # the stand-in trains nothing
         sweep.run(opened, ASKED, Quiet(), apart=False)

@@ -150,11 +150,11 @@ def _measured(project: Project, look: Look, folder: Path) -> dict[str, Any]:
     log = logged(project.store.path(look.log))
     judged = {line["step"]: line for line in log if line["kind"] == "evaluation"}
     kept, marks = judged[look.step], logged(folder / "speed.jsonl")
-    memory = max((mark["host_gib"] if mark["device_gib"] is None else mark["device_gib"] for mark in marks), default=None)
+    memory = [mark["host_gib"] if mark["device_gib"] is None else mark["device_gib"] for mark in marks]
     steps = [mark["seconds"] for mark in marks if mark["kind"] == "step"]
     return {
         "parameters": sum(tensor.numel() for tensor in read_adapter(project.store.path(look.weights)).values()),
-        "memory_gib": memory,
+        "memory_gib": max(memory, default=None),
         "seconds_per_step": statistics.median(steps) if steps else None,
         **{name: kept[name] for name in ("v_loss", "v_loss_regraded", "distance", "colour")},
         "noise": judged[0]["noise"],
@@ -175,17 +175,21 @@ def _compare(project: Project, trials: Sequence[Trial]) -> Swept:
     folder = project.store.work / "sweep"
     project.store.write_text(folder / "sweep.json", text + "\n")
     page = folder / "index.html"
-    project.store.write_text(page, render({"film": project.config.name, "rows": rows[1:], "head": rows[0],
-                                           "best": best, "charts": _charts(project, trials)}, "sweep.html.j2"))  # fmt: skip
+    context = {
+        "film": project.config.name.replace("-", " ").replace("_", " ").title(),
+        "head": rows[0],
+        "rows": rows[1:],
+        "best": best,
+        "charts": _charts(project, trials),
+    }
+    project.store.write_text(page, render(context, "sweep.html.j2"))
     return Swept(trials=tuple(trials), best=best, rows=rows, json=text, page=page)
 
 
 def _rows(trials: Sequence[Trial], best: int | None) -> list[tuple[str, ...]]:
     """The table as words; `*` is the lowest of its column."""
     shown = [name for name in COLUMNS if any(getattr(trial, name) is not None for trial in trials)]
-    lowest = {
-        name: min(value for trial in trials if (value := getattr(trial, name)) is not None) for name in shown
-    }
+    lowest = {name: min(value for trial in trials if (value := getattr(trial, name)) is not None) for name in shown}
     rows = [("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")]
     for index, trial in enumerate(trials):
         cells = []
@@ -224,7 +228,8 @@ def _charts(project: Project, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
         lines: list[charts.Line] = []
         for trial in trials:
             rows = logged(project.store.path(trial.log)) if trial.log else []
-            points = tuple((row["step"], row[key]) for row in rows if row["kind"] == "evaluation" and row[key] is not None)
+            judged = [row for row in rows if row["kind"] == "evaluation" and row[key] is not None]
+            points = tuple((row["step"], row[key]) for row in judged)
             top = trial.distance == best
             if points:
                 label = f"rank {trial.rank}, lr {trial.lr:g}, {trial.targets}" if top else ""

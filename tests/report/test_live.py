@@ -47,11 +47,13 @@ def lay(project: Project) -> Lay:
                  "regraded": True}  # fmt: skip
         lines = [{"kind": "start", "step": 0, "arm": arm, "recipe": settings, "validation": scale}]
         lines += [
-            {"kind": "step", "step": n, "loss": 0.3 + 0.01 * (n % 3), "grad_norm": 0.5, "lr": 1e-4} for n in range(1, 11)
+            {"kind": "step", "step": n, "loss": 0.3 + 0.01 * (n % 3), "grad_norm": 0.5, "lr": 1e-4}
+            for n in range(1, 11)
         ]
         lines = sorted([*lines, *events], key=lambda line: line["step"])
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        marks = [{"kind": "step", "step": n, "seconds": 2.0, "at": 0, "host_gib": 1.5, "device_gib": None} for n in (1, 2)]
+        mark = {"kind": "step", "seconds": 2.0, "at": 0, "host_gib": 1.5, "device_gib": None}
+        marks = [mark | {"step": n} for n in (1, 2)]
         (folder / "speed.jsonl").write_text("".join(json.dumps(mark) + "\n" for mark in marks))
         for line in lines:
             if line["kind"] == "evaluation":

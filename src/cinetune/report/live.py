@@ -274,13 +274,17 @@ def _charts(arms: Sequence[ArmRun]) -> Iterator[tuple[str, str, charts.Markup]]:
     for one in arms:
         if loss := one.series("step", "loss"):
             lines += [charts.Line(loss, f"{one.arm} faint"), charts.Line(charts.smooth(loss, share=0.2), one.arm)]
-    yield title, "Each step sees other noise, so the raw line is rough; the smooth one is what to read.", chart(
-        title, lines
+    yield (
+        title,
+        "Each step sees other noise, so the raw line is rough; the smooth one is what to read.",
+        chart(title, lines),
     )
     title = "Loss on scenes it never saw"
     lines = drawn("evaluation", "v_loss_regraded", marks=True) or drawn("evaluation", "v_loss", marks=True)
-    yield title, "Same windows, same noise every time: the smallest change is real. From re-graded first frames.", chart(
-        title, lines
+    yield (
+        title,
+        "Same windows, same noise every time. From re-graded first frames where there are such.",
+        chart(title, lines),
     )
     title = "Seen against never seen"
     yield (title, "Solid: scenes it never saw. Dashed: scenes it trains on. They part when it learns by heart.",
@@ -292,8 +296,10 @@ def _charts(arms: Sequence[ArmRun]) -> Iterator[tuple[str, str, charts.Markup]]:
     title = "Motion of samples (1 = as much as the film)"
     yield title, "Near 0 the shots freeze.", chart(title, drawn("evaluation", "motion", marks=True))
     title = "How far the adapter moves the model"
-    yield title, "Change of velocity relative to its length; 0 before training.", chart(
-        title, drawn("evaluation", "effect", marks=True)
+    yield (
+        title,
+        "Change of velocity relative to its length; 0 before training.",
+        chart(title, drawn("evaluation", "effect", marks=True)),
     )
     title = "Length of the adapter"
     yield title, "Levels off as the learning rate falls.", chart(title, drawn("evaluation", "adapter_norm", marks=True))

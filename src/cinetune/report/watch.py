@@ -73,7 +73,7 @@ def _handler(project: Project) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         server: _Server
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             name = self.path.partition("?")[0]
             host = self.headers.get("Host", "").rpartition(":")[0]
             if host not in (HOST, "localhost"):  # another site's name that was made to point here

@@ -51,8 +51,8 @@ def save_checkpoint(
     *,
     fingerprint: Mapping[str, str],
 ) -> None:
-    """Write adapter, optimiser moments, best adapter, moving average and progress. No random state is kept: every draw is seeded by
-    its step.
+    """Write adapter, optimiser moments, best adapter, moving average and progress. No random state is kept: every draw
+    is seeded by its step.
     """
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():

@@ -202,9 +202,7 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return Batch(latents_BCfhw=batch.latents_BCfhw.to(device), cond=batch.cond.to(device, batch.cond.text_BLD.dtype))
 
 
-def _check_finite(
-    loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[str], *, step: int, log: Log
-) -> None:
+def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[str], *, step: int, log: Log) -> None:
     """Log an alarm and raise `ModelError` naming step, noise level and window of the first loss that is not finite, or
     of all when only the gradient is not.
     """
