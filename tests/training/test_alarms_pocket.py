@@ -86,8 +86,8 @@ def alarms(
     folder = tmp_path_factory.mktemp("pocket")
     held = windows(pocket, folder, sound, range(100, 102))
     recipe = TrainSection(
-        rank=8, alpha=16.0, targets="all-linear", lr=4e-3, steps=24, batch=1, accumulate=1, caption_dropout=0.0,
-        checkpointing=False, validate_every=24, validation_steps=3, validation_seeds=1, patience=9,
+        rank=8, alpha=16.0, targets="all-linear", lr=1e-2, steps=60, batch=1, accumulate=1, caption_dropout=0.0,
+        checkpointing=False, validate_every=20, validation_steps=3, validation_seeds=1, patience=9,
     )  # fmt: skip
 
     def go(spoil: Spoil) -> list[str]:
@@ -109,6 +109,7 @@ def alarms(
         train(pocket, seen, empty, validator=validator, recipe=recipe, arm="look", folder=run, fingerprint={},
               report=Quiet())  # fmt: skip
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        (run / "motion.txt").write_text(str([line["motion"] for line in log if line["kind"] == "evaluation"]))
         return [line["name"] for line in log if line["kind"] == "alarm"]
 
     return go

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 from cinetune.errors import ConfigError
 from cinetune.report.live import folder_of, page
@@ -71,7 +71,6 @@ class _Server(ThreadingHTTPServer):
 def _handler(project: Project) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        server: _Server
 
         def do_GET(self) -> None:
             name = self.path.partition("?")[0]
@@ -80,7 +79,7 @@ def _handler(project: Project) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.FORBIDDEN, b"", "text/plain")
             elif name == "/":
                 self._answer(HTTPStatus.OK, page(project).encode(), "text/html; charset=utf-8")
-                self.server.asked_at = time.monotonic()
+                cast("_Server", self.server).asked_at = time.monotonic()
             elif _FILM.fullmatch(name) and (path := folder_of(project) / name[1:]).is_file():
                 self._film(path.read_bytes())
             else:
