@@ -53,7 +53,7 @@ class ArmRun:
 
     @property
     def step(self) -> int:
-        return self.log[-1]["step"]
+        return max(line["step"] for line in self.log)
 
 
 def folder_of(project: Project) -> Path:
