@@ -18,7 +18,7 @@ FILES = sorted(SRC.rglob("*.py"))
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("console", "demo", "doctor", "handover", "plan"),
+    ("console", "demo", "doctor", "handover", "plan", "sweep"),
     ("pipeline",),
     ("report", "stages"),
     ("training", "generation"),

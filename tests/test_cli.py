@@ -1,10 +1,14 @@
 """The command line: what a person sees, exit codes, and never a traceback."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from cinetune.config import load_config, load_shots
 from cinetune.store import Project
 
 VERBS = [
-    "ingest", "caption", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score", "report",
+    "ingest", "caption", "prepare", "cache", "train", "sweep", "keyframes", "expand", "deliver", "score", "report",
     "new", "doctor", "plan", "run", "status", "demo", "export", "weights",
 ]  # fmt: skip
 
@@ -114,6 +118,24 @@ def test_a_mistake_is_explained(
     code, _, err = say(capsys, *words)
     assert (code, "Traceback" in err) == (exit_code, False)
     assert said in err
+
+
+def test_a_taken_port_is_explained(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, out, err = say(capsys, "train", "-C", str(film), "--watch", "--port", port)
+    assert (code, "Traceback" in err) == (2, False)
+    assert f"port {port} cannot be used" in err
+    assert out == ""
+
+
+def test_the_page_of_a_run_stops_with_it(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = say(capsys, "train", "-C", str(film), "--watch")
+    assert code == 3 and "has not been run yet" in err
+    address = re.search(r"watch  (http://127.0.0.1:\d+/)", out)
+    assert address is not None
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(address[1], timeout=2)
 
 
 def test_a_wrong_key_in_the_project_file_is_explained(film: Path, capsys: pytest.CaptureFixture[str]) -> None:

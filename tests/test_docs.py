@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 VERBS = [stage.NAME for stage in STAGES] + [
     "caption",
+    "sweep",
     "new",
     "doctor",
     "plan",

@@ -37,6 +37,7 @@ __all__ = [
     "Shot",
     "ShotPlan",
     "Timing",
+    "Trial",
     "Window",
 ]
 
@@ -225,6 +226,30 @@ class Look:
     log: FileRef
     licence: str
     provenance: Provenance
+    schema: int = SCHEMA
+
+
+@artifact
+class Trial:
+    """One training of a sweep at its kept step: what it cost and what it reached; None, with the reason in `why`, where
+    it failed. `colour` is the colour error of samples against the film, dE2000; memory is the peak of its process."""
+
+    rank: int
+    lr: float
+    targets: str
+    parameters: int | None = None
+    memory_gib: float | None = None
+    seconds_per_step: float | None = None
+    v_loss: float | None = None
+    v_loss_regraded: float | None = None
+    distance: float | None = None
+    noise: float | None = None
+    colour: float | None = None
+    step: int | None = None
+    alarms: tuple[str, ...] = ()
+    log: FileRef | None = None
+    weights: FileRef | None = None
+    why: str = ""
     schema: int = SCHEMA
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cinetune.runtime import Bar, Reporter
+from cinetune.runtime import Bar, Reporter, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,14 +16,6 @@ __all__ = ["Lines", "Live", "duration", "reporter", "table"]
 
 QUIET_SECONDS = 10.0
 QUIET_SHARE = 0.1
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def table(rows: list[tuple[str, ...]], *, indent: str = "  ") -> str:

@@ -7,11 +7,13 @@ changed since, `missing` when it never finished, `blocked` when not even that ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from cinetune import report as report_page
 from cinetune.errors import CinetuneError, ConfigError
+from cinetune.report import live
 from cinetune.runtime import Reporter
 from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, score, train
 from cinetune.store import Inputs, Project, StageRecord
@@ -139,5 +141,7 @@ def run(
             if row.state == "done" and not again:
                 continue
             report.say(f"[{stage.NAME}] {row.why or 'once more'}")
-            ran.append(stage.run(project, report))
+            # The page is drawn here: stages know of no report, and training may go on in other processes.
+            with live.watching(project) if stage is train else nullcontext():
+                ran.append(stage.run(project, report))
     return ran

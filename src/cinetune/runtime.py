@@ -35,6 +35,7 @@ __all__ = [
     "Reporter",
     "choose_device",
     "derive",
+    "duration",
     "generator",
     "peak_memory_gib",
     "provenance",
@@ -171,6 +172,14 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive(seed, *names))
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def peak_memory_gib() -> float:

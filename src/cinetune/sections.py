@@ -174,6 +174,9 @@ class TrainSection(Section):
     batch: int = pydantic.Field(default=1, ge=1)
     accumulate: int = pydantic.Field(default=4, ge=1)
     max_grad_norm: float = pydantic.Field(default=1.0, gt=0)
+    ema: Decay = 0.0
+    """Decay of a moving average of the adapter, which is then what is evaluated and kept; 0 = off. It looks back about
+    1 / (1 - ema) steps."""
     timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
     shift: float = pydantic.Field(default=3.0, gt=0)
     caption_dropout: float = pydantic.Field(default=0.1, ge=0, le=1)
@@ -187,6 +190,9 @@ class TrainSection(Section):
     patience: int = pydantic.Field(default=4, ge=1)
     """Evaluations without an LPIPS gain of `min_delta` before training stops."""
     min_delta: float = pydantic.Field(default=0.001, ge=0)
+    """Never less than the noise that `validation_seeds` measures."""
+    validation_seeds: int = pydantic.Field(default=4, ge=1)
+    """Sampling seeds the untrained model is judged with, to learn how far luck alone moves the distance; 1 = off."""
     validation_shots: int = pydantic.Field(default=4, ge=1)
     validation_windows: int = pydantic.Field(default=16, ge=1)
     """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""

@@ -350,7 +350,7 @@ class Project:
     """An opened project folder: its root, its checked configuration, and its store."""
 
     def __init__(self, root: Path, *, overrides: tuple[str, ...] = ()) -> None:
-        self.root = root
+        self.root, self.overrides = root, overrides
         self.config, self.origins = load_config(root / "cinetune.toml", overrides=overrides)
         self.store = Store(root)
 

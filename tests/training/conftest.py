@@ -107,11 +107,13 @@ def judge(model: WanVideo, files: list[WindowFile], net: ClipMaps) -> Callable[.
 
     def make(recipe: TrainSection, folder: Path, **changes: Any) -> Validator:
         arguments: dict[str, Any] = {
+            "held": files[3:],
+            "shots": [HeldShot(file=files[3], truth_TCHW=truth)],
             "net": net,
             "net_name": "random maps",
             "recipe": recipe,
             "folder": folder / "samples",
         }
-        return Validator(model, files[3:], [HeldShot(file=files[3], truth_TCHW=truth)], **(arguments | changes))
+        return Validator(model, **(arguments | changes))
 
     return make

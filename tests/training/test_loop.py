@@ -101,7 +101,7 @@ def test_a_finished_run_is_not_run_again(run: Train, recipe: TrainSection, tmp_p
 def test_log_tells_the_whole_story(run: Train, recipe: TrainSection, tmp_path: Path) -> None:
     finished = run(recipe, tmp_path)
     log = _log(tmp_path)
-    assert [(line["kind"], line["step"]) for line in log] == [
+    assert [(line["kind"], line["step"]) for line in log if not line["kind"].startswith("alarm")] == [
         ("start", 0),
         ("evaluation", 0),
         ("step", 1),
@@ -150,7 +150,7 @@ def test_plateau_stops_the_run_and_says_so(run: Train, recipe: TrainSection, tmp
         recipe.model_copy(update={"validate_every": 1, "patience": 2, "min_delta": 100.0, "steps": 50}), tmp_path
     )
     assert finished.last_step == 2
-    assert finished.stopped == "lpips plateau at step 2: no gain of 100.0 in 2 evaluations"
+    assert finished.stopped == "lpips plateau at step 2: no gain of 100 in 2 evaluations"
 
 
 def test_nan_latents_stop_before_the_optimiser_moves(

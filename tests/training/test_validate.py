@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cinetune.footage.video import probe
+from cinetune.metrics import delta_e2000, lab, lpips_curve
 from cinetune.models.lora import add_lora
 from cinetune.models.wan21 import WanVideo
 from cinetune.sections import TrainSection
@@ -48,7 +51,7 @@ def test_sigmas_sit_at_quantiles_of_training(timesteps: str) -> None:
 def test_evaluation_repeats_and_leaves_random_state_alone(judge: Judge, recipe: TrainSection, tmp_path: Path) -> None:
     validator = judge(recipe, tmp_path)
     state = torch.get_rng_state()
-    first, second = validator(0), validator(7)
+    first, second = validator(3), validator(7)
     assert first == second
     assert torch.equal(state, torch.get_rng_state())
     assert first.distance == pytest.approx((first.distance_film + first.distance_regraded) / 2)
@@ -92,10 +95,46 @@ def test_effect_is_zero_for_a_fresh_adapter_and_grows(
     assert validator.effect("look") > 0.01
 
 
-def test_frozen_clips_are_an_alarm(judge: Judge, model: WanVideo, recipe: TrainSection, tmp_path: Path) -> None:
+def test_noise_is_the_spread_over_sampling_seeds(judge: Judge, recipe: TrainSection, tmp_path: Path) -> None:
+    """Against the same clips sampled here, one seed after the other."""
     validator = judge(recipe, tmp_path)
-    add_lora(model, rank=2, alpha=2, targets="cross", name="look", seed=0)
-    before = replace(validator(0), motion=0.8, distance=1.0)
-    frozen = validator.alarms("look", before, replace(before, motion=0.05, distance=0.5))
-    assert any(alarm.startswith("frozen motion") for alarm in frozen)
-    assert not any(alarm.startswith("no gain") for alarm in frozen)
+    found = validator(0)
+    shot = validator.shots[0]
+    distances = []
+    for seed in range(recipe.validation_seeds):
+        clips = [validator._generate(shot, variant, seed=seed) for variant in validator.variants]
+        distances.append(np.mean([lpips_curve(validator.net, clip, shot.truth_TCHW)[1:].mean() for clip in clips]))
+    assert found.distance == pytest.approx(distances[0])
+    assert found.noise == pytest.approx(statistics.stdev(distances))
+    assert found.noise > 0
+    assert validator(3).noise is None
+    single = judge(recipe.model_copy(update={"validation_seeds": 1}), tmp_path)(0)
+    assert single.noise is None
+
+
+def test_losses_are_told_by_level_by_window_and_for_what_is_trained_on(
+    judge: Judge, recipe: TrainSection, tmp_path: Path
+) -> None:
+    validator = judge(recipe, tmp_path)
+    found = validator(3)
+    assert found.v_loss_seen is None and found.v_loss_regraded_at is not None
+    assert found.v_loss_regraded == pytest.approx(sum(found.v_loss_regraded_at.values()) / 4)
+    both = (found.v_loss + (found.v_loss_regraded or 0)) / 2
+    assert sum(found.v_loss_windows) / len(found.v_loss_windows) == pytest.approx(both)
+    same = judge(recipe, tmp_path, seen=validator.held)(3)
+    assert same.v_loss_seen == pytest.approx(both)  # the same windows, the same noise: the same loss
+
+
+def test_colour_and_jump_read_the_clips(judge: Judge, recipe: TrainSection, tmp_path: Path, model: WanVideo) -> None:
+    still = torch.full((9, 3, 32, 48), -0.2)
+    flash = still.clone()
+    flash[1:] += 0.6
+    shot = judge(recipe, tmp_path).shots[0]
+
+    def levels(truth: torch.Tensor) -> float:
+        one = replace(shot, truth_TCHW=truth)
+        return judge(recipe, tmp_path, shots=[one]).levels.jump
+
+    assert levels(still) == 0
+    grey = [lab(np.full(3, value)) for value in (0.4, 0.7)]
+    assert levels(flash) == pytest.approx(float(delta_e2000(*grey)), abs=0.05)

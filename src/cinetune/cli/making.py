@@ -55,13 +55,42 @@ def train(
     project: Folder = HERE,
     settings: Settings = None,
     again: Again = False,
+    *,
     init_from: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Start from an adapter of any origin: file or folder.")
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Serve a live page of the run on this machine.")] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port of the live page (implies --watch); 0 = any free.")
+    ] = 0,
 ) -> None:
     """Learn the look: a LoRA with held-out validation and early stopping. Continues after an interruption."""
-    start = [f"train.init_from={init_from.resolve()}"] if init_from else []
-    run_stage("train", project, [*(settings or []), *start], again=again)
+    settings = [*(settings or []), *([f"train.init_from={init_from.resolve()}"] if init_from else [])]
+    if not (watch or port):
+        return run_stage("train", project, settings, again=again)
+    from cinetune.report.watch import serving
+
+    with serving(open_project(project, settings), port) as address:
+        print(f"watch  {address}   (the same page stays in {project / 'work' / 'train' / 'index.html'})", flush=True)
+        run_stage("train", project, settings, again=again)
+
+
+@app.command(rich_help_panel=STORY)
+def sweep(
+    project: Folder = HERE,
+    settings: Settings = None,
+    rank: Annotated[str, typer.Option(metavar="LIST", help="Ranks to try, e.g. 4,8,16.")] = "",
+    lr: Annotated[str, typer.Option(metavar="LIST", help="Learning rates to try, e.g. 1e-3,2e-3.")] = "",
+    targets: Annotated[str, typer.Option(metavar="LIST", help="Targets to try, e.g. cross,attention.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Optional: train the look with several settings and compare them in one table."""
+    from cinetune import sweep as sweeping
+    from cinetune.console import table
+
+    asked = {"rank": rank, "lr": lr, "targets": targets}
+    found = sweeping.run(open_project(project, settings), asked, reporter_to(to_stderr=as_json))
+    print(found.json if as_json else f"{table(found.rows)}\n\nopen   {found.page}")
 
 
 @app.command(rich_help_panel=STORY)

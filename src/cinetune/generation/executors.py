@@ -27,7 +27,7 @@ from cinetune.models.lora import load_lora, use_lora
 from cinetune.runtime import choose_device
 from cinetune.sections import ModelSection
 
-__all__ = ["Cast", "run_tasks"]
+__all__ = ["Cast", "die_with_parent", "run_tasks"]
 
 T = TypeVar("T")
 Maker = Callable[[Any], None]
@@ -89,12 +89,12 @@ def run_tasks(tasks: Sequence[T], open_maker: Callable[[], Maker], *, workers: i
 
 
 def _start(open_maker: Callable[[], Maker]) -> None:
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _worker["maker"] = open_maker()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A worker whose parent was killed would wait for tasks for ever, with the model in memory."""
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-__all__ = ["Interval", "Line", "Pair", "interval_plot", "intervals_plot", "line_chart", "pairs_plot", "smooth"]
+__all__ = ["Band", "Interval", "Line", "Pair", "interval_plot", "intervals_plot", "line_chart", "pairs_plot", "smooth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,16 @@ class Line:
     kind: str
     label: str = ""
     marks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A level stretch from `low` to `high` across a chart, such as what luck alone explains."""
+
+    low: float
+    high: float
+    kind: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +66,20 @@ def smooth(points: Sequence[tuple[float, float]], *, share: float = 0.05) -> tup
 
 
 def line_chart(
-    lines: Sequence[Line], *, title: str, kept: Sequence[tuple[float, str]] = (), width: int = 520, height: int = 250
+    lines: Sequence[Line],
+    *,
+    title: str,
+    kept: Sequence[tuple[float, str]] = (),
+    bands: Sequence[Band] = (),
+    width: int = 520,
+    height: int = 250,
 ) -> Markup:
     """Curves over training steps. `kept` are vertical marks (step, style class) at the kept checkpoints."""
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
-    xs, ys = [x for x, _ in points] + [x for x, _ in kept], [y for _, y in points]
+    xs = [x for x, _ in points] + [x for x, _ in kept]
+    ys = [y for _, y in points] + [end for band in bands for end in (band.low, band.high)]
     left, right, top, bottom = 46, 12, 14, 30
     x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
     ticks = _ticks(min(ys), max(ys), 4)
@@ -74,6 +91,10 @@ def line_chart(
         )
 
     parts = [_open(width, height, title, "chart")]
+    for band in bands:
+        y, low = at(x0, band.high)[1], at(x0, band.low)[1]
+        box = f'x="{left}" y="{y:.1f}" width="{width - left - right}" height="{max(low - y, 1):.1f}"'
+        parts.append(f'<rect class="band {band.kind}" {box}><title>{escape(band.label)}</title></rect>')
     for tick in ticks:
         y = at(x0, tick)[1]
         parts.append(f'<line class="rule" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
 SECTIONS = ("model", "train")
-VERSION = 1
+VERSION = 2
 # Settings that change how a run is saved, where it runs or what else is trained, not what is asked for.
 # `init_from` is a place: what lies there is in the fingerprint.
 _NO_RECIPE = {"checkpoint_every", "init_from", "plain_arm", "workers"}
@@ -61,11 +61,38 @@ def _start(project: Project) -> Path | None:
 
 def run(project: Project, report: Reporter) -> StageRecord:
     """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN."""
-    from cinetune.models import model_ref
-
     started = time.monotonic()
     store, config = project.store, project.config
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
+    runs = _runs(project)
+    _train([one for one in runs if not store.has_unit(NAME, one.key)], config.train, report)
+    looks = [store.made_unit(NAME, one.key, Look) for one in runs]
+    made = provenance(
+        seed=config.train.seed,
+        config_sha=section_sha(config, SECTIONS),
+        parents=(looks[0].dataset_sha, looks[0].model.weights_sha256),
+        device=choose_device(config.model.device, config.model.dtype).name,
+        wall_seconds=time.monotonic() - started,
+    )
+    notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
+    return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+
+
+def trial_key(project: Project) -> str:
+    """What the look arm of these settings is made from, as one key."""
+    return _runs(project)[0].key
+
+
+def trial(project: Project, report: Reporter, folder: Path) -> Look:
+    """Train the look arm of these settings in a folder of its own. The stage and its looks stay as they are."""
+    return replace(_runs(project)[0], folder=folder).look(report)
+
+
+def _runs(project: Project) -> list[_Run]:
+    """The arms to train, each with what it is made from."""
+    from cinetune.models import model_ref
+
+    store, config = project.store, project.config
     cached = store.need_stage("cache")
     entries: tuple[LatentEntry, ...] = cached.groups["entries"]
     shared: FileRef = cached.groups["shared"][0]
@@ -81,22 +108,18 @@ def run(project: Project, report: Reporter) -> StageRecord:
             "base model": content_key(model.weights_sha256, config.model.dtype),
             **_start_sha(project),
         }
-        unit = content_key(NAME, VERSION, arm, fingerprint, config.name, config.prepare.trigger)
         one = _Run(
-            key=unit, project=project, arm=arm, recipe=recipe, fingerprint=fingerprint, entries=entries, shared=shared
+            key=content_key(NAME, VERSION, arm, fingerprint, config.name, config.prepare.trigger),
+            project=project,
+            arm=arm,
+            recipe=recipe,
+            fingerprint=fingerprint,
+            entries=entries,
+            shared=shared,
+            folder=store.work / "train" / arm,
         )
         runs.append(one)
-    _train([one for one in runs if not store.has_unit(NAME, one.key)], config.train, report)
-    looks = [store.made_unit(NAME, one.key, Look) for one in runs]
-    made = provenance(
-        seed=config.train.seed,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(dataset, model.weights_sha256),
-        device=choose_device(config.model.device, config.model.dtype).name,
-        wall_seconds=time.monotonic() - started,
-    )
-    notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
-    return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+    return runs
 
 
 def _train(runs: list[_Run], recipe: TrainSection, report: Reporter) -> None:
@@ -141,11 +164,8 @@ class _Run:
     fingerprint: dict[str, str]
     entries: tuple[LatentEntry, ...]
     shared: FileRef
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps its checkpoint, log and samples."""
-        return self.project.store.work / "train" / self.arm
+    folder: Path
+    """Where the run keeps its checkpoint, log and samples."""
 
     def keep(self, report: Reporter) -> None:
         """Make the look and put its record into the store."""
@@ -217,10 +237,10 @@ class _Run:
     def _validator(self, model: VideoModel, report: Reporter) -> Validator:
         from cinetune.training import Validator
 
-        held = self._files("held")
+        held, seen = self._files("held"), self._files("train")
         if not held:
             report.warn("no scene is held out: validation looks at training windows and cannot see overfitting")
-            held = self._files("train")
+            held = seen
         net, name = _perceptual(self.project.config, model)
         return Validator(
             model,
@@ -230,6 +250,7 @@ class _Run:
             net_name=name,
             recipe=self.recipe,
             folder=self.folder / "samples",
+            seen=_spread(seen, self.recipe.validation_windows),
         )
 
     def _shots(self, files: list[WindowFile]) -> list[HeldShot]:

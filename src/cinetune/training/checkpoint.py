@@ -28,7 +28,8 @@ FORMAT = 1
 @dataclass(slots=True, kw_only=True)
 class TrainState:
     """Progress of one run. `step` optimiser steps are done; `best` is the adapter of `best_step` (evaluations after
-    step 0 compete); `stopped` says why the run is over and is empty while it is not.
+    step 0 compete), `average` its moving average, empty when there is none; `stopped` says why the run is over and is
+    empty while it is not.
     """
 
     plateau: Plateau
@@ -37,6 +38,7 @@ class TrainState:
     best_evaluation: Evaluation | None = None
     best_step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
     stopped: str = ""
 
@@ -49,8 +51,8 @@ def save_checkpoint(
     *,
     fingerprint: Mapping[str, str],
 ) -> None:
-    """Write adapter, optimiser moments, best adapter and progress. No random state is kept: every draw is seeded by
-    its step.
+    """Write adapter, optimiser moments, best adapter, moving average and progress. No random state is kept: every draw
+    is seeded by its step.
     """
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
@@ -58,6 +60,7 @@ def save_checkpoint(
         for key, value in optimiser.state[parameter].items():
             tensors[f"optimiser/{name}/{key}"] = value
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in state.average.items()}
     facts = {
         "format": FORMAT,
         "fingerprint": dict(fingerprint),
@@ -118,6 +121,11 @@ def load_checkpoint(
     state.best_evaluation = Evaluation(**facts["best_evaluation"]) if facts["best_evaluation"] else None
     state.best_step = facts["best_step"]
     state.best = {key.removeprefix("best/"): value for key, value in tensors.items() if key.startswith("best/")}
+    state.average = {
+        name: tensors[f"average/{name}"].to(parameter.device)
+        for name, parameter in parameters.items()
+        if f"average/{name}" in tensors
+    }
     return True
 
 
@@ -155,6 +163,11 @@ class Log:
                 kept.append(line)
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every event so far."""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        return [json.loads(line) for line in text.splitlines()]
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from cinetune.models.family import Batch, VideoModel
 from cinetune.models.lora import add_lora, set_lora_state
 from cinetune.runtime import Reporter, derive, generator
 from cinetune.sections import TrainSection
+from cinetune.training.average import follow
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
 from cinetune.training.data import Picked, WindowFile, load_batch, pick
+from cinetune.training.judge import Judge
+from cinetune.training.meter import Meter
 from cinetune.training.step import Draws, draw, split, step_loss
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
@@ -65,9 +68,8 @@ def train(
     `folder/checkpoint.safetensors`.
 
     `empty_1LD` is the padded embedding of the empty prompt; `start` the state of an adapter to begin with (default: a
-    fresh one). Events go to `folder/log.jsonl`. All randomness is seeded
-    by its purpose and step, so a run that was killed ends with the same bytes as one that was not (on one device,
-    with one thread count).
+    fresh one). Events go to `folder/log.jsonl`. All randomness is seeded by its purpose and step, so a run that was
+    killed ends with the same bytes as one that was not (on one device, with one thread count).
 
     Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
     unfinished run used other data or settings (`fingerprint`).
@@ -87,6 +89,8 @@ def train(
 
     resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
     log.rewind(state.step if resumed else -1)
+    meter = Meter(folder / "speed.jsonl", fresh=not resumed)
+    judge = Judge(validator, state, parameters, arm=arm, log=log, report=report)
     if not resumed:
         validator.clear()
         log.write("start", 0, arm=arm, fingerprint=dict(fingerprint), **_asked(recipe, validator))
@@ -96,7 +100,9 @@ def train(
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
         else:
-            _evaluate(validator, state, parameters, log=log, report=report, arm=arm)
+            follow(state.average, parameters, recipe.ema)
+            judge.evaluate()
+            meter.mark("evaluation", 0)
             save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
 
         while not state.stopped:
@@ -120,35 +126,37 @@ def train(
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
 
             # Nothing that is not finite reaches the adapter.
-            _check_finite(loss_B, norm, draws, [file.id for file in chosen], step=step + 1)
+            _check_finite(loss_B, norm, draws, [file.id for file in chosen], step=step + 1, log=log)
 
             rate = learning_rate(step, recipe)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+            follow(state.average, parameters, recipe.ema)
             state.step = step + 1
 
             loss = float(loss_B.mean())
             log.write("step", state.step, loss=loss, grad_norm=float(norm), lr=rate, **_seen(picked, chosen, draws))
+            judge.stepped(float(norm))
+            meter.mark("step", state.step)
             bar.advance(1, f"loss {loss:.4f}")
 
             # Look at it now and then, always at the end.
             last = state.step == recipe.steps
             evaluated = last or state.step % recipe.validate_every == 0
             if evaluated:
-                _evaluate(validator, state, parameters, log=log, report=report, arm=arm)
+                judge.evaluate()
+                meter.mark("evaluation", state.step)
                 if state.plateau.stalled:
-                    gains = f"no gain of {recipe.min_delta} in {recipe.patience} evaluations"
+                    gains = f"no gain of {state.plateau.min_delta:.4g} in {recipe.patience} evaluations"
                     state.stopped = f"lpips plateau at step {state.step}: {gains}"
                 elif last:
                     state.stopped = f"reached {recipe.steps} steps"
 
-            # The best adapter is the result; what is wrong with it is said before it is used.
+            # The best is the result, and is said to be; so is what is wrong with it.
             if state.stopped:
-                set_lora_state(model, arm, state.best)
-                state.alarms = validator.alarms(arm, *_first_and_best(state))
-                log.write("end", state.step, stopped=state.stopped, best_step=state.best_step, alarms=state.alarms)
+                judge.end()
             if evaluated or state.step % recipe.checkpoint_every == 0:
                 log.sync()
                 save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
@@ -196,35 +204,13 @@ def _seen(picked: Picked, files: Sequence[WindowFile], draws: Draws) -> dict[str
     }
 
 
-def _evaluate(
-    validator: Validator, state: TrainState, parameters: Mapping[str, Tensor], *, log: Log, report: Reporter, arm: str
-) -> None:
-    """Evaluate, log, say, and keep the adapter when it is the best yet. The untrained adapter of step 0 does not
-    compete.
-    """
-    found = validator(state.step)
-    length = math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in parameters.values()))
-    log.write("evaluation", state.step, adapter_norm=length, **asdict(found))
-    regraded = "" if found.v_loss_regraded is None else f" ({found.v_loss_regraded:.4f} re-graded)"
-    report.say(
-        f"{arm} step {state.step}: held-out v-loss {found.v_loss:.4f}{regraded}, distance to the film "
-        f"{found.distance:.4f} (VAE alone {validator.levels.floor:.4f}, frozen frame {validator.levels.ceiling:.4f})"
-    )
-    state.plateau = state.plateau.seen(state.step, found.distance)
-    if state.step == 0:
-        state.first = found
-    elif state.best_evaluation is None or found.distance < state.best_evaluation.distance:
-        state.best_evaluation, state.best_step = found, state.step
-        state.best = {name: tensor.detach().cpu().clone() for name, tensor in parameters.items()}
-
-
 def _to(batch: Batch, device: torch.device) -> Batch:
     return Batch(latents_BCfhw=batch.latents_BCfhw.to(device), cond=batch.cond.to(device, batch.cond.text_BLD.dtype))
 
 
-def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[str], *, step: int) -> None:
-    """Raise `ModelError` naming step, noise level and window of the first loss that is not finite, or of all when
-    only the gradient is not.
+def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[str], *, step: int, log: Log) -> None:
+    """Log an alarm and raise `ModelError` naming step, noise level and window of the first loss that is not finite, or
+    of all when only the gradient is not.
     """
     bad = (~torch.isfinite(loss_B)).nonzero().flatten().tolist()
     if not bad and bool(torch.isfinite(norm)):
@@ -233,8 +219,7 @@ def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[
     what = "the loss" if bad else "the gradient"
     which = bad[:1] or range(len(windows))
     places = ", ".join(f"window {windows[index]} at sigma {sigmas[index]}" for index in which)
-    raise ModelError(
-        f"{what} is not finite at training step {step}",
-        where=places,
-        remedy='look at that clip; if it is sound, lower train.lr or set model.dtype = "float32", and run again',
-    )
+    what = f"{what} is not finite at training step {step}"
+    remedy = 'look at that clip; if it is sound, lower train.lr or set model.dtype = "float32", and run again'
+    log.write("alarm", step, name="not finite", what=f"{what}: {places}", remedy=remedy)
+    raise ModelError(what, where=places, remedy=remedy)
