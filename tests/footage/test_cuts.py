@@ -195,4 +195,5 @@ def test_what_moves_a_little_or_seldom_is_not_frozen(tmp_path, kind, codec):
         "threes": lambda: np.repeat(pan(0, 20), 3, axis=0),
         "grain": lambda: pan(0, 1) + np.random.default_rng(0).normal(0, 0.03, (60, 48, 64, 1)).astype(np.float32),
     }[kind]()
-    assert spans(watch(tmp_path / f"a.{'mp4' if codec == 'h264' else 'mov'}", np.clip(film, 0, 1), codec))[0] == [(0, 60)]
+    path = tmp_path / ("a.mp4" if codec == "h264" else "a.mov")
+    assert spans(watch(path, np.clip(film, 0, 1), codec))[0] == [(0, 60)]

@@ -81,8 +81,6 @@ QUIET = {
     "light": shot(8, 80) * (0.7 + 0.3 * BREATH),
     "flash": shot(8, 80) + 100 * (np.arange(80) == 40)[:, None, None],
     "cut": np.concatenate([shot(8, 40, speed=0.25), shot(9, 40, speed=0.25)]),
-    "fade through black": np.concatenate([shot(8, 40), shot(9, 40)])
-    * np.clip(abs(np.arange(80) - 40) / 12, 0, 1)[:, None, None],
     "focus": np.stack([gaussian_filter(frame, 3 * np.sin(np.pi * k / 80)) for k, frame in enumerate(shot(8, 80))]),
     "subject": moving_subject(),
     "zoom": slow_zoom(),
@@ -93,6 +91,25 @@ QUIET = {
 @pytest.mark.parametrize("kind", list(QUIET))
 def test_what_is_no_dissolve(kind):
     assert found(QUIET[kind], cuts=(40,) if kind == "cut" else ()) == []
+
+
+def passing(seed: int, near: float, far: float) -> np.ndarray:
+    """Two layers that slide past each other, each with its own texture."""
+    behind, before = shot(seed, 80, speed=far), shot(seed + 500, 80, speed=near)
+    where = shot(seed + 900, 80, speed=near) > 120
+    return np.where(where, before, behind)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("near", "far"), [(0.1, 0.0), (0.3, 0.1), (0.8, 0.2), (1.4, 0.4)])
+def test_things_that_pass_are_no_dissolve(seed, near, far):
+    assert found(passing(seed, near, far)) == []
+
+
+def test_a_dissolve_of_two_moving_shots_with_depth_is_found():
+    film = dissolve(passing(1, 0.2, 0.05), passing(2, 0.2, 0.05), 30, 12)
+    ((start, end),) = found(film)
+    assert abs(start - 30) <= 1 and abs(end - 42) <= 1
 
 
 def test_a_blank_film_and_a_short_one():

@@ -111,7 +111,8 @@ def test_pulldown_gives_back_the_film(tmp_path, phase):
 
 def cut_and_telecined(cut: int, order: str) -> tuple[np.ndarray, np.ndarray]:
     """40 film frames with a cut, on video by 3:2 pulldown, and as they were: a light scene, then a dark one."""
-    source = np.concatenate([pan(0, cut, height=96, width=128, speed=3), pan(1, 40 - cut, height=96, width=128, speed=3)])
+    shots = (pan(number, frames, height=96, width=128, speed=3) for number, frames in ((0, cut), (1, 40 - cut)))
+    source = np.concatenate(list(shots))
     video = []
     for a, b, c, d in source.reshape(10, 4, *source.shape[1:]):
         mixed = (weave(b, c), weave(c, d)) if order == "tff" else (weave(c, b), weave(d, c))
@@ -123,8 +124,8 @@ def cut_and_telecined(cut: int, order: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("phase", [0, *(pytest.param(phase, marks=pytest.mark.slow) for phase in range(1, 5))])
 @pytest.mark.parametrize("cut", [20, 21, 22, 23])
 def test_a_cut_anywhere_in_the_cycle_of_pulldown_stays_a_cut(tmp_path, cut, phase, order):
-    """Of 4:2:0, where lines of two shots share the chroma of a mixed frame, the light. `phase` frames are missing at the
-    head.
+    """Its light, that is: in 4:2:0 lines of two shots share the chroma of a mixed frame. `phase` frames are missing at
+    the head.
     """
     video, source = cut_and_telecined(cut, order)
     raw(lambda: video[phase:], rate=NTSC)(tmp_path / "a.mp4")
