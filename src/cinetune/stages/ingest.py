@@ -185,7 +185,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
         )
     hashes = _hashes(project, [])
     ids = _clip_ids(folder, files)
-    plan = plan_cuts(folder, [path for path in files if _is_readable(path)])
+    readable = [path for path in files if _is_readable(path)]
+    plan = plan_cuts(folder, readable, time=project.config.footage.edit_list_time)
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
