@@ -140,7 +140,7 @@ def test_xml_says_the_same(footage):
         (("01:00:0", "02:00:0"), "001 is outside the file (02:00:00:00 to 02:00:01:00; it has 96 frames"),
         (("01:00:04:00", "01:00:09:00"), "004 is outside the file (01:00:03:06 to 01:00:09:00; it has 96 frames"),
         (("003  AX ", "003  BL "), ""),
-        ((EDL[EDL.index("003 ") :], ""), "its events cover less than nine tenths of it"),
+        ((EDL[EDL.index("\n003 ") :], "\n"), "its events cover less than nine tenths of it"),
     ],
     ids=["another hour", "too long", "black is covered too", "half of it"],
 )

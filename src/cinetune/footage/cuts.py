@@ -111,8 +111,8 @@ class Watcher:
             lit = luma > _BAR_LEVEL
             self._rows.append(lit.mean(axis=1, dtype=np.float32))
             self._columns.append(lit.mean(axis=0, dtype=np.float32))
-            self._row_light.append(luma.mean(axis=1))
-            self._column_light.append(luma.mean(axis=0))
+            self._row_light.append(luma.mean(axis=1).astype(np.float16))
+            self._column_light.append(luma.mean(axis=0).astype(np.float16))
 
     def signals(self) -> Signals:
         """Everything seen so far; at least one frame."""

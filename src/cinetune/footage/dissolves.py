@@ -55,14 +55,21 @@ def find_dissolves(planes_THW: Array, *, cuts: Sequence[int], longest: int) -> l
     dissolve may take. A mix of fewer than three frames is not looked for. From 16 frames on, a run is a little wider
     than the mix, by a sixteenth of its length on both sides.
     """
-    planes = planes_THW.astype(np.float32)
-    marks = [0, *sorted(cuts), len(planes)]
+    marks = [0, *sorted(cuts), len(planes_THW)]
+    found: list[tuple[int, int]] = []
+    for begin, stop in itertools.pairwise(marks):  # one at a time: a whole film in 32 bit is large
+        run = _found(planes_THW[begin:stop].astype(np.float32), longest)
+        found += [(begin + start, begin + end) for start, end in run]
+    return found
+
+
+def _found(planes: Array, longest: int) -> list[tuple[int, int]]:
+    """`find_dissolves` in frames without a hard cut."""
     found: list[tuple[int, int]] = []
     for first, last in _candidates(planes, longest):
-        if any(first < end and start <= last for start, end in found) or any(first < cut <= last for cut in cuts):
+        if any(first < end and start <= last for start, end in found):
             continue
-        room = max(mark for mark in marks if mark <= first), min(mark for mark in marks if mark > last)
-        ends = _fitted(planes, first, last, room=room)
+        ends = _fitted(planes, first, last)
         if ends is not None and not any(ends[0] < end and start < ends[1] for start, end in found):
             found.append(ends)
     return sorted(found)
@@ -96,14 +103,12 @@ def _detail(planes: Array) -> Array:
     return (np.diff(planes, axis=1) ** 2).mean(axis=(1, 2)) + (np.diff(planes, axis=2) ** 2).mean(axis=(1, 2))
 
 
-def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> tuple[int, int] | None:
-    """[start, end) of the mixed frames near the clean frames `first` and `last`, which lie between the hard cuts
-    `room`; None if it is no dissolve.
-    """
+def _fitted(planes: Array, first: int, last: int) -> tuple[int, int] | None:
+    """[start, end) of the mixed frames near the clean frames `first` and `last`; None if it is no dissolve."""
     # Ends are first taken well outside of the fitted ones: from a mixed frame on, the line would confirm itself.
     spare = max(2, (last - first) // 4)
     for beyond in (spare, spare, spare, 0):
-        mix = _mix(planes, first, last, room=room)
+        mix = _mix(planes, first, last)
         inner = _ramp(mix.share[first - mix.first : last + 1 - mix.first]) + first - mix.first if mix else ()
         if mix is None or len(inner) < _SHORTEST:
             return None
@@ -112,29 +117,29 @@ def _fitted(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> t
         if slope <= 0 or np.sqrt(np.mean(bent**2)) > _BENT or np.median(mix.rest[inner]) > _REST:
             return None
         begin, end = mix.first - at_zero / slope, mix.first + (1 - at_zero) / slope
-        first = max(room[0], math.floor(begin + 0.4) - beyond)
-        last = min(room[1] - 1, math.ceil(end - 0.4) + beyond)
+        first = max(0, math.floor(begin + 0.4) - beyond)
+        last = min(len(planes) - 1, math.ceil(end - 0.4) + beyond)
         if last - first <= _SHORTEST:
             return None
     detail = _detail(planes[first : last + 1])
     if detail.min() > _LEAST_DIP * min(detail[0], detail[-1]):
         return None  # a blur grows or goes: a mix of sharp and soft, too
-    mix = _mix(planes, first, last, room=room)
+    mix = _mix(planes, first, last)
     if mix is None or first - mix.first < 2 or mix.first + len(mix.share) - 1 - last < 2:
         return None
     before, after = mix.share[: first - mix.first], mix.share[last + 1 - mix.first :]
     if max(abs(before).max(), abs(after - 1).max()) > _AT_REST:
         return None
     guard = (last - first - 1) // _GUARD
-    return max(room[0], first + 1 - guard), min(room[1], last + guard)
+    return max(0, first + 1 - guard), min(len(planes), last + guard)
 
 
-def _mix(planes: Array, first: int, last: int, *, room: tuple[int, int]) -> _Mix | None:
+def _mix(planes: Array, first: int, last: int) -> _Mix | None:
     """The frames from some before `first` to some after `last` as a mix of these two, each carried on by the motion it
     had outside; None where both are alike, or move too far to be compared.
     """
     margin = max(2, min(_REACH, (last - first) // 2))
-    start, end = max(room[0], first - margin), min(room[1], last + 1 + margin)
+    start, end = max(0, first - margin), min(len(planes), last + 1 + margin)
     drifts = _drift(planes[start], planes[first], first - start), _drift(planes[last], planes[end - 1], end - 1 - last)
     shares: list[float] = []
     rests: list[float] = []

@@ -218,7 +218,7 @@ def _why_not(node: Element) -> str:
 
 
 def _origin(media: Element | None) -> Fraction:
-    """Seconds of timecode at which the list thinks the file starts, 0 where it does not say."""
+    """Seconds of timecode at which the list thinks a file, or its own sequence, starts; 0 where it does not say."""
     timecode = None if media is None else media.find("timecode")
     if media is None or timecode is None:
         return Fraction(0)
