@@ -86,7 +86,8 @@ class GateFailed(CinetuneError):
 
 
 _CHEAPER = """cheaper settings, cheapest first:
-           train.checkpointing=true, model.dtype="bfloat16"
+           train.checkpointing="full", model.dtype="bfloat16"
+           model.storage="fp8" (or "nf4"), model.offload_blocks
            prepare.frames=17 (train), shoot.segment_frames=17 (expand)
            prepare.height / prepare.width, shoot.height / shoot.width"""
 """What to try when memory runs out."""

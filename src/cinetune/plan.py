@@ -198,13 +198,14 @@ def _training_facts(project: Project, denoiser: Denoiser) -> list[tuple[str, str
     prepared = project.store.load_stage("prepare")
     windows = len(prepared.groups["windows"]) if prepared else 0
     single = train.augment.single_frame
-    each = (1 - single) * denoiser.training_flops(tokens, checkpointing=train.checkpointing)
-    each += single * denoiser.training_flops(denoiser.tokens(1, height, width), checkpointing=train.checkpointing)
+    again = train.checkpointing != "none"
+    each = (1 - single) * denoiser.training_flops(tokens, checkpointing=again)
+    each += single * denoiser.training_flops(denoiser.tokens(1, height, width), checkpointing=again)
     looks = 2 if train.plain_arm else 1
     step = each * train.batch * train.accumulate
     memory = denoiser.training_bytes(
         tokens * train.batch, rank=train.rank, targets=train.targets, bytes_each=_bytes_each(config),
-        checkpointing=train.checkpointing,
+        checkpointing=again,
     )  # fmt: skip
     trained = denoiser.adapter_parameters(train.rank, train.targets)
     return [

@@ -223,7 +223,7 @@ def test_golden_loss_trace(run: Train, tmp_path: Path) -> None:
         steps=20,
         batch=2,
         accumulate=1,
-        checkpointing=False,
+        checkpointing="none",
         validate_every=20,
         validation_steps=1,
         validation_shots=1,

@@ -134,6 +134,7 @@ class _Run:
     def look(self, report: Reporter) -> Look:
         """Load, train, export, record."""
         from cinetune.models import load_model
+        from cinetune.models.fit import fit
         from cinetune.training import load_empty, train
 
         started = time.monotonic()
@@ -141,8 +142,7 @@ class _Run:
         device = choose_device(config.model.device, config.model.dtype)
         report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
-        if self.recipe.checkpointing:
-            model.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+        fit(model, config.model, self.recipe, device, report)
         finished = train(
             model,
             self._files("train"),
