@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cinetune.errors import ConfigError, ModelError
 from cinetune.models import fit as fitting
@@ -33,7 +34,7 @@ FULL = TrainSection(checkpointing="full")
 SELECTIVE = TrainSection(checkpointing="selective")
 
 
-@dataclass
+@dataclass(eq=False)
 class Trained:
     """What some AdamW steps on fixed batches gave."""
 
@@ -41,8 +42,7 @@ class Trained:
     gradients: dict[str, Tensor]
     adapter: dict[str, Tensor]
 
-    def __eq__(self, other: object) -> bool:
-        assert isinstance(other, Trained)
+    def same_bits(self, other: Trained) -> bool:
         same = all(torch.equal(self.gradients[name], other.gradients[name]) for name in self.gradients)
         return (
             same
@@ -108,22 +108,33 @@ def plain(make: Callable[..., WanVideo]) -> Trained:
 @pytest.mark.parametrize("recipe", [FULL, SELECTIVE], ids=["full", "selective"])
 def test_checkpointing_gives_the_same_bits(make: Callable[..., WanVideo], plain: Trained, recipe: TrainSection) -> None:
     model = make(recipe)
-    assert trained(model) == plain
+    assert trained(model).same_bits(plain)
     assert plain.losses[0] != plain.losses[2] and any(grad.any() for grad in plain.gradients.values())
 
 
+class Operations(TorchDispatchMode):
+    """Counts every operation by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        self.counts[function.overloadpacket.__name__] += 1
+        return function(*arguments, **(options or {}))
+
+
 def test_checkpointing_computes_again_what_it_says(make: Callable[..., WanVideo]) -> None:
-    """Counted operations: `selective` repeats the linear layers only, `full` attention too."""
+    """`selective` repeats the linear layers only, `full` attention too; there are three attentions in a block."""
     attention, linear = {}, {}
     for recipe in (PLAIN, SELECTIVE, FULL):
         model = make(recipe)
         add_lora(model, rank=2, alpha=4, targets="cross", seed=0)
-        with FlopCounterMode(display=False) as counter:
+        with Operations() as seen:
             flow_loss(model, *batch(0)).mean().backward()
-        counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
-        attention[recipe.checkpointing] = sum(n for name, n in counts.items() if "attention" in name)
-        linear[recipe.checkpointing] = sum(n for name, n in counts.items() if "attention" not in name)
-    assert attention["none"] == attention["selective"] < attention["full"]
+        attention[recipe.checkpointing] = seen.counts["_scaled_dot_product_flash_attention_for_cpu"]
+        linear[recipe.checkpointing] = seen.counts["addmm"]
+    assert attention == {"none": 6, "selective": 6, "full": 12}
     assert linear["none"] < linear["selective"] == linear["full"]
 
 
@@ -151,7 +162,7 @@ def test_storage_computes_with_exactly_the_rounded_weights(make: Callable[..., W
     reference = trained(rounded_by_hand(make(), name))
     stored = make(FULL, storage=name)
     assert sum(isinstance(module, StoredLinear) for module in stored.denoiser.modules()) == 2 * 12
-    assert trained(stored) == reference
+    assert trained(stored).same_bits(reference)
 
 
 def test_float8_is_torchs_own_rounding(make: Callable[..., WanVideo]) -> None:
@@ -211,10 +222,15 @@ def test_no_decoded_weight_is_kept_for_the_backward(make: Callable[..., WanVideo
     for storage in ("plain", "fp8"):
         model = make(storage=storage)
         add_lora(model, rank=2, alpha=4, targets="cross", seed=0)
-        shapes: list[Tensor] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: (shapes.append(t), t)[1], lambda t: t):
+        held[storage] = set()
+
+        def pack(tensor: Tensor, kinds: set[torch.dtype] = held[storage]) -> Tensor:
+            if tuple(tensor.shape) in {(96, 48), (48, 96)}:
+                kinds.add(tensor.dtype)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             flow_loss(model, *batch(0)).mean().backward()
-        held[storage] = {t.dtype for t in shapes if tuple(t.shape) in {(96, 48), (48, 96)}}
     assert held == {"plain": {torch.float32}, "fp8": {torch.uint8}}
 
 
@@ -300,10 +316,10 @@ def test_offloaded_blocks_give_the_same_bits_and_never_crowd_the_device(
     settle(model.denoiser, section, CPU)
     fit(model, section, FULL, CPU, Quiet())
     (shuttle,) = made
-    assert [block is model.denoiser.blocks[n] for block, n in zip(shuttle.blocks, (0, 2, 3, 5), strict=True)] == [True] * 4
+    assert [list(model.denoiser.blocks).index(block) for block in shuttle.blocks] == [0, 2, 3, 5]
     gc.disable()  # reference counts alone must free what is not needed any more
     try:
-        assert trained(model) == reference
+        assert trained(model).same_bits(reference)
     finally:
         gc.enable()
     # three steps: up, then down again; the last and the first block do not travel twice, and every guess was right
@@ -319,7 +335,7 @@ def test_offloaded_blocks_give_the_same_bits_and_never_crowd_the_device(
 def test_offloading_on_the_cpu_moves_nothing(make: Callable[..., WanVideo], plain: Trained) -> None:
     model = make(FULL, offload_blocks=2)
     homes = {parameter.data_ptr() for parameter in model.denoiser.blocks.parameters()}
-    assert trained(model) == plain
+    assert trained(model).same_bits(plain)
     assert {p.data_ptr() for n, p in model.denoiser.blocks.named_parameters() if "lora" not in n} == homes
 
 
@@ -337,7 +353,7 @@ def test_another_attention_is_used_and_differs_in_the_last_digits_only(
     make: Callable[..., WanVideo], plain: Trained
 ) -> None:
     other = trained(make(attention="_native_math"))
-    assert other.losses == pytest.approx(plain.losses, rel=1e-4) and other != plain
+    assert other.losses == pytest.approx(plain.losses, rel=1e-4) and not other.same_bits(plain)
     make()  # diffusers keeps the last choice for the whole process
 
 
@@ -369,12 +385,13 @@ def test_compiling_without_a_compiler_is_refused(
 
 def test_attention_without_a_backward_is_refused_for_training(make: Callable[..., WanVideo]) -> None:
     model = make()
-    with pytest.raises(ConfigError, match="no backward(?s:.*)use one of native, _native_math"):
+    with pytest.raises(ConfigError, match=r"no backward(?s:.*)use one of native, _native_math"):
         fit(model, ModelSection(attention="sage"), PLAIN, CPU, Quiet())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports its own old parts
 @pytest.mark.parametrize("recipe", [PLAIN, SELECTIVE, FULL], ids=lambda recipe: recipe.checkpointing)
 def test_compiled_blocks_give_the_same_numbers(
     make: Callable[..., WanVideo], plain: Trained, recipe: TrainSection

@@ -50,9 +50,16 @@ def cache(project: Folder = HERE, settings: Settings = None, again: Again = Fals
 
 
 @app.command(rich_help_panel=STORY)
-def train(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+def train(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with an unfinished run although something changed.")
+    ] = False,
+) -> None:
     """Learn the look: a LoRA with held-out validation and early stopping. Continues after an interruption."""
-    run_stage("train", project, settings, again=again)
+    run_stage("train", project, settings, again=again, force=force)
 
 
 @app.command(rich_help_panel=STORY)

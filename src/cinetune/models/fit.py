@@ -19,7 +19,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from cinetune.errors import ConfigError, ModelError
+from cinetune.errors import ConfigError
 from cinetune.models.family import VideoModel
 from cinetune.models.storage import store_linears, stored_bytes
 from cinetune.runtime import Device, Reporter
@@ -195,7 +195,7 @@ def _keep_attention() -> Any:
     return create_selective_checkpoint_contexts(_policy)
 
 
-def _policy(context: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
+def _policy(_context: Any, operation: Any, *_arguments: Any, **_options: Any) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if operation in _SDPA else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -104,7 +104,7 @@ class _Product(torch.autograd.Function):
         return F.linear(x, kind.decode(code, scale, shape, x.dtype), bias)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
         _, code, scale, _, ctx.kind, ctx.shape = inputs
         ctx.save_for_backward(code, scale)
 

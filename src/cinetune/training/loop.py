@@ -18,6 +18,7 @@ from cinetune.runtime import Reporter, derive, generator
 from cinetune.sections import TrainSection
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
 from cinetune.training.data import Picked, WindowFile, load_batch, pick
+from cinetune.training.fingerprint import Fingerprint, summary
 from cinetune.training.step import Draws, draw, split, step_loss
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
@@ -36,6 +37,7 @@ class Finished:
     first: Evaluation
     best: Evaluation
     alarms: tuple[str, ...]
+    forced: tuple[str, ...] = ()
 
 
 def learning_rate(step: int, recipe: TrainSection) -> float:
@@ -57,7 +59,8 @@ def train(
     recipe: TrainSection,
     arm: str,
     folder: Path,
-    fingerprint: Mapping[str, str],
+    fingerprint: Fingerprint,
+    force: bool = False,
     report: Reporter,
 ) -> Finished:
     """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from
@@ -68,7 +71,7 @@ def train(
     with one thread count).
 
     Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
-    unfinished run used other data or settings (`fingerprint`).
+    unfinished run had another `fingerprint`, unless `force` makes it go on and puts the changes on record.
     """
     assert files, "training needs at least one window"
     device = next(model.denoiser.parameters()).device
@@ -83,18 +86,22 @@ def train(
     log = Log(folder / "log.jsonl")
     checkpoint = folder / "checkpoint.safetensors"
 
-    resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+    resumed, changes = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint, force=force)
     log.rewind(state.step if resumed else -1)
     if not resumed:
         validator.clear()
-        log.write("start", 0, arm=arm, fingerprint=dict(fingerprint), **_asked(recipe, validator))
+        log.write("start", 0, arm=arm, fingerprint=summary(fingerprint), **_asked(recipe, validator))
 
     with report.progress(f"train {arm}", recipe.steps) as bar:
         if resumed:
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
+            if changes:
+                log.write("forced", state.step, changes=changes)
         else:
             _evaluate(validator, state, parameters, log=log, report=report, arm=arm)
+        if changes or not resumed:
+            log.sync()
             save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
 
         while not state.stopped:
@@ -160,6 +167,7 @@ def train(
         first=first,
         best=best,
         alarms=tuple(state.alarms),
+        forced=tuple(state.forced),
     )
 
 
