@@ -225,7 +225,8 @@ class Shuttle:
         """Let every block ask for its weights whenever it runs, in the forward and when it is computed again."""
         for number, block in enumerate(self.blocks):
             _become(block, _Away)
-            block.shuttle, block.number = self, number  # pyright: ignore[reportAttributeAccessIssue]
+            away: Any = block
+            away.shuttle, away.number = self, number
 
     @contextmanager
     def here(self, number: int) -> Iterator[None]:

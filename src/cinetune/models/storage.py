@@ -140,6 +140,7 @@ class StoredLinear(nn.Linear):
         return self.kind.decode(self.weight, self.scale, shape, dtype)
 
 
+@torch.no_grad()
 def store_linears(block: nn.Module, name: str) -> None:
     """Put every linear layer of a block into the format `name`, in place.
 
