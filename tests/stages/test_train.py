@@ -167,3 +167,39 @@ def test_without_held_out_windows_it_warns(template: Path, tmp_path: Path) -> No
     report = Quiet()
     train.run(project, report)
     assert any("no scene is held out" in warning for warning in report.warnings)
+
+
+def test_an_unfinished_run_of_something_else_is_refused_by_name_and_can_be_forced(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SETTINGS, "train.plain_arm=false")
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    plain = Validator.__call__
+
+    def dies(self: Validator, step: int):
+        if step == 2:
+            raise KeyboardInterrupt
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(Project(root, overrides=settings), Quiet())
+    other = (*settings, "train.lr=0.02", "model.storage=int8")
+    with pytest.raises(StoreError) as refused:
+        train.run(Project(root, overrides=other), Quiet())
+    assert "base model: storage plain -> int8" in refused.value.what
+    assert "recipe: lr 0.01 -> 0.02" in refused.value.what and "cinetune train --force" in refused.value.remedy
+    # what changes no number changes nothing: more checkpointing, blocks in host memory
+    cheaper = (*settings, "train.checkpointing=full", "model.offload_blocks=1", "train.checkpoint_every=2")
+    saved = Path(shutil.copytree(root, tmp_path / "cheaper"))
+    report = Quiet()
+    train.run(Project(saved, overrides=cheaper), report)
+    assert "look: going on from step 1" in report.lines
+    assert any("checkpointing full; attention native (no CUDA GPU)" in line for line in report.lines)
+
+    record = train.run(Project(root, overrides=other, force=True), Quiet())
+    look = record.groups["looks"][0]
+    assert look.forced == ("step 1: base model: storage plain -> int8", "step 1: recipe: lr 0.01 -> 0.02")
+    assert "look: forced at step 1: recipe: lr 0.01 -> 0.02" in record.notes
+    assert looks(Project(saved))["look"].forced == ()
