@@ -96,6 +96,24 @@ class ModelSection(Section):
     clip_preprocess: Literal["squash", "crop"] = "squash"
     """How the first frame reaches CLIP: the whole frame squashed to a square (original Wan) or diffusers' centre
     crop."""
+    storage: Literal["plain", "fp8", "int8", "nf4"] = "plain"
+    """How the frozen weights of the denoiser's blocks are kept; they compute in `dtype` all the same."""
+    offload_blocks: int = pydantic.Field(default=0, ge=0)
+    """Blocks whose weights stay in host memory and travel to the device each time they are needed."""
+    attention: Literal[
+        "auto",
+        "native",
+        "_native_cudnn",
+        "_native_flash",
+        "_native_efficient",
+        "_native_math",
+        "flash",
+        "_flash_3",
+        "xformers",
+        "flex",
+        "sage",
+    ] = "auto"
+    """diffusers' name of the attention kernels; `auto` takes what suits the device and says why."""
 
 
 class FootageSection(Section):
@@ -180,7 +198,10 @@ class TrainSection(Section):
     timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
     shift: float = pydantic.Field(default=3.0, gt=0)
     caption_dropout: float = pydantic.Field(default=0.1, ge=0, le=1)
-    checkpointing: bool = True
+    checkpointing: Literal["none", "selective", "full"] = "full"
+    """What is computed a second time in the backward, to save memory: nothing, all but attention, or every block."""
+    compile: bool = False
+    """Compile the denoiser's blocks: minutes at the start, then faster steps; last digits differ."""
     augment: AugmentSection = AugmentSection()
     plain_arm: bool = False
     """Also train a second adapter without reference augmentation, as a control."""

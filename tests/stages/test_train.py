@@ -22,6 +22,7 @@ from cinetune.sections import ModelSection
 from cinetune.stages import cache, train
 from cinetune.store import Project
 from cinetune.training import Validator
+from cinetune.training.fingerprint import summary
 from small_project import make_project, provenance_of
 
 SETTINGS = (
@@ -192,8 +193,10 @@ def test_training_starts_from_an_adapter_of_any_origin(
     log = [json.loads(line) for line in text.splitlines()]
     norm = next(line["adapter_norm"] for line in log if line["kind"] == "evaluation" and line["step"] == 0)
     assert norm == pytest.approx(sum(float(v.double().square().sum()) for v in state.values()) ** 0.5, rel=1e-6)
-    kept = log[0]["fingerprint"]["train.init_from"]
-    assert train.inputs(project)["train.init_from"] == adapter_sha256(peft) == kept
+    kept = adapter_sha256(peft)
+    assert train.inputs(project)["train.init_from"] == kept
+    first = summary({"first adapter": {"train.init_from": kept[:12]}})
+    assert log[0]["fingerprint"] | first == log[0]["fingerprint"]
     (peft / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 8}))  # the same tensors, half as strong
     assert train.inputs(project)["train.init_from"] == adapter_sha256(peft) != kept
 
@@ -209,3 +212,39 @@ def test_a_start_that_does_not_fit_is_refused(template: Path, tmp_path: Path, do
     torch.save({}, pickled)
     with pytest.raises(WeightsError, match="can run code"):
         train.run(Project(root, overrides=(*SETTINGS, f"train.init_from={pickled}")), Quiet())
+
+
+def test_an_unfinished_run_of_something_else_is_refused_by_name_and_can_be_forced(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SETTINGS, "train.plain_arm=false")
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    plain = Validator.__call__
+
+    def dies(self: Validator, step: int):
+        if step == 2:
+            raise KeyboardInterrupt
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(Project(root, overrides=settings), Quiet())
+    other = (*settings, "train.lr=0.02", "model.storage=int8")
+    with pytest.raises(StoreError) as refused:
+        train.run(Project(root, overrides=other), Quiet())
+    assert "base model: storage plain -> int8" in refused.value.what
+    assert "recipe: lr 0.01 -> 0.02" in refused.value.what and "cinetune train --force" in refused.value.remedy
+    # what changes no number changes nothing: more checkpointing, blocks in host memory
+    cheaper = (*settings, "train.checkpointing=full", "model.offload_blocks=1", "train.checkpoint_every=2")
+    saved = Path(shutil.copytree(root, tmp_path / "cheaper"))
+    report = Quiet()
+    train.run(Project(saved, overrides=cheaper), report)
+    assert "look: going on from step 1" in report.lines
+    assert any("checkpointing full; attention native (no CUDA GPU)" in line for line in report.lines)
+
+    record = train.run(Project(root, overrides=other, force=True), Quiet())
+    look = record.groups["looks"][0]
+    assert look.forced == ("step 1: base model: storage plain -> int8", "step 1: recipe: lr 0.01 -> 0.02")
+    assert "look: forced at step 1: recipe: lr 0.01 -> 0.02" in record.notes
+    assert looks(Project(saved))["look"].forced == ()

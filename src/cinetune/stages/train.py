@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
-from cinetune.config import Config, section_sha
+from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, ModelRef, Window
+from cinetune.config import Config, flatten, section_sha
 from cinetune.errors import StoreError, WeightsError
 from cinetune.runtime import Reporter, choose_device, provenance, relay
-from cinetune.sections import AugmentSection, TrainSection
+from cinetune.sections import AugmentSection, ModelSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
 SECTIONS = ("model", "train")
 VERSION = 2
-# Settings that change how a run is saved, where it runs or what else is trained, not what is asked for.
-# `init_from` is a place: what lies there is in the fingerprint.
-_NO_RECIPE = {"checkpoint_every", "init_from", "plain_arm", "workers"}
+# Settings that change how a run is saved, where it runs or what else is trained, not what is asked for. Checkpointing
+# gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded. `init_from` is
+# a place: what lies there is in the fingerprint.
+_NO_RECIPE = {"checkpoint_every", "checkpointing", "init_from", "plain_arm", "workers"}
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -74,7 +75,11 @@ def run(project: Project, report: Reporter) -> StageRecord:
         device=choose_device(config.model.device, config.model.dtype).name,
         wall_seconds=time.monotonic() - started,
     )
-    notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
+    notes = [
+        f"{look.arm}: {text}"
+        for look in looks
+        for text in (look.stopped, *(f"forced at {change}" for change in look.forced), *_alarms(store.path(look.log)))
+    ]
     return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
 
 
@@ -105,7 +110,7 @@ def _runs(project: Project) -> list[_Run]:
         fingerprint = {
             "data set": dataset,
             "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
-            "base model": content_key(model.weights_sha256, config.model.dtype),
+            "base model": content_key(model.weights_sha256, _base(config.model)),
             **_start_sha(project),
         }
         one = _Run(
@@ -113,6 +118,7 @@ def _runs(project: Project) -> list[_Run]:
             project=project,
             arm=arm,
             recipe=recipe,
+            model=model,
             fingerprint=fingerprint,
             entries=entries,
             shared=shared,
@@ -148,6 +154,11 @@ def _arms(recipe: TrainSection) -> dict[Arm, TrainSection]:
     return arms
 
 
+def _base(section: ModelSection) -> dict[str, str]:
+    """Settings of `[model]` that change the numbers of a run."""
+    return section.model_dump(mode="json", include={"dtype", "storage", "attention"})
+
+
 def _alarms(log: Path) -> list[str]:
     """The alarms of a finished run, from the last line of its log."""
     return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["alarms"]
@@ -161,11 +172,25 @@ class _Run:
     project: Project
     arm: Arm
     recipe: TrainSection
+    model: ModelRef
     fingerprint: dict[str, str]
     entries: tuple[LatentEntry, ...]
     shared: FileRef
     folder: Path
     """Where the run keeps its checkpoint, log and samples."""
+
+    def _named(self) -> dict[str, dict[str, Any]]:
+        """Everything the run is made from by name, so that a refusal to go on can say what changed."""
+        from cinetune.training import code_fingerprint
+
+        windows = {f"window {entry.window}": f"{entry.split} {entry.file.sha256[:12]}" for entry in self.entries}
+        return {
+            "data set": windows | {"empty prompt": self.shared.sha256[:12]},
+            "recipe": flatten(self.recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
+            "base model": {"weights": self.model.weights_sha256[:12], **_base(self.project.config.model)},
+            "first adapter": {name: sha[:12] for name, sha in _start_sha(self.project).items()},
+            "code": code_fingerprint(),
+        }
 
     def keep(self, report: Reporter) -> None:
         """Make the look and put its record into the store."""
@@ -174,6 +199,7 @@ class _Run:
     def look(self, report: Reporter) -> Look:
         """Load, train, export, record."""
         from cinetune.models import load_model
+        from cinetune.models.fit import fit
         from cinetune.training import load_empty, train
 
         started = time.monotonic()
@@ -181,8 +207,7 @@ class _Run:
         device = choose_device(config.model.device, config.model.dtype)
         report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
-        if self.recipe.checkpointing:
-            model.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+        fit(model, config.model, self.recipe, device, report)
         finished = train(
             model,
             self._files("train"),
@@ -191,7 +216,8 @@ class _Run:
             recipe=self.recipe,
             arm=self.arm,
             folder=self.folder,
-            fingerprint=self.fingerprint,
+            fingerprint=self._named(),
+            force=self.project.force,
             report=report,
             start=self._start(model, report),
         )
@@ -271,7 +297,6 @@ class _Run:
         return shots
 
     def _record(self, model: VideoModel, finished: Finished, device: str, wall_seconds: float) -> Look:
-        from cinetune.models import model_ref
         from cinetune.models.export import save_adapter
         from cinetune.models.lora import lora_state
 
@@ -296,7 +321,7 @@ class _Run:
         return Look(
             name=config.name,
             arm=self.arm,
-            model=model_ref(config.model),
+            model=self.model,
             rank=recipe.rank,
             alpha=recipe.alpha,
             targets=recipe.targets,
@@ -309,6 +334,7 @@ class _Run:
             log=project.store.add(self.folder / "log.jsonl"),
             licence=model.info.licence,
             provenance=made,
+            forced=finished.forced,
         )
 
 

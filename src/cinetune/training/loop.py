@@ -19,6 +19,7 @@ from cinetune.sections import TrainSection
 from cinetune.training.average import follow
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
 from cinetune.training.data import Picked, WindowFile, load_batch, pick
+from cinetune.training.fingerprint import Fingerprint, summary
 from cinetune.training.judge import Judge
 from cinetune.training.meter import Meter
 from cinetune.training.step import Draws, draw, split, step_loss
@@ -39,6 +40,7 @@ class Finished:
     first: Evaluation
     best: Evaluation
     alarms: tuple[str, ...]
+    forced: tuple[str, ...] = ()
 
 
 def learning_rate(step: int, recipe: TrainSection) -> float:
@@ -60,7 +62,8 @@ def train(
     recipe: TrainSection,
     arm: str,
     folder: Path,
-    fingerprint: Mapping[str, str],
+    fingerprint: Fingerprint,
+    force: bool = False,
     report: Reporter,
     start: Mapping[str, Tensor] | None = None,
 ) -> Finished:
@@ -72,7 +75,7 @@ def train(
     killed ends with the same bytes as one that was not (on one device, with one thread count).
 
     Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
-    unfinished run used other data or settings (`fingerprint`).
+    unfinished run had another `fingerprint`, unless `force` makes it go on and puts the changes on record.
     """
     assert files, "training needs at least one window"
     device = next(model.denoiser.parameters()).device
@@ -87,22 +90,26 @@ def train(
     log = Log(folder / "log.jsonl")
     checkpoint = folder / "checkpoint.safetensors"
 
-    resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+    resumed, changes = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint, force=force)
     log.rewind(state.step if resumed else -1)
     meter = Meter(folder / "speed.jsonl", fresh=not resumed)
     judge = Judge(validator, state, parameters, arm=arm, log=log, report=report)
     if not resumed:
         validator.clear()
-        log.write("start", 0, arm=arm, fingerprint=dict(fingerprint), **_asked(recipe, validator))
+        log.write("start", 0, arm=arm, fingerprint=summary(fingerprint), **_asked(recipe, validator))
 
     with report.progress(f"train {arm}", recipe.steps) as bar:
         if resumed:
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
+            if changes:
+                log.write("forced", state.step, changes=changes)
         else:
             follow(state.average, parameters, recipe.ema)
             judge.evaluate()
             meter.mark("evaluation", 0)
+        if changes or not resumed:
+            log.sync()
             save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
 
         while not state.stopped:
@@ -162,6 +169,10 @@ def train(
                 save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
 
     set_lora_state(model, arm, state.best)
+    return _finished(state)
+
+
+def _finished(state: TrainState) -> Finished:
     first, best = _first_and_best(state)
     return Finished(
         step=state.best_step,
@@ -170,6 +181,7 @@ def train(
         first=first,
         best=best,
         alarms=tuple(state.alarms),
+        forced=tuple(state.forced),
     )
 
 
