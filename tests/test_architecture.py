@@ -23,7 +23,7 @@ LAYERS = (
     ("report", "stages"),
     ("training", "generation"),
     ("models", "metrics", "footage", "backlot"),
-    ("store", "runtime"),
+    ("processes", "store", "runtime"),
     ("config",),
     ("sections",),
     ("artifacts",),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
 from cinetune.config import Config, section_sha
-from cinetune.errors import StoreError
+from cinetune.errors import ConfigError, StoreError
+from cinetune.processes import meet
 from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from cinetune.metrics import PerceptualNet
     from cinetune.models.family import VideoModel
-    from cinetune.training import Finished, HeldShot, Validator, WindowFile
+    from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
 
 NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
@@ -41,11 +42,14 @@ def inputs(project: Project) -> dict[str, str]:  # noqa: ARG001
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
-    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN."""
+    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN,
+    `ConfigError` when the work does not divide by the processes.
+    """
     from cinetune.models import model_ref
 
     started = time.monotonic()
     store, config = project.store, project.config
+    processes = meet(config.model, config.parallel)
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
     cached = store.need_stage("cache")
     entries: tuple[LatentEntry, ...] = cached.groups["entries"]
@@ -66,26 +70,38 @@ def run(project: Project, report: Reporter) -> StageRecord:
             key=unit, project=project, arm=arm, recipe=recipe, fingerprint=fingerprint, entries=entries, shared=shared
         )
         runs.append(one)
-    _train([one for one in runs if not store.has_unit(NAME, one.key)], config.train, report)
-    looks = [store.made_unit(NAME, one.key, Look) for one in runs]
-    made = provenance(
-        seed=config.train.seed,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(dataset, model.weights_sha256),
-        device=choose_device(config.model.device, config.model.dtype).name,
-        wall_seconds=time.monotonic() - started,
-    )
-    notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
-    return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+    done = processes.same({one.key for one in runs if store.has_unit(NAME, one.key)})
+    _train([one for one in runs if one.key not in done], config, report)
+
+    def record() -> StageRecord:
+        looks = [store.made_unit(NAME, one.key, Look) for one in runs]
+        made = provenance(
+            seed=config.train.seed,
+            config_sha=section_sha(config, SECTIONS),
+            parents=(dataset, model.weights_sha256),
+            device=choose_device(config.model.device, config.model.dtype).name,
+            wall_seconds=time.monotonic() - started,
+        )
+        notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
+        return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+
+    return processes.lead(record)
 
 
-def _train(runs: list[_Run], recipe: TrainSection, report: Reporter) -> None:
+def _train(runs: list[_Run], config: Config, report: Reporter) -> None:
     """Train arms that are not there yet; with workers even a single one in one thread, so that its bytes do not depend
     on how many there are.
     """
+    recipe = config.train
     if recipe.workers == 1:
         for run in runs:
             run.keep(report)
+    elif meet(config.model, config.parallel).size > 1:
+        raise ConfigError(
+            "arms cannot be trained side by side by processes that share one",
+            where=f"train.workers = {recipe.workers}",
+            remedy="set train.workers = 1, or start without torchrun",
+        )
     elif runs:
         from cinetune.generation import run_tasks
 
@@ -128,18 +144,16 @@ class _Run:
         return self.project.store.work / "train" / self.arm
 
     def keep(self, report: Reporter) -> None:
-        """Make the look and put its record into the store."""
-        self.project.store.unit(NAME, self.key, Look, lambda: self.look(report))
-
-    def look(self, report: Reporter) -> Look:
-        """Load, train, export, record."""
+        """Load and train, on all processes of the run; then the leading one exports, and records it in the store."""
         from cinetune.models import load_model
-        from cinetune.training import load_empty, train
+        from cinetune.training import arrange, load_empty, train
 
         started = time.monotonic()
         config = self.project.config
+        world = arrange(meet(config.model, config.parallel), config.parallel)
         device = choose_device(config.model.device, config.model.dtype)
-        report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
+        place = ", ".join(filter(None, (device.name, world.describe())))
+        report.say(f"training {self.arm} on {place}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
         if self.recipe.checkpointing:
             model.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
@@ -147,17 +161,22 @@ class _Run:
             model,
             self._files("train"),
             load_empty(self.project.store.path(self.shared)),
-            validator=self._validator(model, report),
+            validator=self._validator(model, report, world),
             recipe=self.recipe,
             arm=self.arm,
             folder=self.folder,
             fingerprint=self.fingerprint,
             report=report,
+            world=world,
         )
         report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
         for alarm in finished.alarms:
             report.warn(f"{self.arm}: {alarm}")
-        return self._record(model, finished, device.name, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        store = self.project.store
+        world.lead(
+            lambda: store.unit(NAME, self.key, Look, lambda: self._record(model, finished, place, seconds))
+        )
 
     def _files(self, split: str) -> list[WindowFile]:
         from cinetune.training import window_file
@@ -179,7 +198,7 @@ class _Run:
             )
         return files
 
-    def _validator(self, model: VideoModel, report: Reporter) -> Validator:
+    def _validator(self, model: VideoModel, report: Reporter, world: World) -> Validator:
         from cinetune.training import Validator
 
         held = self._files("held")
@@ -195,6 +214,7 @@ class _Run:
             net_name=name,
             recipe=self.recipe,
             folder=self.folder / "samples",
+            world=world,
         )
 
     def _shots(self, files: list[WindowFile]) -> list[HeldShot]:

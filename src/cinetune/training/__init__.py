@@ -3,6 +3,19 @@
 from cinetune.training.augment import regrade
 from cinetune.training.data import WindowFile, load_empty, window_file
 from cinetune.training.loop import Finished, train
+from cinetune.training.parallel import World, alone, arrange
 from cinetune.training.validate import HeldShot, Validator
 
-__all__ = ["Finished", "HeldShot", "Validator", "WindowFile", "load_empty", "regrade", "train", "window_file"]
+__all__ = [
+    "Finished",
+    "HeldShot",
+    "Validator",
+    "WindowFile",
+    "World",
+    "alone",
+    "arrange",
+    "load_empty",
+    "regrade",
+    "train",
+    "window_file",
+]

@@ -17,8 +17,9 @@ from cinetune.models.lora import add_lora, set_lora_state
 from cinetune.runtime import Reporter, derive, generator
 from cinetune.sections import TrainSection
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
-from cinetune.training.data import Picked, WindowFile, load_batch, pick
-from cinetune.training.step import Draws, draw, split, step_loss
+from cinetune.training.data import Picked, WindowFile, batch_shape, load_batch, pick
+from cinetune.training.parallel import GradientSum, World, alone
+from cinetune.training.step import Draws, draw, step_loss
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
 __all__ = ["Finished", "learning_rate", "train"]
@@ -59,31 +60,35 @@ def train(
     folder: Path,
     fingerprint: Mapping[str, str],
     report: Reporter,
+    world: World | None = None,
 ) -> Finished:
     """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from
     `folder/checkpoint.safetensors`.
 
     `empty_1LD` is the padded embedding of the empty prompt. Events go to `folder/log.jsonl`. All randomness is seeded
-    by its purpose and step, so a run that was killed ends with the same bytes as one that was not (on one device,
-    with one thread count).
+    by its purpose and step, so a run that was killed ends with the same bytes as one that was not (on one kind of
+    device, with one thread count), and so does one on another number of processes (`world`, alone by default).
 
     Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
-    unfinished run used other data or settings (`fingerprint`).
+    unfinished run used other data or settings (`fingerprint`), `ConfigError` when the work does not divide.
     """
     assert files, "training needs at least one window"
+    world = world or alone()
     device = next(model.denoiser.parameters()).device
     empty_1LD = empty_1LD.to(device)
     available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
 
+    mine = world.rows(recipe.batch, recipe.accumulate)
     parameters = _adapter(model, recipe, arm)
     trained = list(parameters.values())
+    world.wrap(model, parameters, _shapes([*files, *validator.held], recipe))
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
-    log = Log(folder / "log.jsonl")
+    log = Log(folder / "log.jsonl", writes=world.main)
     checkpoint = folder / "checkpoint.safetensors"
 
-    resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+    resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint, world=world)
     log.rewind(state.step if resumed else -1)
     if not resumed:
         validator.clear()
@@ -95,7 +100,7 @@ def train(
             bar.advance(state.step)
         else:
             _evaluate(validator, state, parameters, log=log, report=report, arm=arm)
-            save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+            save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint, world=world)
 
         while not state.stopped:
             step = state.step  # optimiser steps done so far
@@ -105,16 +110,20 @@ def train(
                 step, count=elements, windows=len(files), available=available, augment=recipe.augment, seed=recipe.seed
             )
             chosen = [files[index] for index in picked.windows]
-            batch = _to(load_batch(chosen, picked.variants, single_frame=picked.single_frame), device)
-            draws = draw(batch.latents_BCfhw, generator(recipe.seed, "train/noise", step), recipe)
+            shape = batch_shape(chosen, single_frame=picked.single_frame)
+            draws = draw(shape, generator(recipe.seed, "train/noise", step), recipe)
 
-            # Gradients, one micro-batch at a time.
+            # Gradients, one micro-batch at a time; other processes do the others.
             losses: list[Tensor] = []
-            for part, piece in split(batch, draws, recipe.batch):
-                loss_B = step_loss(model, part, piece, empty_1LD=empty_1LD)
+            total = GradientSum(world, trained)
+            for rows in mine:
+                part = load_batch(chosen[rows], picked.variants[rows], single_frame=picked.single_frame)
+                loss_B = step_loss(model, _to(part, device), draws.part(rows, device), empty_1LD=empty_1LD)
                 (loss_B.sum() / elements).backward()
                 losses.append(loss_B.detach())
-            loss_B = torch.cat(losses)
+                total.add()
+            total.finish()
+            loss_B = world.whole(losses)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
 
             # Nothing that is not finite reaches the adapter.
@@ -145,11 +154,11 @@ def train(
             # The best adapter is the result; what is wrong with it is said before it is used.
             if state.stopped:
                 set_lora_state(model, arm, state.best)
-                state.alarms = validator.alarms(arm, *_first_and_best(state))
+                state.alarms = world.same(validator.alarms(arm, *_first_and_best(state)))
                 log.write("end", state.step, stopped=state.stopped, best_step=state.best_step, alarms=state.alarms)
             if evaluated or state.step % recipe.checkpoint_every == 0:
                 log.sync()
-                save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+                save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint, world=world)
 
     set_lora_state(model, arm, state.best)
     first, best = _first_and_best(state)
@@ -167,6 +176,12 @@ def _adapter(model: VideoModel, recipe: TrainSection, arm: str) -> dict[str, nn.
     """A fresh adapter, the same start in every arm."""
     seed = derive(recipe.seed, "train/adapter")
     return dict(add_lora(model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=seed))
+
+
+def _shapes(files: Sequence[WindowFile], recipe: TrainSection) -> list[tuple[int, ...]]:
+    """Every shape of latents that the model will see."""
+    kinds = (False, True) if recipe.augment.single_frame else (False,)
+    return sorted({batch_shape([file], single_frame=kind) for file in files for kind in kinds})
 
 
 def _asked(recipe: TrainSection, validator: Validator) -> dict[str, Any]:
@@ -195,7 +210,7 @@ def _evaluate(
     """Evaluate, log, say, and keep the adapter when it is the best yet. The untrained adapter of step 0 does not
     compete.
     """
-    found = validator(state.step)
+    found = validator.world.same(validator(state.step))
     length = math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in parameters.values()))
     log.write("evaluation", state.step, adapter_norm=length, **asdict(found))
     regraded = "" if found.v_loss_regraded is None else f" ({found.v_loss_regraded:.4f} re-graded)"

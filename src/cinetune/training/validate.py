@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from cinetune.models.sample import sample
 from cinetune.runtime import generator
 from cinetune.sections import TrainSection
 from cinetune.training.data import WindowFile, load_batch
+from cinetune.training.parallel import World, alone
 from cinetune.training.step import flow_loss
 
 __all__ = ["QUANTILES", "Evaluation", "HeldShot", "Levels", "Plateau", "Validator", "quantile_sigmas"]
+
+T = TypeVar("T")
 
 QUANTILES = (0.125, 0.375, 0.625, 0.875)
 """Where on the training distribution of noise levels the held-out loss is taken: the middles of four equal shares."""
@@ -126,8 +129,10 @@ class Validator:
         net_name: str,
         recipe: TrainSection,
         folder: Path,
+        world: World | None = None,
     ) -> None:
         assert held and shots, "validation needs at least one window"
+        self.world = world or alone()
         self.model, self.net, self.net_name, self.recipe, self.folder = model, net, net_name, recipe, folder
         self.held, self.shots = tuple(held), tuple(shots)
         regraded = all(file.variants for file in (*held, *(shot.file for shot in shots)))
@@ -139,11 +144,13 @@ class Validator:
     @torch.no_grad()
     def __call__(self, step: int) -> Evaluation:
         """Evaluate the adapter in use. Leaves every random state as it was."""
-        per_sigma, *regraded = [
-            [self._held_loss(number, variant) for number in range(len(self.sigmas))] for variant in self.variants
-        ]
-        clips = [[self._generate(shot, variant) for variant in self.variants] for shot in self.shots]
-        self._write(step, clips)
+        asked = [(number, variant) for variant in self.variants for number in range(len(self.sigmas))]
+        losses = self.world.map(lambda pair: self._held_loss(*pair), asked)
+        per_sigma, *regraded = _rows(losses, len(self.sigmas))
+        wanted = [(shot, variant) for shot in self.shots for variant in self.variants]
+        clips = _rows(self.world.map(lambda pair: self._generate(*pair), wanted), len(self.variants))
+        if self.world.main:
+            self._write(step, clips)
         curves = np.array(
             [[self._distance(clip, shot) for clip in row] for row, shot in zip(clips, self.shots, strict=True)]
         )  # [shots, variants, T]
@@ -197,7 +204,7 @@ class Validator:
 
     def clear(self) -> None:
         """Remove the films of an earlier run."""
-        for path in self.folder.glob("step_*.mp4"):
+        for path in self.folder.glob("step_*.mp4") if self.world.main else ():
             path.unlink()
 
     def describe(self) -> dict[str, Any]:
@@ -260,6 +267,10 @@ class Validator:
         rows = [torch.cat([shot.truth_TCHW, *row], dim=3) for shot, row in zip(self.shots, clips, strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_video(self.folder / f"step_{step:06d}.mp4", _display(torch.cat(rows, dim=2)), rate=self.model.info.rate)
+
+
+def _rows(items: list[T], width: int) -> list[list[T]]:
+    return [items[start : start + width] for start in range(0, len(items), width)]
 
 
 def _display(clip_TCHW: Tensor) -> NDArray[np.float32]:
