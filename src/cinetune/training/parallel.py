@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -111,6 +112,7 @@ class World(Processes):
             _share_tokens(denoiser, self)
         if self.copies is not None:
             ignored = set(adapter.values())
+            denoiser.register_forward_hook(_own)
             for block in denoiser.blocks:
                 fully_shard(block, mesh=self.copies, ignored_params=ignored)
             fully_shard(denoiser, mesh=self.copies, ignored_params=ignored)
@@ -222,12 +224,19 @@ def _cut(flat: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:
         start += one.numel()
 
 
+def _own(_: nn.Module, __: Any, output: Any) -> Any:
+    """The output as tensors of their own: Wan returns a view, through which a sharded module could lose its hook."""
+    return tuple(one.clone() for one in output) if isinstance(output, tuple) else output
+
+
 def _share_tokens(denoiser: Any, world: World) -> None:
     """diffusers' Ulysses attention over the grid's `ulysses` dimension. No ring: its gradients are wrong for three
     processes and more (diffusers 0.42.1).
     """
     from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
 
+    # diffusers 0.42 calls torch by a name that torch 2.13 is about to drop, in every step
+    warnings.filterwarnings("ignore", ".*all_gather_tensor.* is deprecated", FutureWarning)
     config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=world.ulysses, mesh=world.grid))
     if torch.accelerator.is_available():
         return denoiser.enable_parallelism(config=config)
