@@ -24,8 +24,10 @@ from crew import crew
 from support import tiny_wan
 
 ULYSSES = 2e-5
-"""Tolerance, relative to a tensor's length, where attention is added up in another order: float32 rounding (6e-8) grows
-over the layers, and Adam's division lets the rounding of small gradients show."""
+"""Tolerance of losses, and of gradients relative to their length, where tokens are added up in another order: float32
+rounding (6e-8), grown over the layers. An average instead of a sum would be off by 0.5."""
+ADAM = 5e-4
+"""The same for the adapter: Adam divides every gradient by its own size, so the rounding of small ones shows."""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def base() -> WanVideo:
 
 @pytest.fixture
 def steps(recipe: TrainSection) -> TrainSection:
-    """Four steps of four elements with everything on, evaluated before the first and after the last."""
-    changes = {"steps": 4, "accumulate": 4, "validate_every": 4, "validation_steps": 1, "checkpoint_every": 1}
+    """Three steps of four elements with everything on, evaluated before the first and after the last."""
+    changes = {"steps": 3, "accumulate": 4, "validate_every": 3, "validation_steps": 1, "checkpoint_every": 1}
     return recipe.model_copy(update=changes)
 
 
@@ -134,7 +136,7 @@ FOUR = TWO | {
 
 
 @pytest.mark.parametrize(
-    ("size", "modes"), [pytest.param(2, TWO, id="2"), pytest.param(4, FOUR, id="4", marks=pytest.mark.slow)]
+    ("size", "modes"), [pytest.param(2, TWO, id="2"), pytest.param(4, FOUR, id="4", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
 def test_many_processes_learn_what_one_learns(
     size: int, modes: dict[str, dict[str, object]], go: Go, steps: TrainSection, tmp_path: Path
@@ -145,7 +147,7 @@ def test_many_processes_learn_what_one_learns(
         for name, section in modes.items():
             go(steps, tmp_path / name, world_of(**section))
 
-    crew(size, job, tmp_path, seconds=110)
+    crew(size, job, tmp_path, seconds=100 if size == 2 else 580)
     for name, section in modes.items():
         (nearly_the_same if section.get("ulysses") else same_bytes)(tmp_path / name, tmp_path / "one")
 
@@ -161,7 +163,7 @@ def test_a_run_goes_on_with_another_number_of_processes(go: Go, steps: TrainSect
         world.gather(0)  # until all are out of the step
 
     crew(2, lambda: broken(1, data="fsdp"), tmp_path)
-    crew(4, lambda: broken(3), tmp_path)
+    crew(4, lambda: broken(2), tmp_path)
     go(steps, tmp_path / "moved", alone())
     same_bytes(tmp_path / "moved", tmp_path / "whole")
 
