@@ -36,7 +36,9 @@ STAND_INS = {
     "torchrun": 'printf "%s\\n" "$*"',
 }
 PLACES = {
-    SLURM: {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "41", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8"},
+    SLURM: {
+        "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "41", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8",
+    },
     SKY: {
         "SKYPILOT_NODE_IPS": "node1\nnode2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "8",
         "SKYPILOT_TASK_ID": "41", "PROJECT": "/shared/my film",
@@ -71,5 +73,7 @@ def test_the_sky_recipe_has_what_sky_asks_for() -> None:
 
 
 def test_without_a_project_the_job_ends_at_once() -> None:
-    done = subprocess.run(["bash", str(SLURM)], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
+    done = subprocess.run(
+        ["bash", str(SLURM)], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
+    )
     assert done.returncode != 0 and "project folder is missing" in done.stderr

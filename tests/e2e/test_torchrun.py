@@ -1,4 +1,4 @@
-"""The real command under the real launcher, on the pocket model: killed whole, continued, and compared with one process."""
+"""The real command under the real launcher, on the pocket model: killed whole, continued, and held against one process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def _command(root: Path, verb: str, *, many: bool, settings: tuple[str, ...] = S
     return words + [word for setting in settings for word in ("--set", setting)]
 
 
-def _run(root: Path, verb: str, *, many: bool, settings: tuple[str, ...] = SETTINGS) -> subprocess.CompletedProcess[str]:
+def _run(
+    root: Path, verb: str, *, many: bool, settings: tuple[str, ...] = SETTINGS
+) -> subprocess.CompletedProcess[str]:
     command = _command(root, verb, many=many, settings=settings)
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
@@ -47,9 +49,8 @@ def test_two_processes_killed_and_continued_make_the_look_of_one(tmp_path: Path)
     for root, many in ((one, False), (two, True)):
         done = _run(root, "cache", many=many)
         assert done.returncode == 0, done.stderr
-    assert [Project(root).store.need_stage("cache").output_sha for root in (one, two)][0] == Project(
-        two
-    ).store.need_stage("cache").output_sha
+    first, second = (Project(root).store.need_stage("cache").output_sha for root in (one, two))
+    assert first == second
 
     done = _run(one, "train", many=False)
     assert done.returncode == 0, done.stderr

@@ -188,8 +188,10 @@ def test_processes_train_the_same_looks(template: Path, tmp_path: Path, done: tu
     crew(2, job, tmp_path / "said")
     for arm, look in looks(Project(root, overrides=SETTINGS)).items():
         # a batch of two is cut into halves for two processes, so sums differ in the last bit
-        one, other = (read_adapter(p.store.path(found.weights)) for p, found in (
-            (Project(root, overrides=SETTINGS), look), (done[0], looks(done[0])[arm])))
+        one, other = (
+            read_adapter(p.store.path(found.weights))
+            for p, found in ((Project(root, overrides=SETTINGS), look), (done[0], looks(done[0])[arm]))
+        )
         for name in one:
             torch.testing.assert_close(one[name], other[name], rtol=0, atol=2e-4)  # 2 % of one step of 0.01
 

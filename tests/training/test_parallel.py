@@ -136,7 +136,8 @@ FOUR = TWO | {
 
 
 @pytest.mark.parametrize(
-    ("size", "modes"), [pytest.param(2, TWO, id="2"), pytest.param(4, FOUR, id="4", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    ("size", "modes"),
+    [pytest.param(2, TWO, id="2"), pytest.param(4, FOUR, id="4", marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
 )
 def test_many_processes_learn_what_one_learns(
     size: int, modes: dict[str, dict[str, object]], go: Go, steps: TrainSection, tmp_path: Path
@@ -193,7 +194,7 @@ def test_every_process_refuses_the_window_that_one_of_them_saw(
     windows = [*files[1:3], window_file("bad window", tmp_path / "bad.safetensors")]
 
     def job() -> None:
-        with pytest.raises(ModelError, match="not finite at training step 1(?s:.*)bad window") as caught:
+        with pytest.raises(ModelError, match=r"not finite at training step 1(?s:.*)bad window") as caught:
             go(steps, tmp_path / "run", world_of(), windows=windows)
         world = world_of()
         said = world.gather(str(caught.value))
@@ -204,7 +205,9 @@ def test_every_process_refuses_the_window_that_one_of_them_saw(
     assert all(not tensor.any() for name, tensor in kept.items() if name.endswith("lora_B.weight"))
 
 
-@pytest.mark.parametrize(("batch", "accumulate", "size"), [(1, 4, 2), (1, 4, 4), (4, 1, 2), (3, 2, 2), (6, 2, 4), (2, 4, 1)])
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "size"), [(1, 4, 2), (1, 4, 4), (4, 1, 2), (3, 2, 2), (6, 2, 4), (2, 4, 1)]
+)
 def test_micro_batches_are_dealt_out_in_turn(batch: int, accumulate: int, size: int) -> None:
     """Round by round and rank by rank they are the elements in order, each once, in pieces no larger than a batch."""
     hands = [World(rank=rank, size=size).rows(batch, accumulate) for rank in range(size)]

@@ -174,9 +174,7 @@ class _Run:
             report.warn(f"{self.arm}: {alarm}")
         seconds = time.monotonic() - started
         store = self.project.store
-        world.lead(
-            lambda: store.unit(NAME, self.key, Look, lambda: self._record(model, finished, place, seconds))
-        )
+        world.lead(lambda: store.unit(NAME, self.key, Look, lambda: self._record(model, finished, place, seconds)))
 
     def _files(self, split: str) -> list[WindowFile]:
         from cinetune.training import window_file

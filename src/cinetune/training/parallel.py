@@ -163,7 +163,9 @@ def arrange(processes: Processes, section: ParallelSection) -> World:
     if size == 1:
         return World()
     kind = "cuda" if distributed.get_backend_config().find("nccl") >= 0 else "cpu"
-    grid = init_device_mesh(kind, (size // section.ulysses, 1, section.ulysses), mesh_dim_names=("data", "ring", "ulysses"))
+    grid = init_device_mesh(
+        kind, (size // section.ulysses, 1, section.ulysses), mesh_dim_names=("data", "ring", "ulysses")
+    )
     copies = None
     if section.data == "fsdp":
         copies = init_device_mesh(kind, (size,), mesh_dim_names=("shard",))
@@ -237,7 +239,9 @@ def _share_tokens(denoiser: Any, world: World) -> None:
 
     # diffusers 0.42 calls torch by a name that torch 2.13 is about to drop, in every step
     warnings.filterwarnings("ignore", ".*all_gather_tensor.* is deprecated", FutureWarning)
-    config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=world.ulysses, mesh=world.grid))
+    config = ParallelConfig(
+        context_parallel_config=ContextParallelConfig(ulysses_degree=world.ulysses, mesh=world.grid)
+    )
     if torch.accelerator.is_available():
         return denoiser.enable_parallelism(config=config)
 

@@ -40,7 +40,9 @@ def draw(shape: Sequence[int], gen: torch.Generator, recipe: TrainSection) -> Dr
     """
     sigma_B = flow.sample_sigmas(shape[0], gen, scheme=recipe.timesteps, shift=recipe.shift, stratified=True)
     noise = torch.randn(tuple(shape), generator=gen)
-    return Draws(sigma_B=sigma_B, noise_BCfhw=noise, drop_B=torch.rand(shape[0], generator=gen) < recipe.caption_dropout)
+    return Draws(
+        sigma_B=sigma_B, noise_BCfhw=noise, drop_B=torch.rand(shape[0], generator=gen) < recipe.caption_dropout
+    )
 
 
 def flow_loss(model: VideoModel, batch: Batch, sigma_B: Tensor, noise_BCfhw: Tensor) -> Tensor:
