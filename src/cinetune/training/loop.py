@@ -66,15 +66,14 @@ def train(
     `folder/checkpoint.safetensors`.
 
     `empty_1LD` is the padded embedding of the empty prompt. Events go to `folder/log.jsonl`. All randomness is seeded
-    by its purpose and step, so a run that was killed ends with the same bytes as one that was not (on one kind of
-    device, with one thread count), and so does one on another number of processes (`world`, alone by default).
+    by its purpose and step: a run that was killed, or that other numbers of processes (`world`, alone by default) did,
+    ends with the same bytes (on one kind of device, with one thread count).
 
     Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
     unfinished run used other data or settings (`fingerprint`), `ConfigError` when the work does not divide.
     """
     assert files, "training needs at least one window"
-    world = world or alone()
-    device = next(model.denoiser.parameters()).device
+    world, device = world or alone(), next(model.denoiser.parameters()).device
     empty_1LD = empty_1LD.to(device)
     available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
@@ -110,14 +109,14 @@ def train(
                 step, count=elements, windows=len(files), available=available, augment=recipe.augment, seed=recipe.seed
             )
             chosen = [files[index] for index in picked.windows]
-            shape = batch_shape(chosen, single_frame=picked.single_frame)
-            draws = draw(shape, generator(recipe.seed, "train/noise", step), recipe)
+            single = picked.single_frame
+            draws = draw(batch_shape(chosen, single_frame=single), generator(recipe.seed, "train/noise", step), recipe)
 
             # Gradients, one micro-batch at a time; other processes do the others.
             losses: list[Tensor] = []
             total = GradientSum(world, trained)
             for rows in mine:
-                part = load_batch(chosen[rows], picked.variants[rows], single_frame=picked.single_frame)
+                part = load_batch(chosen[rows], picked.variants[rows], single_frame=single)
                 loss_B = step_loss(model, _to(part, device), draws.part(rows, device), empty_1LD=empty_1LD)
                 (loss_B.sum() / elements).backward()
                 losses.append(loss_B.detach())
