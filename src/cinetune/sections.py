@@ -16,6 +16,7 @@ __all__ = [
     "FootageSection",
     "KeyframesSection",
     "ModelSection",
+    "ParallelSection",
     "PrepareSection",
     "ScoreSection",
     "Section",
@@ -220,6 +221,21 @@ class TrainSection(Section):
     validation_steps: int = pydantic.Field(default=8, ge=1)
     checkpoint_every: int = pydantic.Field(default=100, ge=1)
     seed: int = 0
+
+
+class ParallelSection(Section):
+    """How the processes that `torchrun` starts share the work; without it there is one and only the defaults fit."""
+
+    data: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    """Where the frozen base lies: whole on every card, in shards over all, or in shards inside each of `replicas`
+    groups. The adapter and its optimiser are always whole."""
+    replicas: int = pydantic.Field(default=0, ge=0)
+    """`hsdp` only: groups of cards that hold one whole base each; 0 = one for each machine."""
+    ulysses: int = pydantic.Field(default=1, ge=1)
+    """Cards that share the tokens of one window (context parallel); neighbours, so keep them inside one machine."""
+    backend: Literal["auto", "gloo", "nccl"] = "auto"
+    timeout_minutes: float = pydantic.Field(default=30.0, gt=0)
+    """How long one process waits for another before the run ends."""
 
 
 class KeyframesSection(Section):

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cinetune import pipeline
 from cinetune.artifacts import Look
-from cinetune.errors import ModelError, StoreError, WeightsError
+from cinetune.errors import ConfigError, ModelError, StoreError, WeightsError
 from cinetune.models import load_model
 from cinetune.models.export import adapter_metadata, read_adapter
 from cinetune.models.lora import load_lora, lora_state, start_from
@@ -23,6 +24,7 @@ from cinetune.stages import cache, train
 from cinetune.store import Project
 from cinetune.training import Validator
 from cinetune.training.fingerprint import summary
+from crew import crew
 from small_project import make_project, provenance_of
 
 SETTINGS = (
@@ -248,3 +250,44 @@ def test_an_unfinished_run_of_something_else_is_refused_by_name_and_can_be_force
     assert look.forced == ("step 1: base model: storage plain -> int8", "step 1: recipe: lr 0.01 -> 0.02")
     assert "look: forced at step 1: recipe: lr 0.01 -> 0.02" in record.notes
     assert looks(Project(saved))["look"].forced == ()
+
+
+def test_processes_train_the_same_looks(template: Path, tmp_path: Path, done: tuple[Project, Quiet]) -> None:
+    """Through the pipeline: one process holds the lock and writes, all learn."""
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    settings = (*SETTINGS, "model.device=cpu", "parallel.data=fsdp")
+    report = Quiet()
+
+    def job() -> None:
+        records = pipeline.run(Project(root, overrides=settings), report, only="train")
+        assert [record.stage for record in records] == ["train"]
+        assert pipeline.run(Project(root, overrides=settings), report, only="train") == []
+        assert any("training look on cpu, 2 processes (fsdp)" in line for line in report.lines)
+        with pytest.raises(ConfigError, match="2 processes cannot work on `keyframes` together"):
+            pipeline.run(Project(root, overrides=settings), report, only="keyframes")
+
+    crew(2, job, tmp_path / "said")
+    for arm, look in looks(Project(root, overrides=SETTINGS)).items():
+        # a batch of two is cut into halves for two processes, so sums differ in the last bit
+        one, other = (
+            read_adapter(p.store.path(found.weights))
+            for p, found in ((Project(root, overrides=SETTINGS), look), (done[0], looks(done[0])[arm]))
+        )
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=0, atol=2e-4)  # 2 % of one step of 0.01
+
+
+def test_processes_that_cannot_share_the_work_all_say_so(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+
+    def job() -> None:
+        for setting, what in (
+            ("train.batch=1", "1 elements cannot be shared by 2 data ranks"),
+            ("train.workers=2", "arms cannot be trained side by side"),
+            ("parallel.ulysses=3", "world size of 2 does not divide by parallel.ulysses = 3"),
+        ):
+            project = Project(root, overrides=(*SETTINGS, "model.device=cpu", setting))
+            with pytest.raises(ConfigError, match=what):
+                pipeline.run(project, Quiet(), only="train")
+
+    crew(2, job, tmp_path / "said")

@@ -96,9 +96,13 @@ def open_project(folder: Path, settings: list[str] | None, *, force: bool = Fals
 
 
 def reporter_to(*, to_stderr: bool = False) -> Reporter:
-    """Who speaks to the user: stderr where stdout carries JSON."""
+    """Who speaks to the user: stderr where stdout carries JSON. Of several processes only the leading one does."""
     from cinetune.console import reporter
+    from cinetune.processes import launched
+    from cinetune.runtime import Quiet
 
+    if not launched().main:
+        return Quiet()
     return reporter(sys.stderr if to_stderr else sys.stdout)
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, ModelRef, Window
 from cinetune.config import Config, flatten, section_sha
-from cinetune.errors import StoreError, WeightsError
+from cinetune.errors import ConfigError, StoreError, WeightsError
+from cinetune.processes import meet
 from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.sections import AugmentSection, ModelSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from cinetune.metrics import PerceptualNet
     from cinetune.models.family import VideoModel
-    from cinetune.training import Finished, HeldShot, Validator, WindowFile
+    from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
 
 NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
@@ -61,26 +62,30 @@ def _start(project: Project) -> Path | None:
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
-    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN."""
+    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN,
+    `ConfigError` when the work does not divide by the processes.
+    """
     started = time.monotonic()
     store, config = project.store, project.config
+    processes = meet(config.model, config.parallel)
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
     runs = _runs(project)
-    _train([one for one in runs if not store.has_unit(NAME, one.key)], config.train, report)
-    looks = [store.made_unit(NAME, one.key, Look) for one in runs]
-    made = provenance(
-        seed=config.train.seed,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(looks[0].dataset_sha, looks[0].model.weights_sha256),
-        device=choose_device(config.model.device, config.model.dtype).name,
-        wall_seconds=time.monotonic() - started,
-    )
-    notes = [
-        f"{look.arm}: {text}"
-        for look in looks
-        for text in (look.stopped, *(f"forced at {change}" for change in look.forced), *_alarms(store.path(look.log)))
-    ]
-    return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+    done = processes.same({one.key for one in runs if store.has_unit(NAME, one.key)})
+    _train([one for one in runs if one.key not in done], config, report)
+
+    def record() -> StageRecord:
+        looks = [store.made_unit(NAME, one.key, Look) for one in runs]
+        made = provenance(
+            seed=config.train.seed,
+            config_sha=section_sha(config, SECTIONS),
+            parents=(looks[0].dataset_sha, looks[0].model.weights_sha256),
+            device=choose_device(config.model.device, config.model.dtype).name,
+            wall_seconds=time.monotonic() - started,
+        )
+        notes = [f"{look.arm}: {text}" for look in looks for text in _said(look, store.path(look.log))]
+        return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+
+    return processes.lead(record)
 
 
 def trial_key(project: Project) -> str:
@@ -90,7 +95,9 @@ def trial_key(project: Project) -> str:
 
 def trial(project: Project, report: Reporter, folder: Path) -> Look:
     """Train the look arm of these settings in a folder of its own. The stage and its looks stay as they are."""
-    return replace(_runs(project)[0], folder=folder).look(report)
+    from cinetune.training import alone
+
+    return replace(_runs(project)[0], folder=folder).train(report, alone())()
 
 
 def _runs(project: Project) -> list[_Run]:
@@ -128,13 +135,20 @@ def _runs(project: Project) -> list[_Run]:
     return runs
 
 
-def _train(runs: list[_Run], recipe: TrainSection, report: Reporter) -> None:
+def _train(runs: list[_Run], config: Config, report: Reporter) -> None:
     """Train arms that are not there yet; with workers even a single one in one thread, so that its bytes do not depend
     on how many there are.
     """
+    recipe = config.train
     if recipe.workers == 1:
         for run in runs:
             run.keep(report)
+    elif meet(config.model, config.parallel).size > 1:
+        raise ConfigError(
+            "arms cannot be trained side by side by processes that share one",
+            where=f"train.workers = {recipe.workers}",
+            remedy="set train.workers = 1, or start without torchrun",
+        )
     elif runs:
         from cinetune.generation import run_tasks
 
@@ -159,9 +173,10 @@ def _base(section: ModelSection) -> dict[str, str]:
     return section.model_dump(mode="json", include={"dtype", "storage", "attention"})
 
 
-def _alarms(log: Path) -> list[str]:
-    """The alarms of a finished run, from the last line of its log."""
-    return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["alarms"]
+def _said(look: Look, log: Path) -> list[str]:
+    """Why a look stopped, what it was forced over, and the alarms in the last line of its log."""
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    return [look.stopped, *(f"forced at {change}" for change in look.forced), *last["alarms"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +208,16 @@ class _Run:
         }
 
     def keep(self, report: Reporter) -> None:
-        """Make the look and put its record into the store."""
-        self.project.store.unit(NAME, self.key, Look, lambda: self.look(report))
+        """Train, on all processes of the run; then the leading one exports, and records it in the store."""
+        from cinetune.training import arrange
 
-    def look(self, report: Reporter) -> Look:
-        """Load, train, export, record."""
+        config, store = self.project.config, self.project.store
+        world = arrange(meet(config.model, config.parallel), config.parallel)
+        made = self.train(report, world)
+        world.lead(lambda: store.unit(NAME, self.key, Look, made))
+
+    def train(self, report: Reporter, world: World) -> Callable[[], Look]:
+        """Load and train. The result is to be called by one process: it exports the adapter and says what it is."""
         from cinetune.models import load_model
         from cinetune.models.fit import fit
         from cinetune.training import load_empty, train
@@ -205,14 +225,15 @@ class _Run:
         started = time.monotonic()
         config = self.project.config
         device = choose_device(config.model.device, config.model.dtype)
-        report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
+        place = ", ".join(filter(None, (device.name, world.describe())))
+        report.say(f"training {self.arm} on {place}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
         fit(model, config.model, self.recipe, device, report)
         finished = train(
             model,
             self._files("train"),
             load_empty(self.project.store.path(self.shared)),
-            validator=self._validator(model, report),
+            validator=self._validator(model, report, world),
             recipe=self.recipe,
             arm=self.arm,
             folder=self.folder,
@@ -220,11 +241,12 @@ class _Run:
             force=self.project.force,
             report=report,
             start=self._start(model, report),
+            world=world,
         )
         report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
         for alarm in finished.alarms:
             report.warn(f"{self.arm}: {alarm}")
-        return self._record(model, finished, device.name, time.monotonic() - started)
+        return partial(self._record, model, finished, place, time.monotonic() - started)
 
     def _start(self, model: VideoModel, report: Reporter) -> dict[str, Tensor] | None:
         """The adapter to start from, of any origin, as this recipe's own; None = a fresh one."""
@@ -260,7 +282,7 @@ class _Run:
             )
         return files
 
-    def _validator(self, model: VideoModel, report: Reporter) -> Validator:
+    def _validator(self, model: VideoModel, report: Reporter, world: World) -> Validator:
         from cinetune.training import Validator
 
         held, seen = self._files("held"), self._files("train")
@@ -277,6 +299,7 @@ class _Run:
             recipe=self.recipe,
             folder=self.folder / "samples",
             seen=_spread(seen, self.recipe.validation_windows),
+            world=world,
         )
 
     def _shots(self, files: list[WindowFile]) -> list[HeldShot]:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cinetune.errors import StoreError
+from cinetune.processes import Processes
 from cinetune.store import atomic_write
 from cinetune.training.fingerprint import Fingerprint, differences
 from cinetune.training.validate import Evaluation, Plateau
@@ -24,6 +25,7 @@ from cinetune.training.validate import Evaluation, Plateau
 __all__ = ["Log", "TrainState", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = 1
+ALONE = Processes()
 SHOWN = 12  # lines of a long list of changes
 
 
@@ -54,10 +56,13 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     *,
     fingerprint: Fingerprint,
+    world: Processes = ALONE,
 ) -> None:
     """Write adapter, optimiser moments, best adapter, moving average and progress. No random state is kept: every draw
-    is seeded by its step.
+    is seeded by its step. All processes hold the same values; the leading one writes them.
     """
+    if not world.main:
+        return
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         tensors[f"adapter/{name}"] = parameter.detach()
@@ -91,15 +96,18 @@ def load_checkpoint(
     *,
     fingerprint: Fingerprint,
     force: bool = False,
+    world: Processes = ALONE,
 ) -> tuple[bool, list[str]]:
-    """Continue an unfinished run in place. Returns whether there was one, and what differs if it was forced.
+    """Continue an unfinished run in place. Returns whether there was one, and what differs if it was forced. The
+    leading process reads the file and the others get it from there: on a shared disk each might find another one.
 
     A finished run of other data or settings counts as nothing. Raises `StoreError` when an *unfinished* run was made
     from other data, settings or code and is not forced, when not even force can help, and when the file is damaged.
     """
-    if not path.is_file():
+    found = world.lead(lambda: _read(path) if path.is_file() else None)
+    if found is None:
         return False, []
-    facts, tensors = _read(path)
+    facts, tensors = found
     changes = differences(facts["fingerprint"], fingerprint)
     if changes and facts["stopped"]:
         return False, []
@@ -171,12 +179,15 @@ class Log:
     same log.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        """`writes` is False in the processes that do not lead: all would write the same."""
+        self.path, self.writes = path, writes
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewind(self, step: int) -> None:
         """Forget what was written after `step`, half-written lines included; -1 forgets everything."""
+        if not self.writes:
+            return
         kept: list[str] = []
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
             try:
@@ -195,11 +206,15 @@ class Log:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line."""
+        if not self.writes:
+            return
         record = {"kind": kind, "step": step} | values
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def sync(self) -> None:
         """Force the lines to disk: a checkpoint must never be ahead of its log."""
+        if not self.writes:
+            return
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
