@@ -188,7 +188,9 @@ class TrainSection(Section):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
     warmup: float = pydantic.Field(default=0.05, ge=0, lt=1)
-    """Share of `steps` in linear warm-up, then cosine to zero."""
+    """Share of `steps` in linear warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After warm-up: half a cosine down to zero, or no change."""
     steps: int = pydantic.Field(default=4000, ge=1)
     batch: int = pydantic.Field(default=1, ge=1)
     accumulate: int = pydantic.Field(default=4, ge=1)
@@ -220,6 +222,8 @@ class TrainSection(Section):
     """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""
     validation_steps: int = pydantic.Field(default=8, ge=1)
     checkpoint_every: int = pydantic.Field(default=100, ge=1)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+    """Where the numbers of log.jsonl go as well, as local files beside it."""
     seed: int = 0
 
 

@@ -264,6 +264,8 @@ def test_learning_rate_warms_up_and_reaches_zero() -> None:
     assert rates[9] == rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert 0 < rates[99] < 1e-3
+    flat = recipe.model_copy(update={"schedule": "constant"})
+    assert [learning_rate(step, flat) for step in range(100)] == pytest.approx([*rates[:10], *[1.0] * 90])
 
 
 def test_golden_loss_trace(run: Train, tmp_path: Path) -> None:

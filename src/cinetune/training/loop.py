@@ -46,12 +46,14 @@ class Finished:
 
 
 def learning_rate(step: int, recipe: TrainSection) -> float:
-    """Rate of optimiser step `step` (from 0): linear warm-up over `warmup * steps`, then a half cosine to zero at the
-    last step.
+    """Rate of optimiser step `step` (from 0): linear warm-up over `warmup * steps`, then by `schedule` a half cosine to
+    zero at the last step, or no change.
     """
     rising = math.ceil(recipe.warmup * recipe.steps)
     if step < rising:
         return recipe.lr * (step + 1) / rising
+    if recipe.schedule == "constant":
+        return recipe.lr
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, recipe.steps - rising)))
 
 
