@@ -291,3 +291,22 @@ def test_processes_that_cannot_share_the_work_all_say_so(template: Path, tmp_pat
                 pipeline.run(project, Quiet(), only="train")
 
     crew(2, job, tmp_path / "said")
+
+
+def test_trackers_get_the_numbers_of_the_log_and_change_no_byte_of_the_look(
+    template: Path, tmp_path: Path, done: tuple[Project, Quiet]
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    project = Project(root, overrides=(*SETTINGS, 'train.trackers=["tensorboard"]'))
+    train.run(project, Quiet())
+    look = looks(project)["look"]
+    assert look.weights.sha256 == looks(done[0])["look"].weights.sha256
+    events = EventAccumulator(str(root / "work" / "train" / "look" / "trackers" / "tensorboard"))
+    events.Reload()
+    lines = [json.loads(line) for line in project.store.path(look.log).read_text(encoding="utf-8").splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "step"}
+    assert losses
+    assert {event.step: event.value for event in events.Scalars("train/loss")} == pytest.approx(losses)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cinetune.metrics import PerceptualNet
     from cinetune.models.family import VideoModel
     from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
+    from cinetune.training.trackers import Trackers
 
 NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
@@ -37,7 +38,7 @@ VERSION = 2
 # Settings that change how a run is saved, where it runs or what else is trained, not what is asked for. Checkpointing
 # gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded. `init_from` is
 # a place: what lies there is in the fingerprint.
-_NO_RECIPE = {"checkpoint_every", "checkpointing", "init_from", "plain_arm", "workers"}
+_NO_RECIPE = {"checkpoint_every", "checkpointing", "init_from", "plain_arm", "trackers", "workers"}
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -242,11 +243,20 @@ class _Run:
             report=report,
             start=self._start(model, report),
             world=world,
+            trackers=self._trackers(report),
         )
         report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
         for alarm in finished.alarms:
             report.warn(f"{self.arm}: {alarm}")
         return partial(self._record, model, finished, place, time.monotonic() - started)
+
+    def _trackers(self, report: Reporter) -> Trackers:
+        from cinetune.training.trackers import Trackers
+
+        return Trackers(
+            names=self.recipe.trackers, folder=self.folder / "trackers", project=self.project.config.name, run=self.arm,
+            config=flatten(self.recipe.model_dump(mode="json")), report=report,
+        )  # fmt: skip
 
     def _start(self, model: VideoModel, report: Reporter) -> dict[str, Tensor] | None:
         """The adapter to start from, of any origin, as this recipe's own; None = a fresh one."""

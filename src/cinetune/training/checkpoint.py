@@ -20,6 +20,7 @@ from cinetune.errors import StoreError
 from cinetune.processes import Processes
 from cinetune.store import atomic_write
 from cinetune.training.fingerprint import Fingerprint, differences
+from cinetune.training.trackers import Trackers
 from cinetune.training.validate import Evaluation, Plateau
 
 __all__ = ["Log", "TrainState", "load_checkpoint", "save_checkpoint"]
@@ -179,9 +180,11 @@ class Log:
     same log.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
-        """`writes` is False in the processes that do not lead: all would write the same."""
-        self.path, self.writes = path, writes
+    def __init__(self, path: Path, *, writes: bool = True, trackers: Trackers | None = None) -> None:
+        """`writes` is False in the processes that do not lead: all would write the same. `trackers` get the numbers of
+        every line.
+        """
+        self.path, self.writes, self._trackers = path, writes, trackers if writes else None
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewind(self, step: int) -> None:
@@ -198,6 +201,8 @@ class Log:
                 kept.append(line)
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        if self._trackers is not None:
+            self._trackers.start(after=max(step, 0))
 
     def lines(self) -> list[dict[str, Any]]:
         """Every event so far."""
@@ -211,6 +216,13 @@ class Log:
         record = {"kind": kind, "step": step} | values
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
+        if self._trackers is not None:
+            self._trackers.log(record)
+
+    def close(self) -> None:
+        """End the runs in the trackers."""
+        if self._trackers is not None:
+            self._trackers.close()
 
     def sync(self) -> None:
         """Force the lines to disk: a checkpoint must never be ahead of its log."""

@@ -25,6 +25,7 @@ from cinetune.training.judge import Judge
 from cinetune.training.meter import Meter
 from cinetune.training.parallel import GradientSum, World, alone
 from cinetune.training.step import Draws, draw, step_loss
+from cinetune.training.trackers import Trackers
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
 __all__ = ["Finished", "learning_rate", "train"]
@@ -71,14 +72,14 @@ def train(
     report: Reporter,
     start: Mapping[str, Tensor] | None = None,
     world: World | None = None,
+    trackers: Trackers | None = None,
 ) -> Finished:
     """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from
     `folder/checkpoint.safetensors`.
 
     `empty_1LD` is the padded embedding of the empty prompt; `start` the state of an adapter to begin with (default: a
-    fresh one). Events go to `folder/log.jsonl`. All randomness is seeded by its purpose and step: a run that was
-    killed, or that other numbers of processes (`world`, alone by default) did, ends with the same bytes (on one kind of
-    device, with one thread count).
+    fresh one). Events go to `folder/log.jsonl` and `trackers`. All randomness is seeded by its purpose and step: a
+    killed run, or one by other numbers of processes (`world`, alone by default), ends with the same bytes.
 
     Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an unfinished
     run had another `fingerprint`, unless `force` makes it go on and puts the changes on record, `ConfigError` when the
@@ -89,14 +90,13 @@ def train(
     empty_1LD = empty_1LD.to(device)
     available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
-
     mine = world.rows(recipe.batch, recipe.accumulate)
     parameters = _adapter(model, recipe, arm, start)
     trained = list(parameters.values())
     world.wrap(model, parameters, _shapes([*files, *validator.held], recipe))
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
-    log = Log(folder / "log.jsonl", writes=world.main)
+    log = Log(folder / "log.jsonl", writes=world.main, trackers=trackers)
     checkpoint = folder / "checkpoint.safetensors"
     keep = partial(save_checkpoint, checkpoint, state, parameters, optimiser, fingerprint=fingerprint, world=world)
 
@@ -175,6 +175,7 @@ def train(
                 log.sync()
                 keep()
 
+    log.close()
     set_lora_state(model, arm, state.best)
     return _finished(state)
 

@@ -166,7 +166,7 @@ class Trackers:
                 )
 
     def start(self, after: int) -> None:
-        """Open all for a run that goes on after this step."""
+        """Open all for a run that goes on after this step, 0 for a new one."""
         for name in self.names:
             run = Run(folder=self.folder / name, project=self.project, name=self.run, config=self.config, after=after)
             self._try(name, lambda name=name, run=run: self._open.update({name: TRACKERS[name][1](run)}))
