@@ -53,7 +53,7 @@ def tiny_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
-def tiny_pipeline(*, seed: int = 0) -> WanImageToVideoPipeline:
+def tiny_pipeline(*, seed: int = 0, heads: int = 2) -> WanImageToVideoPipeline:
     """The stock pipeline over tiny random parts, image branch included, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -88,8 +88,8 @@ def tiny_pipeline(*, seed: int = 0) -> WanImageToVideoPipeline:
             scale_factor_spatial=4,
         )
         transformer = WanTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=24,
+            num_attention_heads=heads,
+            attention_head_dim=48 // heads,
             in_channels=36,
             out_channels=16,
             text_dim=32,
@@ -117,12 +117,12 @@ def tiny_pipeline(*, seed: int = 0) -> WanImageToVideoPipeline:
     return pipeline
 
 
-def save_tiny(folder: Path, *, seed: int = 0) -> None:
+def save_tiny(folder: Path, *, seed: int = 0, heads: int = 2) -> None:
     """Write the tiny model in diffusers layout; `WanImageToVideoPipeline.from_pretrained(folder)` reads it."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    tiny_pipeline(seed=seed).save_pretrained(folder)
+    tiny_pipeline(seed=seed, heads=heads).save_pretrained(folder)
     facts = {
         "name": "tiny",
         "rate": "16",
@@ -135,9 +135,9 @@ def save_tiny(folder: Path, *, seed: int = 0) -> None:
     (folder / "cinetune.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def tiny_wan(folder: Path | None = None, seed: int = 0) -> WanVideo:
+def tiny_wan(folder: Path | None = None, seed: int = 0, heads: int = 2) -> WanVideo:
     """A tiny random model on the CPU in eval mode; saved under `folder` in diffusers layout when one is given."""
     with tempfile.TemporaryDirectory() as temporary:
         target = folder or Path(temporary)
-        save_tiny(target, seed=seed)
+        save_tiny(target, seed=seed, heads=heads)
         return WanVideo.from_folder(target, family="pocket")

@@ -23,7 +23,7 @@ LAYERS = (
     ("report", "stages"),
     ("training", "generation"),
     ("models", "metrics", "footage", "backlot"),
-    ("cost", "store", "runtime"),
+    ("cost", "processes", "store", "runtime"),
     ("config",),
     ("sections",),
     ("artifacts",),

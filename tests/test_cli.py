@@ -218,7 +218,7 @@ def test_memory_that_runs_out_in_a_verb_prints_what_needs_less(
     code, _, err = say(capsys, "train", "-C", str(film), "--set", "train.batch=2")
     assert code == 3
     assert "kept for the backward" in err
-    assert "train.checkpointing=true" in err
+    assert "train.checkpointing=selective" in err
     assert "train.batch=1" in err
 
 

@@ -6,7 +6,8 @@ from cinetune import errors
 from cinetune.errors import CinetuneError, GateFailed, StoreError, WeightsError
 
 EXIT_CODES = {
-    "CinetuneError": 2, "ConfigError": 2, "FootageError": 2, "GateFailed": 4, "ModelError": 2, "ScoreError": 2,
+    "CinetuneError": 2, "ClusterError": 3, "ConfigError": 2, "FootageError": 2, "GateFailed": 4,
+    "ModelError": 2, "ScoreError": 2,
     "ServiceError": 3, "StoreError": 3, "WeightsError": 3,
 }  # fmt: skip
 

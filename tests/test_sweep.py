@@ -23,7 +23,7 @@ from small_project import make_project, provenance_of
 
 SETTINGS = (
     "train.steps=2", "train.batch=2", "train.accumulate=1", "train.rank=2", "train.alpha=4", "train.lr=0.01",
-    "train.validate_every=1", "train.validation_steps=1", "train.validation_seeds=2", "train.checkpointing=false",
+    "train.validate_every=1", "train.validation_steps=1", "train.validation_seeds=2", "train.checkpointing=none",
 )  # fmt: skip
 ASKED = {"rank": "2,4", "lr": "0.01", "targets": "cross"}
 

@@ -226,6 +226,8 @@ class Look:
     log: FileRef
     licence: str
     provenance: Provenance
+    forced: tuple[str, ...] = ()
+    """What had changed when an unfinished run was made to go on with `--force`; empty = one run of one recipe."""
     schema: int = SCHEMA
 
 

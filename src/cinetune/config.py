@@ -27,6 +27,7 @@ from cinetune.sections import (
     FootageSection,
     KeyframesSection,
     ModelSection,
+    ParallelSection,
     PrepareSection,
     ScoreSection,
     Section,
@@ -69,6 +70,7 @@ class Config(Section):
     caption: CaptionSection = CaptionSection()
     prepare: PrepareSection = PrepareSection()
     train: TrainSection = TrainSection()
+    parallel: ParallelSection = ParallelSection()
     keyframes: KeyframesSection = KeyframesSection()
     shoot: ShootSection = ShootSection()
     deliver: DeliverSection = DeliverSection()

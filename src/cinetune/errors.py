@@ -6,6 +6,7 @@
     |-- WeightsError    model weights are missing, damaged or refused
     |-- ModelError      a model was asked for something it cannot do, or produced NaN
     |-- ServiceError    a model served by another program cannot be reached, refuses, or answers something else
+    |-- ClusterError    the processes of one run cannot meet, or lost one another
     |-- StoreError      the project folder is damaged, locked, read-only, full, or from another version
     `-- ScoreError      a measurement that would not mean anything
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 __all__ = [
     "CinetuneError",
+    "ClusterError",
     "ConfigError",
     "FootageError",
     "GateFailed",
@@ -66,6 +68,12 @@ class ModelError(CinetuneError):
 
 class ServiceError(CinetuneError):
     """A model that another program serves cannot be reached, refuses us, or does not answer as it promised."""
+
+    exit_code = 3
+
+
+class ClusterError(CinetuneError):
+    """The processes of one run cannot meet (a taken port, an unreachable machine), or one of them is gone."""
 
     exit_code = 3
 

@@ -7,12 +7,13 @@ changed since, `missing` when it never finished, `blocked` when not even that ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from cinetune import report as report_page
 from cinetune.errors import CinetuneError, ConfigError
+from cinetune.processes import meet
 from cinetune.report import live
 from cinetune.runtime import Reporter
 from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, score, train
@@ -42,6 +43,10 @@ class Stage(Protocol):
 
 
 STAGES: tuple[Stage, ...] = (ingest, prepare, cache, train, keyframes, expand, deliver, score, report_page)
+
+
+TOGETHER = ("cache", "train")
+"""Stages that several processes, started by `torchrun`, do together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +140,21 @@ def run(
     elif until is not None:
         wanted = wanted[: wanted.index(stage_named(until, stages)) + 1]
     ran: list[StageRecord] = []
-    with project.store.lock():
+    processes = meet(project.config.model, project.config.parallel)
+    with ExitStack() as held, processes.watching():
+        processes.lead(lambda: held.enter_context(project.store.lock()))
         for stage in wanted:
-            row = _row(project, stage, ())
+            row = processes.lead(lambda stage=stage: _row(project, stage, ()))
             if row.state == "done" and not again:
                 continue
+            if processes.size > 1 and stage.NAME not in TOGETHER:
+                raise ConfigError(
+                    f"{processes.size} processes cannot work on `{stage.NAME}` together",
+                    where="torchrun",
+                    remedy=f"start {' and '.join(TOGETHER)} with torchrun, the other stages without",
+                )
             report.say(f"[{stage.NAME}] {row.why or 'once more'}")
             # The page is drawn here: stages know of no report, and training may go on in other processes.
-            with live.watching(project) if stage is train else nullcontext():
+            with live.watching(project) if stage is train and processes.main else nullcontext():
                 ran.append(stage.run(project, report))
     return ran

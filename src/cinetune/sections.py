@@ -16,6 +16,7 @@ __all__ = [
     "FootageSection",
     "KeyframesSection",
     "ModelSection",
+    "ParallelSection",
     "PrepareSection",
     "ScoreSection",
     "Section",
@@ -96,6 +97,24 @@ class ModelSection(Section):
     clip_preprocess: Literal["squash", "crop"] = "squash"
     """How the first frame reaches CLIP: the whole frame squashed to a square (original Wan) or diffusers' centre
     crop."""
+    storage: Literal["plain", "fp8", "int8", "nf4"] = "plain"
+    """How the frozen weights of the denoiser's blocks are kept; they compute in `dtype` all the same."""
+    offload_blocks: int = pydantic.Field(default=0, ge=0)
+    """Blocks whose weights stay in host memory and travel to the device each time they are needed."""
+    attention: Literal[
+        "auto",
+        "native",
+        "_native_cudnn",
+        "_native_flash",
+        "_native_efficient",
+        "_native_math",
+        "flash",
+        "_flash_3",
+        "xformers",
+        "flex",
+        "sage",
+    ] = "auto"
+    """diffusers' name of the attention kernels; `auto` takes what suits the device and says why."""
 
 
 class FootageSection(Section):
@@ -171,7 +190,9 @@ class TrainSection(Section):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
     warmup: float = pydantic.Field(default=0.05, ge=0, lt=1)
-    """Share of `steps` in linear warm-up, then cosine to zero."""
+    """Share of `steps` in linear warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After warm-up: half a cosine down to zero, or no change."""
     steps: int = pydantic.Field(default=4000, ge=1)
     batch: int = pydantic.Field(default=1, ge=1)
     accumulate: int = pydantic.Field(default=4, ge=1)
@@ -182,7 +203,10 @@ class TrainSection(Section):
     timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
     shift: float = pydantic.Field(default=3.0, gt=0)
     caption_dropout: float = pydantic.Field(default=0.1, ge=0, le=1)
-    checkpointing: bool = True
+    checkpointing: Literal["none", "selective", "full"] = "full"
+    """What is computed a second time in the backward, to save memory: nothing, all but attention, or every block."""
+    compile: bool = False
+    """Compile the denoiser's blocks: minutes at the start, then faster steps; last digits differ."""
     augment: AugmentSection = AugmentSection()
     plain_arm: bool = False
     """Also train a second adapter without reference augmentation, as a control."""
@@ -200,7 +224,24 @@ class TrainSection(Section):
     """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""
     validation_steps: int = pydantic.Field(default=8, ge=1)
     checkpoint_every: int = pydantic.Field(default=100, ge=1)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+    """Where the numbers of log.jsonl go as well, as local files beside it."""
     seed: int = 0
+
+
+class ParallelSection(Section):
+    """How the processes that `torchrun` starts share the work; without it there is one and only the defaults fit."""
+
+    data: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    """Where the frozen base lies: whole on every card, in shards over all, or in shards inside each of `replicas`
+    groups. The adapter and its optimiser are always whole."""
+    replicas: int = pydantic.Field(default=0, ge=0)
+    """`hsdp` only: groups of cards that hold one whole base each; 0 = one for each machine."""
+    ulysses: int = pydantic.Field(default=1, ge=1)
+    """Cards that share the tokens of one window (context parallel); neighbours, so keep them inside one machine."""
+    backend: Literal["auto", "gloo", "nccl"] = "auto"
+    timeout_minutes: float = pydantic.Field(default=30.0, gt=0)
+    """How long one process waits for another before the run ends."""
 
 
 class KeyframesSection(Section):

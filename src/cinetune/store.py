@@ -347,10 +347,12 @@ class Store:
 
 
 class Project:
-    """An opened project folder: its root, its checked configuration, and its store."""
+    """An opened project folder: its root, its checked configuration, and its store. `force` lets an unfinished training
+    go on although something changed.
+    """
 
-    def __init__(self, root: Path, *, overrides: tuple[str, ...] = ()) -> None:
-        self.root, self.overrides = root, overrides
+    def __init__(self, root: Path, *, overrides: tuple[str, ...] = (), force: bool = False) -> None:
+        self.root, self.overrides, self.force = root, overrides, force
         self.config, self.origins = load_config(root / "cinetune.toml", overrides=overrides)
         self.store = Store(root)
 

@@ -14,6 +14,7 @@ from cinetune.footage.video import probe, read_frames, read_window, write_video
 from cinetune.footage.windows import centre_crop
 from cinetune.sections import FootageSection
 from cinetune.stages import ingest, prepare
+from cinetune.store import Project
 from films import FILM, drift, patches
 
 MATRICES = {
@@ -93,6 +94,7 @@ def test_a_window_of_anamorphic_film_shows_round_things_round(project, report, d
     path.with_suffix(".txt").write_text("a disc")
     if degrees:
         turn_header(path, degrees)
+    project = Project(project.root, overrides=("footage.slates=keep",))  # a flat disc is a chart
     record = ingest.run(project, report)
     (clip,) = record.groups["clips"]
     assert (clip.width, clip.height) == ((96, 128) if not degrees else (128, 96))

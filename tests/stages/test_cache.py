@@ -11,15 +11,18 @@ import torch
 from safetensors.torch import load_file
 
 from cinetune.artifacts import LatentEntry, Window
+from cinetune.errors import FootageError
 from cinetune.footage import video
 from cinetune.footage.video import read_window
 from cinetune.models import load_model
 from cinetune.models.wan21 import WanVideo, pad_text
+from cinetune.processes import meet
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection
 from cinetune.stages import cache
 from cinetune.store import Project
 from cinetune.training import regrade
+from crew import crew
 from small_project import make_project, provenance_of
 
 ON = ("train.augment.probability=0.5", "train.augment.variants=2", "prepare.trigger=warm film")
@@ -149,3 +152,41 @@ def test_keys_follow_content(template: Path, tmp_path: Path, done: Project) -> N
     assert made_by("train.augment.probability=0") == 3  # no trigger, no variants
     tensors = load_file(Project(root).store.path(entries(Project(root))[0].file))
     assert sorted(tensors) == ["cond_Cfhw", "image_LD", "latents_Cfhw", "text_LD"]
+
+
+def test_processes_share_the_windows_and_make_the_same_files(done: Project, template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+
+    def job() -> None:
+        read = video.read_window
+        windows: list[str] = []
+        video.read_window = lambda *arguments: (windows.append(arguments[2].id), read(*arguments))[1]
+        project = Project(root, overrides=(*ON, "model.device=cpu"))
+        record = cache.run(project, Quiet())
+        here = meet(project.config.model, project.config.parallel)
+        made = here.gather(windows)
+        assert sorted(made[0] + made[1]) == ["w0", "w1", "w2"]  # each by one process, and by it alone
+        assert all(made)
+        outputs = here.gather(record.output_sha)
+        assert outputs[0] == outputs[1]
+
+    crew(2, job, tmp_path / "said")
+    project = Project(root, overrides=ON)
+    assert [entry.file for entry in entries(project)] == [entry.file for entry in entries(done)]
+    record = project.store.load_stage("cache")
+    assert record is not None and record.groups["shared"] == done.store.need_stage("cache").groups["shared"]
+
+
+def test_a_window_that_one_process_cannot_read_ends_all(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    (root / "footage" / "c1.mp4").write_bytes(b"no film")
+
+    def job() -> None:
+        project = Project(root, overrides=("model.device=cpu",))
+        with pytest.raises(FootageError) as caught:
+            cache.run(project, Quiet())
+        said = meet(project.config.model, project.config.parallel).gather(str(caught.value))
+        assert said[0] == said[1] and "c1" in said[0]
+
+    crew(2, job, tmp_path / "said")
+    assert not Project(root).store.load_stage("cache")

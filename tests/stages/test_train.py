@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cinetune import pipeline
 from cinetune.artifacts import Look
-from cinetune.errors import ModelError, StoreError, WeightsError
+from cinetune.errors import ConfigError, ModelError, StoreError, WeightsError
 from cinetune.models import load_model
 from cinetune.models.export import adapter_metadata, read_adapter
 from cinetune.models.lora import load_lora, lora_state, start_from
@@ -22,6 +23,8 @@ from cinetune.sections import ModelSection
 from cinetune.stages import cache, train
 from cinetune.store import Project
 from cinetune.training import Validator
+from cinetune.training.fingerprint import summary
+from crew import crew
 from small_project import make_project, provenance_of
 
 SETTINGS = (
@@ -192,8 +195,10 @@ def test_training_starts_from_an_adapter_of_any_origin(
     log = [json.loads(line) for line in text.splitlines()]
     norm = next(line["adapter_norm"] for line in log if line["kind"] == "evaluation" and line["step"] == 0)
     assert norm == pytest.approx(sum(float(v.double().square().sum()) for v in state.values()) ** 0.5, rel=1e-6)
-    kept = log[0]["fingerprint"]["train.init_from"]
-    assert train.inputs(project)["train.init_from"] == adapter_sha256(peft) == kept
+    kept = adapter_sha256(peft)
+    assert train.inputs(project)["train.init_from"] == kept
+    first = summary({"first adapter": {"train.init_from": kept[:12]}})
+    assert log[0]["fingerprint"] | first == log[0]["fingerprint"]
     (peft / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 8}))  # the same tensors, half as strong
     assert train.inputs(project)["train.init_from"] == adapter_sha256(peft) != kept
 
@@ -209,3 +214,99 @@ def test_a_start_that_does_not_fit_is_refused(template: Path, tmp_path: Path, do
     torch.save({}, pickled)
     with pytest.raises(WeightsError, match="can run code"):
         train.run(Project(root, overrides=(*SETTINGS, f"train.init_from={pickled}")), Quiet())
+
+
+def test_an_unfinished_run_of_something_else_is_refused_by_name_and_can_be_forced(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SETTINGS, "train.plain_arm=false")
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    plain = Validator.__call__
+
+    def dies(self: Validator, step: int):
+        if step == 2:
+            raise KeyboardInterrupt
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(Project(root, overrides=settings), Quiet())
+    other = (*settings, "train.lr=0.02", "model.storage=int8")
+    with pytest.raises(StoreError) as refused:
+        train.run(Project(root, overrides=other), Quiet())
+    assert "base model: storage plain -> int8" in refused.value.what
+    assert "recipe: lr 0.01 -> 0.02" in refused.value.what and "cinetune train --force" in refused.value.remedy
+    # what changes no number changes nothing: more checkpointing, blocks in host memory
+    cheaper = (*settings, "train.checkpointing=full", "model.offload_blocks=1", "train.checkpoint_every=2")
+    saved = Path(shutil.copytree(root, tmp_path / "cheaper"))
+    report = Quiet()
+    train.run(Project(saved, overrides=cheaper), report)
+    assert "look: going on from step 1" in report.lines
+    assert any("checkpointing full; attention native (no CUDA GPU)" in line for line in report.lines)
+
+    record = train.run(Project(root, overrides=other, force=True), Quiet())
+    look = record.groups["looks"][0]
+    assert look.forced == ("step 1: base model: storage plain -> int8", "step 1: recipe: lr 0.01 -> 0.02")
+    assert "look: forced at step 1: recipe: lr 0.01 -> 0.02" in record.notes
+    assert looks(Project(saved))["look"].forced == ()
+
+
+def test_processes_train_the_same_looks(template: Path, tmp_path: Path, done: tuple[Project, Quiet]) -> None:
+    """Through the pipeline: one process holds the lock and writes, all learn."""
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    settings = (*SETTINGS, "model.device=cpu", "parallel.data=fsdp")
+    report = Quiet()
+
+    def job() -> None:
+        records = pipeline.run(Project(root, overrides=settings), report, only="train")
+        assert [record.stage for record in records] == ["train"]
+        assert pipeline.run(Project(root, overrides=settings), report, only="train") == []
+        assert any("training look on cpu, 2 processes (fsdp)" in line for line in report.lines)
+        with pytest.raises(ConfigError, match="2 processes cannot work on `keyframes` together"):
+            pipeline.run(Project(root, overrides=settings), report, only="keyframes")
+
+    crew(2, job, tmp_path / "said")
+    for arm, look in looks(Project(root, overrides=SETTINGS)).items():
+        # a batch of two is cut into halves for two processes, so sums differ in the last bit
+        one, other = (
+            read_adapter(p.store.path(found.weights))
+            for p, found in ((Project(root, overrides=SETTINGS), look), (done[0], looks(done[0])[arm]))
+        )
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=0, atol=2e-4)  # 2 % of one step of 0.01
+
+
+def test_processes_that_cannot_share_the_work_all_say_so(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+
+    def job() -> None:
+        for setting, what in (
+            ("train.batch=1", "1 elements cannot be shared by 2 data ranks"),
+            ("train.workers=2", "arms cannot be trained side by side"),
+            ("parallel.ulysses=3", "world size of 2 does not divide by parallel.ulysses = 3"),
+        ):
+            project = Project(root, overrides=(*SETTINGS, "model.device=cpu", setting))
+            with pytest.raises(ConfigError, match=what):
+                pipeline.run(project, Quiet(), only="train")
+
+    crew(2, job, tmp_path / "said")
+
+
+def test_trackers_get_the_numbers_of_the_log_and_change_no_byte_of_the_look(
+    template: Path, tmp_path: Path, done: tuple[Project, Quiet]
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    project = Project(root, overrides=(*SETTINGS, 'train.trackers=["tensorboard"]'))
+    train.run(project, Quiet())
+    look = looks(project)["look"]
+    assert look.weights.sha256 == looks(done[0])["look"].weights.sha256
+    events = EventAccumulator(str(root / "work" / "train" / "look" / "trackers" / "tensorboard"))
+    events.Reload()
+    lines = [json.loads(line) for line in project.store.path(look.log).read_text(encoding="utf-8").splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "step"}
+    assert losses
+    assert {event.step: event.value for event in events.Scalars("train/loss")} == pytest.approx(losses)

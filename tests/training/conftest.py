@@ -72,7 +72,7 @@ def recipe() -> TrainSection:
         batch=1,
         accumulate=2,
         caption_dropout=0.3,
-        checkpointing=False,
+        checkpointing="none",
         validate_every=3,
         validation_steps=2,
         validation_shots=1,

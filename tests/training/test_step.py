@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cinetune.models.lora import add_lora
 from cinetune.models.wan21 import WanVideo
 from cinetune.sections import TrainSection
-from cinetune.training.data import WindowFile, load_batch
-from cinetune.training.step import Draws, draw, split, step_loss
+from cinetune.training.data import WindowFile, batch_shape, load_batch
+from cinetune.training.step import Draws, draw, step_loss
+
+ULPS = 64
+"""How far sums in another order may lie apart: length of the difference over length of the gradient, in float32's
+epsilons."""
 
 
 def _draws(files: list[WindowFile], *, dropout: float, seed: int = 0) -> Draws:
-    latents = load_batch(files, [0] * len(files)).latents_BCfhw
-    return draw(latents, torch.Generator().manual_seed(seed), TrainSection(caption_dropout=dropout))
+    return draw(batch_shape(files), torch.Generator().manual_seed(seed), TrainSection(caption_dropout=dropout))
 
 
 def test_loss_equals_the_formula(model: WanVideo, files: list[WindowFile], empty: torch.Tensor) -> None:
@@ -64,9 +68,34 @@ def test_draws_are_stratified_and_reproducible(files: list[WindowFile]) -> None:
     assert sorted(strata.tolist()) == list(range(64))
 
 
-def test_split_keeps_every_element(files: list[WindowFile]) -> None:
-    batch, draws = load_batch(files[:3], [0, 1, 2]), _draws(files[:3], dropout=0.5)
-    parts = split(batch, draws, 2)
-    assert [len(part.latents_BCfhw) for part, _ in parts] == [2, 1]
-    assert torch.equal(torch.cat([part.cond.latent_BCfhw for part, _ in parts]), batch.cond.latent_BCfhw)
-    assert torch.equal(torch.cat([piece.noise_BCfhw for _, piece in parts]), draws.noise_BCfhw)
+def test_parts_of_a_step_are_the_step(files: list[WindowFile]) -> None:
+    draws = _draws(files[:3], dropout=0.5)
+    parts = [draws.part(rows, torch.device("cpu")) for rows in (slice(0, 2), slice(2, 4))]
+    assert [len(part.sigma_B) for part in parts] == [2, 1]
+    for name in ("sigma_B", "noise_BCfhw", "drop_B"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(draws, name))
+
+
+def test_accumulated_gradients_are_those_of_the_larger_batch(
+    model: WanVideo, files: list[WindowFile], empty: torch.Tensor
+) -> None:
+    """Four micro-batches of one, two of two, one of four: sums of the same numbers in another order."""
+    parameters = dict(add_lora(model, rank=2, alpha=4, targets="cross", seed=0))
+    with torch.no_grad():
+        for number, parameter in enumerate(parameters.values()):
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.1)
+    four, variants = files[:4], (0, 1, 2, 0)
+    draws = _draws(four, dropout=0.3)
+    gradients: dict[int, dict[str, torch.Tensor]] = {}
+    for size in (4, 2, 1):
+        for start in range(0, 4, size):
+            rows = slice(start, start + size)
+            part, piece = load_batch(four[rows], variants[rows]), draws.part(rows, torch.device("cpu"))
+            (step_loss(model, part, piece, empty_1LD=empty).sum() / 4).backward()
+        gradients[size] = {name: parameter.grad.clone() for name, parameter in parameters.items()}  # type: ignore[union-attr]
+        model.denoiser.zero_grad()
+    whole = torch.cat([gradient.flatten() for gradient in gradients[4].values()])
+    for size in (2, 1):
+        parts = torch.cat([gradient.flatten() for gradient in gradients[size].values()])
+        apart = float((parts - whole).norm() / whole.norm()) / torch.finfo(torch.float32).eps
+        assert apart < ULPS, (size, apart)

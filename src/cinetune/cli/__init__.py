@@ -14,6 +14,7 @@ import typer
 from cinetune.cli import making, project, sharing
 from cinetune.cli.common import app
 from cinetune.errors import CinetuneError, ran_out
+from cinetune.processes import launched, part
 
 __all__ = ["app", "main"]
 
@@ -39,7 +40,9 @@ def _say_error(error: BaseException, *, debug: bool) -> int:
         traceback.print_exception(error)
     known = error if isinstance(error, CinetuneError) else ran_out(error)
     if known is not None:
-        print(f"error: {known}", file=sys.stderr)
+        here = launched()
+        who = f" in process {here.rank} of {here.size}" if here.size > 1 else ""
+        print(f"error{who}: {known}", file=sys.stderr)
         return known.exit_code
     last = traceback.extract_tb(error.__traceback__)[-1]
     print(f"unexpected {type(error).__name__}: {error}", file=sys.stderr)
@@ -56,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result: Any = app([word for word in words if word != "--debug"], prog_name="cinetune", standalone_mode=False)
         code = result if isinstance(result, int) else 0
+        part()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:

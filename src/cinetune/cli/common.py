@@ -88,26 +88,32 @@ def agreed(question: str, *, yes: bool) -> None:
     typer.confirm(question, abort=True)
 
 
-def open_project(folder: Path, settings: list[str] | None) -> Project:
+def open_project(folder: Path, settings: list[str] | None, *, force: bool = False) -> Project:
     """The project in a folder, with the settings of the command line over its file's."""
     from cinetune.store import Project
 
-    return Project(folder, overrides=tuple(settings or ()))
+    return Project(folder, overrides=tuple(settings or ()), force=force)
 
 
 def reporter_to(*, to_stderr: bool = False) -> Reporter:
-    """Who speaks to the user: stderr where stdout carries JSON."""
+    """Who speaks to the user: stderr where stdout carries JSON. Of several processes only the leading one does."""
     from cinetune.console import reporter
+    from cinetune.processes import launched
+    from cinetune.runtime import Quiet
 
+    if not launched().main:
+        return Quiet()
     return reporter(sys.stderr if to_stderr else sys.stdout)
 
 
-def run_stage(name: str, folder: Path, settings: list[str] | None, *, again: bool, as_json: bool = False) -> None:
+def run_stage(
+    name: str, folder: Path, settings: list[str] | None, *, again: bool, as_json: bool = False, force: bool = False
+) -> None:
     """Run one stage if it is not done, and say what it read and wrote."""
     from cinetune import pipeline
     from cinetune.plan import explain_shortage
 
-    project = open_project(folder, settings)
+    project = open_project(folder, settings, force=force)
     report = reporter_to(to_stderr=as_json)
     stage = pipeline.stage_named(name)
     with explain_shortage(project):

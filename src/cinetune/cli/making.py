@@ -56,6 +56,9 @@ def train(
     settings: Settings = None,
     again: Again = False,
     *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with an unfinished run although something changed.")
+    ] = False,
     init_from: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Start from an adapter of any origin: file or folder.")
     ] = None,
@@ -67,12 +70,12 @@ def train(
     """Learn the look: a LoRA with held-out validation and early stopping. Continues after an interruption."""
     settings = [*(settings or []), *([f"train.init_from={init_from.resolve()}"] if init_from else [])]
     if not (watch or port):
-        return run_stage("train", project, settings, again=again)
+        return run_stage("train", project, settings, again=again, force=force)
     from cinetune.report.watch import serving
 
     with serving(open_project(project, settings), port) as address:
         print(f"watch  {address}   (the same page stays in {project / 'work' / 'train' / 'index.html'})", flush=True)
-        run_stage("train", project, settings, again=again)
+        run_stage("train", project, settings, again=again, force=force)
 
 
 @app.command(rich_help_panel=STORY)

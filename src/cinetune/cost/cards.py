@@ -134,13 +134,13 @@ def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], bytes_eac
 def fits(
     shape: Denoiser, tokens: int, card: Card, *, rank: int, targets: str, clips: int, choices: Iterator[Setting]
 ) -> list[Fit]:
-    """Every choice with its cost for an optimiser step of `clips` clips, fastest first."""
+    """Every choice with its cost for an optimiser step of `clips` clips, fastest first, then the plainest."""
     found: list[Fit] = []
     for setting in choices:
         memory = training_memory(shape, tokens, rank=rank, targets=targets, setting=setting)
         time = step_seconds(shape, tokens, card, rank=rank, targets=targets, setting=setting)
         found.append(Fit(setting=setting, memory=memory, seconds=time * clips / setting.batch))
-    return sorted(found, key=lambda fit: (fit.seconds, fit.memory.total))
+    return sorted(found, key=lambda fit: (fit.seconds, fit.setting.offload_blocks, fit.memory.total))
 
 
 def cheapest(found: Sequence[Fit], limit: float) -> Fit | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,14 +33,17 @@ def model_folder(section: ModelSection) -> Path:
 def load_model(
     section: ModelSection, *, device: Device | None = None, parts: Literal["all", "encoders", "denoiser"] = "all"
 ) -> WanVideo:
-    """The model of `[model]` on `device` (default: as the section says). `parts` leaves out what a stage does not need.
+    """The model of `[model]` on `device` (default: as the section says), its weights stored, its blocks placed and its
+    attention chosen by that section. `parts` leaves out what a stage does not need.
 
-    Raises `WeightsError` with what to download when the weights are not there.
+    Raises `WeightsError` with what to download when the weights are not there, `ConfigError` for settings that cannot
+    be had here.
     """
     place = device or choose_device(section.device, section.dtype)
     folder = model_folder(section)
     match section.family:
         case "wan21" | "pocket":
+            from cinetune.models.fit import settle
             from cinetune.models.wan21 import WanVideo
 
             return WanVideo.from_folder(
@@ -49,6 +53,7 @@ def load_model(
                 dtype=place.dtype,
                 clip_preprocess=section.clip_preprocess,
                 parts=parts,
+                settle=partial(settle, section=section, device=place),
             )
 
 

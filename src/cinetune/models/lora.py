@@ -93,7 +93,8 @@ def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int) -> N
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are meant to be there
             model.denoiser.add_adapter(config, adapter_name=name)  # pyright: ignore[reportCallIssue]
     for _, parameter in _parameters(model.denoiser, name):
-        parameter.data = parameter.data.float()
+        # PEFT puts it where the layer's weight is, which may be host memory; the device is where the denoiser's own is
+        parameter.data = parameter.data.to(next(model.denoiser.parameters()).device, torch.float32)
 
 
 def _linear(denoiser: nn.Module) -> dict[str, tuple[int, int]]:

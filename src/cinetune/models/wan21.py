@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -99,9 +99,11 @@ class WanVideo:
         dtype: str = "float32",
         clip_preprocess: Preprocess = "squash",
         parts: Parts = "all",
+        settle: Callable[[Any], Any] | None = None,
     ) -> WanVideo:
         """Read a folder in diffusers layout, from disk only.
 
+        `settle` brings the denoiser from the CPU to its device in its own way (`cinetune.models.fit`).
         `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
         Raises `WeightsError` when files are missing, damaged or of another model.
         """
@@ -110,7 +112,7 @@ class WanVideo:
         transformers_logging.disable_progress_bar()
         kind = getattr(torch, dtype)
         with torch.random.fork_rng(devices=[]):  # some loaders fill layers with random numbers first
-            modules = _load(folder, kind, device, parts)
+            modules = _load(folder, kind, device, parts, settle)
         processor = _config(folder, "image_processor/preprocessor_config.json")
         return cls(
             info=_info(folder, family),
@@ -283,7 +285,9 @@ def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
     return torch.from_numpy(resized[top : top + size, left : left + size].copy()).permute(2, 0, 1).float() / 255
 
 
-def _load(folder: Path, kind: torch.dtype, device: str, parts: Parts) -> dict[str, Any]:
+def _load(
+    folder: Path, kind: torch.dtype, device: str, parts: Parts, settle: Callable[[Any], Any] | None
+) -> dict[str, Any]:
     """The networks of a folder, each moved to the device before the next is read."""
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     networks: dict[str, Any] = {"vae": (AutoencoderKLWan, torch.float32)}
@@ -295,7 +299,7 @@ def _load(folder: Path, kind: torch.dtype, device: str, parts: Parts) -> dict[st
     for name, (network, dtype) in networks.items():
         which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
         part: Any = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
-        loaded[name] = part.to(device)
+        loaded[name] = settle(part) if settle and name == "transformer" else part.to(device)
     loaded["tokenizer"] = None
     if loaded["text_encoder"] is not None:
         _check_embedding(loaded["text_encoder"], folder)

@@ -77,32 +77,26 @@ class Run:
 def setting_of(config: Config) -> Setting:
     """The choices of a project. The only place that reads these settings."""
     train, model = config.train, config.model
-    checkpointing: Any = train.checkpointing
-    if isinstance(checkpointing, bool):
-        checkpointing = "full" if checkpointing else "none"
     return Setting(
-        checkpointing=checkpointing, storage=getattr(model, "storage", "plain"),
-        offload_blocks=getattr(model, "offload_blocks", 0), batch=train.batch, bytes_each=bytes_each(config),
+        checkpointing=train.checkpointing, storage=model.storage, offload_blocks=model.offload_blocks,
+        batch=train.batch, bytes_each=bytes_each(config),
     )  # fmt: skip
 
 
 def offered() -> Offer:
     """What this version can be told."""
-    storage = ModelSection.model_fields.get("storage")
     return Offer(
-        checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation) or ("none", "full"),
-        storage=get_args(storage.annotation) if storage else ("plain",),
-        offload="offload_blocks" in ModelSection.model_fields,
+        checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation),
+        storage=get_args(ModelSection.model_fields["storage"].annotation),
+        offload=True,
     )
 
 
 def in_words(setting: Setting, config: Config) -> str:
     """A setting as the options that choose it."""
-    old = isinstance(config.train.checkpointing, bool)
-    value = json.dumps(setting.checkpointing == "full" if old else setting.checkpointing)
-    words = [f"train.checkpointing={value}"]
+    words = [f"train.checkpointing={setting.checkpointing}"]
     if setting.storage != "plain":
-        words.append(f'model.storage="{setting.storage}"')
+        words.append(f"model.storage={setting.storage}")
     if setting.offload_blocks:
         words.append(f"model.offload_blocks={setting.offload_blocks}")
     if setting.batch != config.train.batch:

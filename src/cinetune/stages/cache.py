@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cinetune.artifacts import FileRef, FootageClip, LatentEntry, ModelRef, Window
 from cinetune.config import Config, section_sha
 from cinetune.errors import StoreError
+from cinetune.processes import meet
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, content_key
 
@@ -42,7 +43,9 @@ def inputs(project: Project) -> dict[str, str]:
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
-    """Encode the missing windows and save the stage. Raises `StoreError` if a parent stage is missing."""
+    """Encode the missing windows and save the stage; several processes share them out. Raises `StoreError` if a parent
+    stage is missing.
+    """
     from cinetune.models import load_model, model_ref
 
     started = time.monotonic()
@@ -64,33 +67,39 @@ def run(project: Project, report: Reporter) -> StageRecord:
     ]
     shared_key = content_key(*base, "shared")
 
-    model: VideoModel | None = None
+    processes = meet(config.model, config.parallel)
     device = choose_device(config.model.device, config.model.dtype)
-    if not all(store.has_unit(NAME, name) for name in (*keys, shared_key)):
+    missing = processes.same([name for name in dict.fromkeys((*keys, shared_key)) if not store.has_unit(NAME, name)])
+    mine = set(missing[processes.rank :: processes.size])  # each piece is made by one process, and by it alone
+
+    def encode() -> None:
+        if not mine:
+            return
         report.say(f"encoding on {device.name} ({device.reason})")
         model = load_model(config.model, device=device, parts="encoders")
-    shared = store.unit(NAME, shared_key, FileRef, lambda: _encode_empty(project, _need(model)))
-    entries: list[LatentEntry] = []
-    with report.progress(NAME, len(windows)) as bar:
-        for window, name in zip(windows, keys, strict=True):
-            clip = clips[window.clip]
-            entries.append(
-                store.unit(NAME, name, LatentEntry, lambda w=window, c=clip: _encode(project, _need(model), ref, c, w))
-            )
-            bar.advance(1, window.id)
-    made = provenance(
-        seed=config.train.seed,
-        config_sha=section_sha(config, SECTIONS),
-        parents=tuple(sorted({clips[window.clip].sha256 for window in windows})),
-        device=device.name,
-        wall_seconds=time.monotonic() - started,
-    )
-    return store.save_stage(NAME, key, {"entries": entries, "shared": [shared]}, made=made)
+        if shared_key in mine:
+            store.unit(NAME, shared_key, FileRef, lambda: _encode_empty(project, model))
+        with report.progress(NAME, len(mine - {shared_key})) as bar:
+            for window, name in zip(windows, keys, strict=True):
+                if name in mine:
+                    clip = clips[window.clip]
+                    store.unit(NAME, name, LatentEntry, lambda w=window, c=clip: _encode(project, model, ref, c, w))
+                    bar.advance(1, window.id)
 
+    def record() -> StageRecord:
+        made = provenance(
+            seed=config.train.seed,
+            config_sha=section_sha(config, SECTIONS),
+            parents=tuple(sorted({clips[window.clip].sha256 for window in windows})),
+            device=device.name,
+            wall_seconds=time.monotonic() - started,
+        )
+        entries = [store.made_unit(NAME, name, LatentEntry) for name in keys]
+        shared = store.made_unit(NAME, shared_key, FileRef)
+        return store.save_stage(NAME, key, {"entries": entries, "shared": [shared]}, made=made)
 
-def _need(model: VideoModel | None) -> VideoModel:
-    assert model is not None, "a unit vanished while the stage ran"
-    return model
+    processes.together(encode)
+    return processes.lead(record)
 
 
 def _regrades(config: Config) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Window
-from cinetune.config import Config, section_sha
-from cinetune.errors import StoreError, WeightsError
+from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, ModelRef, Window
+from cinetune.config import Config, flatten, section_sha
+from cinetune.errors import ConfigError, StoreError, WeightsError
+from cinetune.processes import meet
 from cinetune.runtime import Reporter, choose_device, provenance, relay
-from cinetune.sections import AugmentSection, TrainSection
+from cinetune.sections import AugmentSection, ModelSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
 
 if TYPE_CHECKING:
@@ -27,15 +28,17 @@ if TYPE_CHECKING:
 
     from cinetune.metrics import PerceptualNet
     from cinetune.models.family import VideoModel
-    from cinetune.training import Finished, HeldShot, Validator, WindowFile
+    from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
+    from cinetune.training.trackers import Trackers
 
 NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
 SECTIONS = ("model", "train")
 VERSION = 2
-# Settings that change how a run is saved, where it runs or what else is trained, not what is asked for.
-# `init_from` is a place: what lies there is in the fingerprint.
-_NO_RECIPE = {"checkpoint_every", "init_from", "plain_arm", "workers"}
+# Settings that change how a run is saved, where it runs or what else is trained, not what is asked for. Checkpointing
+# gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded. `init_from` is
+# a place: what lies there is in the fingerprint.
+_NO_RECIPE = {"checkpoint_every", "checkpointing", "init_from", "plain_arm", "trackers", "workers"}
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -60,22 +63,30 @@ def _start(project: Project) -> Path | None:
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
-    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN."""
+    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN,
+    `ConfigError` when the work does not divide by the processes.
+    """
     started = time.monotonic()
     store, config = project.store, project.config
+    processes = meet(config.model, config.parallel)
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
     runs = _runs(project)
-    _train([one for one in runs if not store.has_unit(NAME, one.key)], config.train, report)
-    looks = [store.made_unit(NAME, one.key, Look) for one in runs]
-    made = provenance(
-        seed=config.train.seed,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(looks[0].dataset_sha, looks[0].model.weights_sha256),
-        device=choose_device(config.model.device, config.model.dtype).name,
-        wall_seconds=time.monotonic() - started,
-    )
-    notes = [f"{look.arm}: {text}" for look in looks for text in (look.stopped, *_alarms(store.path(look.log)))]
-    return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+    done = processes.same({one.key for one in runs if store.has_unit(NAME, one.key)})
+    _train([one for one in runs if one.key not in done], config, report)
+
+    def record() -> StageRecord:
+        looks = [store.made_unit(NAME, one.key, Look) for one in runs]
+        made = provenance(
+            seed=config.train.seed,
+            config_sha=section_sha(config, SECTIONS),
+            parents=(looks[0].dataset_sha, looks[0].model.weights_sha256),
+            device=choose_device(config.model.device, config.model.dtype).name,
+            wall_seconds=time.monotonic() - started,
+        )
+        notes = [f"{look.arm}: {text}" for look in looks for text in _said(look, store.path(look.log))]
+        return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
+
+    return processes.lead(record)
 
 
 def trial_key(project: Project) -> str:
@@ -85,7 +96,9 @@ def trial_key(project: Project) -> str:
 
 def trial(project: Project, report: Reporter, folder: Path) -> Look:
     """Train the look arm of these settings in a folder of its own. The stage and its looks stay as they are."""
-    return replace(_runs(project)[0], folder=folder).look(report)
+    from cinetune.training import alone
+
+    return replace(_runs(project)[0], folder=folder).train(report, alone())()
 
 
 def _runs(project: Project) -> list[_Run]:
@@ -105,7 +118,7 @@ def _runs(project: Project) -> list[_Run]:
         fingerprint = {
             "data set": dataset,
             "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
-            "base model": content_key(model.weights_sha256, config.model.dtype),
+            "base model": content_key(model.weights_sha256, _base(config.model)),
             **_start_sha(project),
         }
         one = _Run(
@@ -113,6 +126,7 @@ def _runs(project: Project) -> list[_Run]:
             project=project,
             arm=arm,
             recipe=recipe,
+            model=model,
             fingerprint=fingerprint,
             entries=entries,
             shared=shared,
@@ -122,13 +136,20 @@ def _runs(project: Project) -> list[_Run]:
     return runs
 
 
-def _train(runs: list[_Run], recipe: TrainSection, report: Reporter) -> None:
+def _train(runs: list[_Run], config: Config, report: Reporter) -> None:
     """Train arms that are not there yet; with workers even a single one in one thread, so that its bytes do not depend
     on how many there are.
     """
+    recipe = config.train
     if recipe.workers == 1:
         for run in runs:
             run.keep(report)
+    elif meet(config.model, config.parallel).size > 1:
+        raise ConfigError(
+            "arms cannot be trained side by side by processes that share one",
+            where=f"train.workers = {recipe.workers}",
+            remedy="set train.workers = 1, or start without torchrun",
+        )
     elif runs:
         from cinetune.generation import run_tasks
 
@@ -148,9 +169,15 @@ def _arms(recipe: TrainSection) -> dict[Arm, TrainSection]:
     return arms
 
 
-def _alarms(log: Path) -> list[str]:
-    """The alarms of a finished run, from the last line of its log."""
-    return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["alarms"]
+def _base(section: ModelSection) -> dict[str, str]:
+    """Settings of `[model]` that change the numbers of a run."""
+    return section.model_dump(mode="json", include={"dtype", "storage", "attention"})
+
+
+def _said(look: Look, log: Path) -> list[str]:
+    """Why a look stopped, what it was forced over, and the alarms in the last line of its log."""
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    return [look.stopped, *(f"forced at {change}" for change in look.forced), *last["alarms"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,44 +188,75 @@ class _Run:
     project: Project
     arm: Arm
     recipe: TrainSection
+    model: ModelRef
     fingerprint: dict[str, str]
     entries: tuple[LatentEntry, ...]
     shared: FileRef
     folder: Path
     """Where the run keeps its checkpoint, log and samples."""
 
-    def keep(self, report: Reporter) -> None:
-        """Make the look and put its record into the store."""
-        self.project.store.unit(NAME, self.key, Look, lambda: self.look(report))
+    def _named(self) -> dict[str, dict[str, Any]]:
+        """Everything the run is made from by name, so that a refusal to go on can say what changed."""
+        from cinetune.training import code_fingerprint
 
-    def look(self, report: Reporter) -> Look:
-        """Load, train, export, record."""
+        windows = {f"window {entry.window}": f"{entry.split} {entry.file.sha256[:12]}" for entry in self.entries}
+        return {
+            "data set": windows | {"empty prompt": self.shared.sha256[:12]},
+            "recipe": flatten(self.recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
+            "base model": {"weights": self.model.weights_sha256[:12], **_base(self.project.config.model)},
+            "first adapter": {name: sha[:12] for name, sha in _start_sha(self.project).items()},
+            "code": code_fingerprint(),
+        }
+
+    def keep(self, report: Reporter) -> None:
+        """Train, on all processes of the run; then the leading one exports, and records it in the store."""
+        from cinetune.training import arrange
+
+        config, store = self.project.config, self.project.store
+        world = arrange(meet(config.model, config.parallel), config.parallel)
+        made = self.train(report, world)
+        world.lead(lambda: store.unit(NAME, self.key, Look, made))
+
+    def train(self, report: Reporter, world: World) -> Callable[[], Look]:
+        """Load and train. The result is to be called by one process: it exports the adapter and says what it is."""
         from cinetune.models import load_model
+        from cinetune.models.fit import fit
         from cinetune.training import load_empty, train
 
         started = time.monotonic()
         config = self.project.config
         device = choose_device(config.model.device, config.model.dtype)
-        report.say(f"training {self.arm} on {device.name}, {device.dtype} ({device.reason})")
+        place = ", ".join(filter(None, (device.name, world.describe())))
+        report.say(f"training {self.arm} on {place}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
-        if self.recipe.checkpointing:
-            model.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+        fit(model, config.model, self.recipe, device, report)
         finished = train(
             model,
             self._files("train"),
             load_empty(self.project.store.path(self.shared)),
-            validator=self._validator(model, report),
+            validator=self._validator(model, report, world),
             recipe=self.recipe,
             arm=self.arm,
             folder=self.folder,
-            fingerprint=self.fingerprint,
+            fingerprint=self._named(),
+            force=self.project.force,
             report=report,
             start=self._start(model, report),
+            world=world,
+            trackers=self._trackers(report),
         )
         report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
         for alarm in finished.alarms:
             report.warn(f"{self.arm}: {alarm}")
-        return self._record(model, finished, device.name, time.monotonic() - started)
+        return partial(self._record, model, finished, place, time.monotonic() - started)
+
+    def _trackers(self, report: Reporter) -> Trackers:
+        from cinetune.training.trackers import Trackers
+
+        return Trackers(
+            names=self.recipe.trackers, folder=self.folder / "trackers", project=self.project.config.name, run=self.arm,
+            config=flatten(self.recipe.model_dump(mode="json")), report=report,
+        )  # fmt: skip
 
     def _start(self, model: VideoModel, report: Reporter) -> dict[str, Tensor] | None:
         """The adapter to start from, of any origin, as this recipe's own; None = a fresh one."""
@@ -234,7 +292,7 @@ class _Run:
             )
         return files
 
-    def _validator(self, model: VideoModel, report: Reporter) -> Validator:
+    def _validator(self, model: VideoModel, report: Reporter, world: World) -> Validator:
         from cinetune.training import Validator
 
         held, seen = self._files("held"), self._files("train")
@@ -251,6 +309,7 @@ class _Run:
             recipe=self.recipe,
             folder=self.folder / "samples",
             seen=_spread(seen, self.recipe.validation_windows),
+            world=world,
         )
 
     def _shots(self, files: list[WindowFile]) -> list[HeldShot]:
@@ -271,7 +330,6 @@ class _Run:
         return shots
 
     def _record(self, model: VideoModel, finished: Finished, device: str, wall_seconds: float) -> Look:
-        from cinetune.models import model_ref
         from cinetune.models.export import save_adapter
         from cinetune.models.lora import lora_state
 
@@ -296,7 +354,7 @@ class _Run:
         return Look(
             name=config.name,
             arm=self.arm,
-            model=model_ref(config.model),
+            model=self.model,
             rank=recipe.rank,
             alpha=recipe.alpha,
             targets=recipe.targets,
@@ -309,6 +367,7 @@ class _Run:
             log=project.store.add(self.folder / "log.jsonl"),
             licence=model.info.licence,
             provenance=made,
+            forced=finished.forced,
         )
 
 

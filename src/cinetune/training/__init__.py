@@ -2,7 +2,22 @@
 
 from cinetune.training.augment import regrade
 from cinetune.training.data import WindowFile, load_empty, window_file
+from cinetune.training.fingerprint import code_fingerprint
 from cinetune.training.loop import Finished, train
+from cinetune.training.parallel import World, alone, arrange
 from cinetune.training.validate import HeldShot, Validator
 
-__all__ = ["Finished", "HeldShot", "Validator", "WindowFile", "load_empty", "regrade", "train", "window_file"]
+__all__ = [
+    "Finished",
+    "HeldShot",
+    "Validator",
+    "WindowFile",
+    "World",
+    "alone",
+    "arrange",
+    "code_fingerprint",
+    "load_empty",
+    "regrade",
+    "train",
+    "window_file",
+]

@@ -17,12 +17,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cinetune.errors import StoreError
+from cinetune.processes import Processes
 from cinetune.store import atomic_write
+from cinetune.training.fingerprint import Fingerprint, differences
+from cinetune.training.trackers import Trackers
 from cinetune.training.validate import Evaluation, Plateau
 
 __all__ = ["Log", "TrainState", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = 1
+ALONE = Processes()
+SHOWN = 12  # lines of a long list of changes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +46,8 @@ class TrainState:
     average: dict[str, Tensor] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
     stopped: str = ""
+    forced: list[str] = field(default_factory=list)
+    """What had changed whenever the run was forced to go on, over all its pieces."""
 
 
 def save_checkpoint(
@@ -49,11 +56,14 @@ def save_checkpoint(
     parameters: Mapping[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     *,
-    fingerprint: Mapping[str, str],
+    fingerprint: Fingerprint,
+    world: Processes = ALONE,
 ) -> None:
     """Write adapter, optimiser moments, best adapter, moving average and progress. No random state is kept: every draw
-    is seeded by its step.
+    is seeded by its step. All processes hold the same values; the leading one writes them.
     """
+    if not world.main:
+        return
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         tensors[f"adapter/{name}"] = parameter.detach()
@@ -67,6 +77,7 @@ def save_checkpoint(
         "step": state.step,
         "stopped": state.stopped,
         "alarms": state.alarms,
+        "forced": state.forced,
         "plateau": asdict(state.plateau),
         "best_step": state.best_step,
         "first": asdict(state.first) if state.first else None,
@@ -84,27 +95,27 @@ def load_checkpoint(
     parameters: Mapping[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     *,
-    fingerprint: Mapping[str, str],
-) -> bool:
-    """Continue an unfinished run in place; False when there is nothing to continue.
+    fingerprint: Fingerprint,
+    force: bool = False,
+    world: Processes = ALONE,
+) -> tuple[bool, list[str]]:
+    """Continue an unfinished run in place. Returns whether there was one, and what differs if it was forced. The
+    leading process reads the file and the others get it from there: on a shared disk each might find another one.
 
     A finished run of other data or settings counts as nothing. Raises `StoreError` when an *unfinished* run was made
-    from other data or settings, and when the file is damaged.
+    from other data, settings or code and is not forced, when not even force can help, and when the file is damaged.
     """
-    if not path.is_file():
-        return False
-    facts, tensors = _read(path)
-    differ = sorted(
-        key for key in {*facts["fingerprint"], *fingerprint} if facts["fingerprint"].get(key) != fingerprint.get(key)
-    )
-    if differ and facts["stopped"]:
-        return False
-    if differ:
-        raise StoreError(
-            f"the training that stopped at step {facts['step']} had another {' and another '.join(differ)}",
-            where=str(path),
-            remedy=f"put the settings back, or delete {path.parent} to start over",
-        )
+    found = world.lead(lambda: _read(path) if path.is_file() else None)
+    if found is None:
+        return False, []
+    facts, tensors = found
+    changes = differences(facts["fingerprint"], fingerprint)
+    if changes and facts["stopped"]:
+        return False, []
+    if changes and not force:
+        raise _changed(path, facts["step"], changes)
+    _check_fits(path, parameters, tensors)
+    state.forced = facts.get("forced", []) + [f"step {facts['step']}: {change}" for change in changes]
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"adapter/{name}"])
@@ -126,7 +137,29 @@ def load_checkpoint(
         for name, parameter in parameters.items()
         if f"average/{name}" in tensors
     }
-    return True
+    return True, changes
+
+
+def _changed(path: Path, step: int, changes: list[str]) -> StoreError:
+    """The refusal of a run that was started from something else, with what differs."""
+    groups = " and another ".join(dict.fromkeys(change.partition(":")[0] for change in changes))
+    more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+    return StoreError(
+        "\n    ".join([f"the training that stopped at step {step} had another {groups}", *changes[:SHOWN], *more]),
+        where=str(path),
+        remedy="put it back as it was; or go on all the same with `cinetune train --force`, which is put on record; "
+        f"or delete {path.parent} to start over",
+    )
+
+
+def _check_fits(path: Path, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    kept = {name.removeprefix("adapter/"): t.shape for name, t in tensors.items() if name.startswith("adapter/")}
+    if kept != {name: parameter.shape for name, parameter in parameters.items()}:
+        raise StoreError(
+            "the unfinished adapter has other layers or another rank than the one asked for",
+            where=str(path),
+            remedy=f"put train.rank and train.targets back, or delete {path.parent} to start over",
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -147,12 +180,17 @@ class Log:
     same log.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True, trackers: Trackers | None = None) -> None:
+        """`writes` is False in the processes that do not lead: all would write the same. `trackers` get the numbers of
+        every line.
+        """
+        self.path, self.writes, self._trackers = path, writes, trackers if writes else None
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewind(self, step: int) -> None:
         """Forget what was written after `step`, half-written lines included; -1 forgets everything."""
+        if not self.writes:
+            return
         kept: list[str] = []
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
             try:
@@ -163,6 +201,8 @@ class Log:
                 kept.append(line)
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        if self._trackers is not None:
+            self._trackers.start(after=max(step, 0))
 
     def lines(self) -> list[dict[str, Any]]:
         """Every event so far."""
@@ -171,11 +211,22 @@ class Log:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line."""
+        if not self.writes:
+            return
         record = {"kind": kind, "step": step} | values
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
+        if self._trackers is not None:
+            self._trackers.log(record)
+
+    def close(self) -> None:
+        """End the runs in the trackers."""
+        if self._trackers is not None:
+            self._trackers.close()
 
     def sync(self) -> None:
         """Force the lines to disk: a checkpoint must never be ahead of its log."""
+        if not self.writes:
+            return
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())

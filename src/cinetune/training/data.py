@@ -16,16 +16,19 @@ from cinetune.models.wan21 import pad_text
 from cinetune.runtime import generator
 from cinetune.sections import AugmentSection
 
-__all__ = ["Picked", "WindowFile", "load_batch", "load_empty", "pick", "window_file"]
+__all__ = ["Picked", "WindowFile", "batch_shape", "load_batch", "load_empty", "pick", "window_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowFile:
-    """One cached window: `variants` re-graded conditions lie beside the original one."""
+    """One cached window: `variants` re-graded conditions lie beside the original one. `shape` is that of its latents,
+    `(C, f, h, w)`.
+    """
 
     id: str
     path: Path
     variants: int
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +43,24 @@ class Picked:
 
 
 def window_file(window: str, path: Path) -> WindowFile:
-    """Open a cached window and count its variants."""
+    """Open a cached window, count its variants and read its shape."""
     with safe_open(path, framework="pt") as tensors:
         variants = sum(name.startswith("cond_Cfhw.") for name in tensors.keys())  # noqa: SIM118  (safe_open is not a dict)
-    return WindowFile(id=window, path=path, variants=variants)
+        shape = tuple(tensors.get_slice("latents_Cfhw").get_shape())
+    return WindowFile(id=window, path=path, variants=variants, shape=shape)
+
+
+def batch_shape(files: Sequence[WindowFile], *, single_frame: bool = False) -> tuple[int, ...]:
+    """The shape `BCfhw` of the latents of a batch. Raises `ModelError` when the windows differ in shape."""
+    shapes = {file.shape for file in files}
+    if len(shapes) != 1:
+        raise ModelError(
+            f"windows of different shapes cannot share a step: {sorted(shapes)}",
+            where=", ".join(file.id for file in files),
+            remedy="prepare all windows at one size, or set train.batch = 1 and train.accumulate = 1",
+        )
+    channels, frames, rows, columns = files[0].shape
+    return len(files), channels, 1 if single_frame else frames, rows, columns
 
 
 def pick(step: int, *, count: int, windows: int, available: int, augment: AugmentSection, seed: int) -> Picked:
@@ -74,6 +91,7 @@ def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_f
 
     Raises `ModelError` when the windows differ in shape.
     """
+    batch_shape(files)
     latents, conds, images, texts = [], [], [], []
     for file, variant in zip(files, variants, strict=True):
         suffix = f".{variant}" if variant else ""
@@ -82,13 +100,6 @@ def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_f
             conds.append(_frames(tensors, f"cond_Cfhw{suffix}", single_frame))
             images.append(tensors.get_tensor(f"image_LD{suffix}"))
             texts.append(tensors.get_tensor("text_LD"))
-    shapes = {tuple(latent.shape) for latent in latents}
-    if len(shapes) != 1:
-        raise ModelError(
-            f"windows of different shapes cannot share a batch: {sorted(shapes)}",
-            where=", ".join(file.id for file in files),
-            remedy="prepare all windows at one size, or set train.batch = 1 and train.accumulate = 1",
-        )
     cond = Conditioning(text_BLD=pad_text(texts), image_BLD=torch.stack(images), latent_BCfhw=torch.stack(conds))
     return Batch(latents_BCfhw=torch.stack(latents), cond=cond)
 

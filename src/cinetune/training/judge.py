@@ -40,14 +40,15 @@ class Judge:
         self.validator, self.state, self.parameters = validator, state, parameters
         self.arm, self.log, self.report = arm, log, report
         self.alarms = Alarms(validator.levels)
-        self.alarms.replay(log.lines())
+        self.alarms.replay(validator.world.lead(log.lines))
 
     def stepped(self, norm: float) -> None:
         """After a training step: is the gradient still of a usual length?"""
         self._tell(self.alarms.stepped(norm))
 
-    def evaluate(self) -> None:
-        """Evaluate (the average, where there is one), log, say, and keep the adapter when it is the best yet.
+    def evaluate(self, *, last: bool = False) -> None:
+        """Evaluate (the average, where there is one), log, say, and keep the adapter when it is the best yet. Stops the
+        run on a plateau, or when this is the `last` evaluation.
 
         The untrained adapter of step 0 does not compete; it tells how much luck there is in the distance, and the
         plateau waits for no less. Raises `ModelError` when the samples or losses are not finite.
@@ -55,6 +56,7 @@ class Judge:
         state, step = self.state, self.state.step
         with worn(state.average, self.parameters):
             found = replace(self.validator(step), effect=self.validator.effect(self.arm))
+            found = self.validator.world.same(found)
             _check_finite(found, step)
             self._write(found)
             if step == 0:
@@ -70,8 +72,15 @@ class Judge:
         for name in before.keys() - self.alarms.standing.keys():
             self.log.write("alarm over", step, name=name)
             self.report.say(f"{self.arm} step {step}: no longer: {name}")
+        if state.plateau.stalled:
+            gains = f"no gain of {state.plateau.min_delta:.4g} in {state.plateau.patience} evaluations"
+            state.stopped = f"lpips plateau at step {step}: {gains}"
+        elif last:
+            state.stopped = f"reached {step} steps"
+        if state.stopped:
+            self._end()
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Say which step is kept and why, and what must be known before it is used."""
         state, order = self.state, ranked(self.alarms.history)
         state.alarms = [str(alarm) for alarm in self.alarms.verdict(state.best_step)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from cinetune.runtime import Reporter, derive, generator
 from cinetune.sections import TrainSection
 from cinetune.training.average import follow
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
-from cinetune.training.data import Picked, WindowFile, load_batch, pick
+from cinetune.training.data import Picked, WindowFile, batch_shape, load_batch, pick
+from cinetune.training.fingerprint import Fingerprint, summary
 from cinetune.training.judge import Judge
 from cinetune.training.meter import Meter
-from cinetune.training.step import Draws, draw, split, step_loss
+from cinetune.training.parallel import GradientSum, World, alone
+from cinetune.training.step import Draws, draw, step_loss
+from cinetune.training.trackers import Trackers
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
 __all__ = ["Finished", "learning_rate", "train"]
@@ -39,15 +43,18 @@ class Finished:
     first: Evaluation
     best: Evaluation
     alarms: tuple[str, ...]
+    forced: tuple[str, ...] = ()
 
 
 def learning_rate(step: int, recipe: TrainSection) -> float:
-    """Rate of optimiser step `step` (from 0): linear warm-up over `warmup * steps`, then a half cosine to zero at the
-    last step.
+    """Rate of optimiser step `step` (from 0): linear warm-up over `warmup * steps`, then by `schedule` a half cosine to
+    zero at the last step, or no change.
     """
     rising = math.ceil(recipe.warmup * recipe.steps)
     if step < rising:
         return recipe.lr * (step + 1) / rising
+    if recipe.schedule == "constant":
+        return recipe.lr
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, recipe.steps - rising)))
 
 
@@ -60,50 +67,62 @@ def train(
     recipe: TrainSection,
     arm: str,
     folder: Path,
-    fingerprint: Mapping[str, str],
+    fingerprint: Fingerprint,
+    force: bool = False,
     report: Reporter,
     start: Mapping[str, Tensor] | None = None,
+    world: World | None = None,
+    trackers: Trackers | None = None,
 ) -> Finished:
     """Train the adapter `arm` on cached windows until the plateau or the last step; resumes from
     `folder/checkpoint.safetensors`.
 
     `empty_1LD` is the padded embedding of the empty prompt; `start` the state of an adapter to begin with (default: a
-    fresh one). Events go to `folder/log.jsonl`. All randomness is seeded by its purpose and step, so a run that was
-    killed ends with the same bytes as one that was not (on one device, with one thread count).
+    fresh one). Events go to `folder/log.jsonl` and `trackers`. All randomness is seeded by its purpose and step: a
+    killed run, or one by other numbers of processes (`world`, alone by default), ends with the same bytes.
 
-    Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an
-    unfinished run used other data or settings (`fingerprint`).
+    Raises `ModelError` before the optimiser moves when loss or gradient is not finite, `StoreError` when an unfinished
+    run had another `fingerprint`, unless `force` makes it go on and puts the changes on record, `ConfigError` when the
+    work does not divide.
     """
     assert files, "training needs at least one window"
-    device = next(model.denoiser.parameters()).device
+    world, device = world or alone(), next(model.denoiser.parameters()).device
     empty_1LD = empty_1LD.to(device)
     available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
-
+    mine = world.rows(recipe.batch, recipe.accumulate)
     parameters = _adapter(model, recipe, arm, start)
     trained = list(parameters.values())
+    world.wrap(model, parameters, _shapes([*files, *validator.held], recipe))
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
-    log = Log(folder / "log.jsonl")
+    log = Log(folder / "log.jsonl", writes=world.main, trackers=trackers)
     checkpoint = folder / "checkpoint.safetensors"
+    keep = partial(save_checkpoint, checkpoint, state, parameters, optimiser, fingerprint=fingerprint, world=world)
 
-    resumed = load_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+    resumed, changes = load_checkpoint(
+        checkpoint, state, parameters, optimiser, fingerprint=fingerprint, force=force, world=world
+    )
     log.rewind(state.step if resumed else -1)
-    meter = Meter(folder / "speed.jsonl", fresh=not resumed)
+    meter = Meter(folder / "speed.jsonl", fresh=not resumed, writes=world.main)
     judge = Judge(validator, state, parameters, arm=arm, log=log, report=report)
     if not resumed:
         validator.clear()
-        log.write("start", 0, arm=arm, fingerprint=dict(fingerprint), **_asked(recipe, validator))
+        log.write("start", 0, arm=arm, fingerprint=summary(fingerprint), **_asked(recipe, validator))
 
     with report.progress(f"train {arm}", recipe.steps) as bar:
         if resumed:
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
+            if changes:
+                log.write("forced", state.step, changes=changes)
         else:
             follow(state.average, parameters, recipe.ema)
             judge.evaluate()
             meter.mark("evaluation", 0)
-            save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+        if changes or not resumed:
+            log.sync()
+            keep()
 
         while not state.stopped:
             step = state.step  # optimiser steps done so far
@@ -113,16 +132,20 @@ def train(
                 step, count=elements, windows=len(files), available=available, augment=recipe.augment, seed=recipe.seed
             )
             chosen = [files[index] for index in picked.windows]
-            batch = _to(load_batch(chosen, picked.variants, single_frame=picked.single_frame), device)
-            draws = draw(batch.latents_BCfhw, generator(recipe.seed, "train/noise", step), recipe)
+            single = picked.single_frame
+            draws = draw(batch_shape(chosen, single_frame=single), generator(recipe.seed, "train/noise", step), recipe)
 
-            # Gradients, one micro-batch at a time.
+            # Gradients, one micro-batch at a time; other processes do the others.
             losses: list[Tensor] = []
-            for part, piece in split(batch, draws, recipe.batch):
-                loss_B = step_loss(model, part, piece, empty_1LD=empty_1LD)
+            total = GradientSum(world, trained)
+            for rows in mine:
+                part = load_batch(chosen[rows], picked.variants[rows], single_frame=single)
+                loss_B = step_loss(model, _to(part, device), draws.part(rows, device), empty_1LD=empty_1LD)
                 (loss_B.sum() / elements).backward()
                 losses.append(loss_B.detach())
-            loss_B = torch.cat(losses)
+                total.add()
+            total.finish()
+            loss_B = world.whole(losses)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
 
             # Nothing that is not finite reaches the adapter.
@@ -142,26 +165,22 @@ def train(
             meter.mark("step", state.step)
             bar.advance(1, f"loss {loss:.4f}")
 
-            # Look at it now and then, always at the end.
+            # Look at it now and then, always at the end: the judge says when to stop, and what is kept.
             last = state.step == recipe.steps
             evaluated = last or state.step % recipe.validate_every == 0
             if evaluated:
-                judge.evaluate()
+                judge.evaluate(last=last)
                 meter.mark("evaluation", state.step)
-                if state.plateau.stalled:
-                    gains = f"no gain of {state.plateau.min_delta:.4g} in {recipe.patience} evaluations"
-                    state.stopped = f"lpips plateau at step {state.step}: {gains}"
-                elif last:
-                    state.stopped = f"reached {recipe.steps} steps"
-
-            # The best is the result, and is said to be; so is what is wrong with it.
-            if state.stopped:
-                judge.end()
             if evaluated or state.step % recipe.checkpoint_every == 0:
                 log.sync()
-                save_checkpoint(checkpoint, state, parameters, optimiser, fingerprint=fingerprint)
+                keep()
 
+    log.close()
     set_lora_state(model, arm, state.best)
+    return _finished(state)
+
+
+def _finished(state: TrainState) -> Finished:
     first, best = _first_and_best(state)
     return Finished(
         step=state.best_step,
@@ -170,6 +189,7 @@ def train(
         first=first,
         best=best,
         alarms=tuple(state.alarms),
+        forced=tuple(state.forced),
     )
 
 
@@ -182,6 +202,12 @@ def _adapter(
     if start is not None:
         set_lora_state(model, arm, start)
     return dict(added)
+
+
+def _shapes(files: Sequence[WindowFile], recipe: TrainSection) -> list[tuple[int, ...]]:
+    """Every shape of latents that the model will see."""
+    kinds = (False, True) if recipe.augment.single_frame else (False,)
+    return sorted({batch_shape([file], single_frame=kind) for file in files for kind in kinds})
 
 
 def _asked(recipe: TrainSection, validator: Validator) -> dict[str, Any]:

@@ -17,11 +17,13 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Appends to a file. `fresh` forgets what an earlier run left there; a resumed run writes some steps again."""
+    """Appends to a file. `fresh` forgets what an earlier run left there; a resumed run writes some steps again.
+    `writes` is False in the processes that do not lead.
+    """
 
-    def __init__(self, path: Path, *, fresh: bool) -> None:
-        self._path = path
-        if fresh:
+    def __init__(self, path: Path, *, fresh: bool, writes: bool = True) -> None:
+        self._path, self._writes = path, writes
+        if fresh and writes:
             path.unlink(missing_ok=True)
         self._since = time.monotonic()
 
@@ -29,6 +31,8 @@ class Meter:
         """One line: what has just ended, `seconds` since the mark before, the time of day `at` (s since 1970), and the
         peak memory of this process, `host_gib`, and of the GPU, `device_gib` (None without one).
         """
+        if not self._writes:
+            return
         now = time.monotonic()
         device = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
         record = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,7 @@ from cinetune.models import flow
 from cinetune.models.family import Batch, VideoModel
 from cinetune.sections import TrainSection
 
-__all__ = ["Draws", "draw", "flow_loss", "split", "step_loss"]
+__all__ = ["Draws", "draw", "flow_loss", "step_loss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,19 +23,26 @@ class Draws:
     noise_BCfhw: Tensor
     drop_B: Tensor
 
+    def part(self, rows: slice, device: torch.device) -> Draws:
+        """Some elements of the step, on a device."""
+        return Draws(
+            sigma_B=self.sigma_B[rows].to(device),
+            noise_BCfhw=self.noise_BCfhw[rows].to(device),
+            drop_B=self.drop_B[rows].to(device),
+        )
 
-def draw(latents_BCfhw: Tensor, gen: torch.Generator, recipe: TrainSection) -> Draws:
-    """Draw for a whole optimiser step at once, so that splitting it into micro-batches changes nothing.
 
-    Noise levels are stratified over the batch. All numbers come from the CPU generator `gen` and are then moved to
-    the latents' device.
+def draw(shape: Sequence[int], gen: torch.Generator, recipe: TrainSection) -> Draws:
+    """Draw for latents `BCfhw` of a whole optimiser step at once, on the CPU: splitting it into micro-batches, on one
+    device or many, changes nothing.
+
+    Noise levels are stratified over the batch.
     """
-    count = len(latents_BCfhw)
-    device = latents_BCfhw.device
-    sigma_B = flow.sample_sigmas(count, gen, scheme=recipe.timesteps, shift=recipe.shift, stratified=True)
-    noise = torch.randn(latents_BCfhw.shape, generator=gen)
-    drop_B = torch.rand(count, generator=gen) < recipe.caption_dropout
-    return Draws(sigma_B=sigma_B.to(device), noise_BCfhw=noise.to(device), drop_B=drop_B.to(device))
+    sigma_B = flow.sample_sigmas(shape[0], gen, scheme=recipe.timesteps, shift=recipe.shift, stratified=True)
+    noise = torch.randn(tuple(shape), generator=gen)
+    return Draws(
+        sigma_B=sigma_B, noise_BCfhw=noise, drop_B=torch.rand(shape[0], generator=gen) < recipe.caption_dropout
+    )
 
 
 def flow_loss(model: VideoModel, batch: Batch, sigma_B: Tensor, noise_BCfhw: Tensor) -> Tensor:
@@ -56,19 +64,3 @@ def step_loss(model: VideoModel, batch: Batch, draws: Draws, *, empty_1LD: Tenso
     text = torch.where(draws.drop_B[:, None, None], empty_1LD.to(batch.cond.text_BLD), batch.cond.text_BLD)
     kept = Batch(latents_BCfhw=batch.latents_BCfhw, cond=replace(batch.cond, text_BLD=text))
     return flow_loss(model, kept, draws.sigma_B, draws.noise_BCfhw)
-
-
-def split(batch: Batch, draws: Draws, size: int) -> list[tuple[Batch, Draws]]:
-    """Micro-batches of at most `size` elements, in order."""
-    parts: list[tuple[Batch, Draws]] = []
-    for start in range(0, len(batch.latents_BCfhw), size):
-        part = slice(start, start + size)
-        cond = replace(
-            batch.cond,
-            text_BLD=batch.cond.text_BLD[part],
-            image_BLD=batch.cond.image_BLD[part],
-            latent_BCfhw=batch.cond.latent_BCfhw[part],
-        )
-        piece = Draws(sigma_B=draws.sigma_B[part], noise_BCfhw=draws.noise_BCfhw[part], drop_B=draws.drop_B[part])
-        parts.append((Batch(latents_BCfhw=batch.latents_BCfhw[part], cond=cond), piece))
-    return parts

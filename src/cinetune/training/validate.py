@@ -21,6 +21,7 @@ from cinetune.models.sample import sample
 from cinetune.runtime import generator
 from cinetune.sections import TrainSection
 from cinetune.training.data import WindowFile, load_batch
+from cinetune.training.parallel import World, alone
 from cinetune.training.step import flow_loss
 
 __all__ = ["QUANTILES", "Evaluation", "HeldShot", "Levels", "Plateau", "Validator", "quantile_sigmas"]
@@ -135,8 +136,10 @@ class Validator:
         recipe: TrainSection,
         folder: Path,
         seen: Sequence[WindowFile] = (),
+        world: World | None = None,
     ) -> None:
         assert held and shots, "validation needs at least one window"
+        self.world = world or alone()
         self.model, self.net, self.net_name, self.recipe, self.folder = model, net, net_name, recipe, folder
         self.held, self.shots, self.seen = tuple(held), tuple(shots), tuple(seen)
         regraded = all(file.variants for file in (*held, *seen, *(shot.file for shot in shots)))
@@ -150,8 +153,9 @@ class Validator:
         """Evaluate the adapter in use. Leaves every random state as it was."""
         held_VSW = self._losses(self.held)
         seen_VSW = self._losses(self.seen) if self.seen else None
-        clips = [[self._generate(shot, variant) for variant in self.variants] for shot in self.shots]
-        self._write(step, clips)
+        clips = self._clips()
+        if self.world.main:
+            self._write(step, clips)
         curves = self._curves(clips)  # [shots, variants, T]
         by_variant = curves[..., 1:].mean((0, 2))
         seen_by_eye = [[_display(clip) for clip in row] for row in clips]
@@ -197,7 +201,7 @@ class Validator:
 
     def clear(self) -> None:
         """Remove the films of an earlier run."""
-        for path in self.folder.glob("step_*.mp4"):
+        for path in self.folder.glob("step_*.mp4") if self.world.main else ():
             path.unlink()
 
     def describe(self) -> dict[str, Any]:
@@ -224,9 +228,9 @@ class Validator:
 
     def _losses(self, files: Sequence[WindowFile]) -> NDArray[np.float64]:
         """Velocity loss `[variants, levels, windows]`."""
-        return np.array(
-            [[self._loss(files, number, variant) for number in range(len(self.sigmas))] for variant in self.variants]
-        )
+        asked = [(number, variant) for variant in self.variants for number in range(len(self.sigmas))]
+        found = self.world.map(lambda pair: self._loss(files, *pair), asked)
+        return np.array(found).reshape(len(self.variants), len(self.sigmas), len(files))
 
     def _loss(self, windows: Sequence[WindowFile], number: int, variant: int) -> list[float]:
         losses: list[Tensor] = []
@@ -245,9 +249,15 @@ class Validator:
         seeds = range(1, self.recipe.validation_seeds)
         found = [distance]
         for seed in seeds:
-            clips = [[self._generate(shot, variant, seed=seed) for variant in self.variants] for shot in self.shots]
-            found.append(float(self._curves(clips)[..., 1:].mean()))
+            found.append(float(self._curves(self._clips(seed))[..., 1:].mean()))
         return float(np.std(found, ddof=1)) if len(found) > 1 else None
+
+    def _clips(self, seed: int = 0) -> list[list[Tensor]]:
+        """A clip of each shot (rows) from each kind of first frame."""
+        asked = [(shot, variant) for shot in self.shots for variant in self.variants]
+        found = self.world.map(lambda pair: self._generate(*pair, seed=seed), asked)
+        width = len(self.variants)
+        return [found[start : start + width] for start in range(0, len(found), width)]
 
     def _curves(self, clips: list[list[Tensor]]) -> NDArray[np.float64]:
         return np.array(
