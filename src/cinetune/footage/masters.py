@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from cinetune.errors import FootageError
-from cinetune.footage.events import UNNAMED, UNSEEN, CutEvent, frame_range, on_record, usable_range
+from cinetune.footage.events import UNNAMED, UNSEEN, Counted, CutEvent, frame_range, on_record, usable_range
 from cinetune.footage.shelf import Shelf
 
 __all__ = ["find_masters", "record_spans"]
@@ -51,7 +51,7 @@ def find_masters(
         return []
     if not holding:
         raise _refusal(found, shown, [], shelf, twins)
-    if len(by_source) == len(shown) and any(_places(shelf, path, found) for path in holding):
+    if len(by_source) == len(shown) and any(_differ(shelf, path, found) for path in holding):
         raise FootageError(
             f"{holding[0].name} holds both its source and its record time, and they cut it differently", remedy=_SETTING
         )
@@ -77,7 +77,12 @@ def _holds(shelf: Shelf, path: Path, event: CutEvent) -> bool:
     header = shelf.header(path)
     if header is None or header.timecode is None or event.source is None:
         return False
-    return getattr(event.source, "origin", None) is None and shelf.holds(path, event)
+    return not _startless(event) and shelf.holds(path, event)
+
+
+def _startless(event: CutEvent) -> bool:
+    """Whether the list counts from the film's first frame, and not in timecode."""
+    return isinstance(event.source, Counted) and event.source.origin is not None
 
 
 def _is_covered(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
@@ -92,7 +97,7 @@ def _is_covered(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
     return int(seen.sum()) >= _COVERED * header.frames
 
 
-def _places(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
+def _differ(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
     """Whether source and record time put any event elsewhere."""
     shown = [event for event in found if not event.skip]
     return any(_place(shelf, path, event) != _place(shelf, path, on_record(event)) for event in shown)
@@ -132,7 +137,7 @@ def _objection(shelf: Shelf, path: Path, event: CutEvent) -> str:
         return f"without {event.skip.removeprefix('no ')}" if event.skip else ""
     if header is not None and header.timecode is None:
         return "not to be placed, as the file has no timecode"
-    if getattr(event.source, "origin", None) is not None:
+    if _startless(event):
         return "not to be placed, as the list does not state its start timecode"
     return shelf.objection(path, event)
 
@@ -167,7 +172,7 @@ def record_spans(
         words += [f"left out {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
         good &= layers == 1
         if (hidden := int(((layers > 0) & ~good).sum())) > 0:
-            words.append(f"{hidden} frames left out with them, under transitions, or under two events")
+            words.append(f"{hidden} frames left out under transitions, left-out events, or two events")
         clear |= good
         spoiled |= (layers > 0) & ~good
         notes.append("; ".join(words))
