@@ -120,6 +120,8 @@ class ModelSection(Section):
 class FootageSection(Section):
     folder: str = "footage"
     detector: Literal["adaptive", "none"] = "adaptive"
+    edit_list_time: Literal["auto", "source", "record"] = "auto"
+    """`record` lays edit lists over the finished film, `source` over what it was cut from."""
     min_shot_seconds: float = pydantic.Field(default=0.5, gt=0)
     crop_bars: bool = True
     strict_rights: bool = False

@@ -168,8 +168,8 @@ def test_two_files_that_answer_are_not_guessed_between(tmp_path):
 def test_a_list_beside_a_file_speaks_of_it_whatever_its_reels_are_called(tmp_path):
     write_counted(tmp_path / "film.mp4", 96, timecode="01:00:00:00")
     (tmp_path / "film.edl").write_text(
-        "001  XYZ  V  C  01:00:00:00 01:00:01:00 01:00:00:00 01:00:01:00\n"
-        "002  XYZ  V  C  01:00:03:00 01:00:05:00 01:00:01:00 01:00:03:00\n"
+        "001  XYZ  V  C  01:00:00:00 01:00:01:00 10:00:00:00 10:00:01:00\n"
+        "002  XYZ  V  C  01:00:03:00 01:00:05:00 10:00:01:00 10:00:03:00\n"
     )
     plan = plan_cuts(tmp_path, [tmp_path / "film.mp4"])
     spans, notes = spans_of(plan.events[tmp_path / "film.mp4"], rate=FILM, frames=96, timecode="01:00:00:00")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cinetune.backlot.spoiled import barred, cut, pan
 from cinetune.footage.cuts import Signals, Watcher, find_bars, find_pieces, shared_bars
 from cinetune.footage.video import probe, write_video
 from films import FILM, drift
@@ -57,7 +58,9 @@ def test_repeated_frames_are_noted():
     change = np.full(100, 40)
     change[0], change[5::5] = 255, 0
     flat = np.full(100, 0.5)
-    signals = Signals((), flat, flat, change, np.ones((20, 4)), np.ones((20, 6)))
+    cells = np.random.default_rng(0).uniform(0, 255, (100, 18, 32)).astype(np.float16)
+    lines = np.ones((20, 4)), np.ones((20, 6))
+    signals = Signals((), flat, flat, change, cells, *lines, *lines)
     pieces, _ = find_pieces(signals, rate=FILM, min_seconds=0.5)
     assert "19% of frames repeat" in pieces[0].notes[0]
 
@@ -140,3 +143,57 @@ def test_shots_of_two_shapes_share_what_both_show(tmp_path):
     box, notes = bars_of(watch(tmp_path / "a.mp4", np.concatenate([wide, open_matte])))
     assert box == (0, 12, 128, 72)
     assert notes == ("bars differ between shots (2 kinds): cropped to what all share",)
+
+
+NIGHTS = [0.08, 0.12, 0.18]
+
+
+@pytest.mark.parametrize("gain", NIGHTS)
+@pytest.mark.parametrize("grain", [0.0, 0.005])
+def test_a_night_between_bars_is_no_black_and_loses_only_its_bars(tmp_path, gain, grain):
+    """Nothing is brighter than `gain`, less than the bars of a bright film may be."""
+    night = cut(24, 24)
+    for film, box in ((barred(night, 0, 12, gain=gain, grain=grain), (0, 12, 64, 48)), (night * gain, (0, 0, 64, 48))):
+        signals = watch(tmp_path / "a.mp4", film)
+        assert spans(signals)[0] == [(0, 24), (24, 48)]
+        assert bars_of(signals) == (box, ())
+        assert find_bars(film) == box
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("gain", NIGHTS)
+def test_a_night_without_bars_loses_no_line(number, gain):
+    """Nor one whose edges lie in the dark, as under a lamp."""
+    film = pan(number, 12, height=96, width=128) * np.float32(gain)
+    assert find_bars(film) == (0, 0, 128, 96)
+    y, x = np.mgrid[-1:1:96j, -1:1:128j]
+    assert find_bars(film * np.exp(-4 * (x**2 + y**2)).astype(np.float32)[..., None]) == (0, 0, 128, 96)
+
+
+@pytest.mark.parametrize("frames", [20, 60])
+@pytest.mark.parametrize("number", range(3))
+def test_a_grainy_still_is_frozen_however_the_codec_refines_it(tmp_path, number, frames):
+    still = np.repeat(pan(number, 1), frames, axis=0)
+    found, left_out = spans(watch(tmp_path / "a.mp4", still))
+    assert found == [] and left_out == [f"frozen piece 0..{frames - 1}"]
+
+
+def mover() -> np.ndarray:
+    """A locked-off shot in which a patch of 4 by 4 pixels in 80 by 48 crosses slowly."""
+    film = np.repeat(drift(5, 1), 60, axis=0)
+    for k in range(60):
+        film[k, 30:34, 10 + k // 2 : 14 + k // 2] = 0.95
+    return film
+
+
+@pytest.mark.parametrize("codec", ["h264", "prores_hq"])
+@pytest.mark.parametrize("kind", ["mover", "twos", "threes", "grain"])
+def test_what_moves_a_little_or_seldom_is_not_frozen(tmp_path, kind, codec):
+    film = {
+        "mover": mover,
+        "twos": lambda: np.repeat(pan(0, 30), 2, axis=0),
+        "threes": lambda: np.repeat(pan(0, 20), 3, axis=0),
+        "grain": lambda: pan(0, 1) + np.random.default_rng(0).normal(0, 0.03, (60, 48, 64, 1)).astype(np.float32),
+    }[kind]()
+    path = tmp_path / ("a.mp4" if codec == "h264" else "a.mov")
+    assert spans(watch(path, np.clip(film, 0, 1), codec))[0] == [(0, 60)]

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from cinetune.backlot.spoiled import pan, raw
 from cinetune.errors import FootageError
 from cinetune.footage.video import probe, read_frames
 from cinetune.sections import FootageSection
@@ -106,6 +107,37 @@ def test_pulldown_gives_back_the_film(tmp_path, phase):
     assert [counter(frame) for frame in read_frames(path, late, **how)] == [numbers[n] for n in late]
     with pytest.raises(FootageError, match="3:2 pulldown"):
         probe(path, settings=FootageSection(pulldown="refuse"))
+
+
+def cut_and_telecined(cut: int, order: str) -> tuple[np.ndarray, np.ndarray]:
+    """40 film frames with a cut, on video by 3:2 pulldown, and as they were: a light scene, then a dark one."""
+    shots = (pan(number, frames, height=96, width=128, speed=3) for number, frames in ((0, cut), (1, 40 - cut)))
+    source = np.concatenate(list(shots))
+    video = []
+    for a, b, c, d in source.reshape(10, 4, *source.shape[1:]):
+        mixed = (weave(b, c), weave(c, d)) if order == "tff" else (weave(c, b), weave(d, c))
+        video += [a, b, *mixed, d]
+    return np.stack(video), source
+
+
+@pytest.mark.parametrize("order", ["tff", "bff"])
+@pytest.mark.parametrize("phase", [0, *(pytest.param(phase, marks=pytest.mark.slow) for phase in range(1, 5))])
+@pytest.mark.parametrize("cut", [20, 21, 22, 23])
+def test_a_cut_anywhere_in_the_cycle_of_pulldown_stays_a_cut(tmp_path, cut, phase, order):
+    """Its light, that is: in 4:2:0 lines of two shots share the chroma of a mixed frame. `phase` frames are missing at
+    the head.
+    """
+    video, source = cut_and_telecined(cut, order)
+    raw(lambda: video[phase:], rate=NTSC)(tmp_path / "a.mp4")
+    facts = probe(tmp_path / "a.mp4")
+    assert (facts.reading.fields, facts.rate) == ("pulldown", FILM)
+    how = {"colour": facts.colour, "rate": facts.rate, "reading": facts.reading}
+    got = read_frames(tmp_path / "a.mp4", range(12, 28), **how)
+    light, true = (film @ np.array([0.2126, 0.7152, 0.0722], np.float32) for film in (got, source[8:32]))
+    apart = np.array([np.abs(frame - true).mean(axis=(1, 2)) for frame in light])
+    numbers = [int(k) + 8 for k in apart.argmin(axis=1)]
+    assert numbers == list(range(numbers[0], numbers[0] + 16)) and numbers[2] < cut < numbers[-2]
+    assert apart.min(axis=1).max() < 0.02
 
 
 def test_combs_are_looked_for_at_video_rates_and_can_be_kept(tmp_path):

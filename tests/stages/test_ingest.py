@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -105,6 +106,25 @@ def test_an_edl_beside_the_clip_decides_the_shots(project, report):
     path.with_suffix(".edl").write_text("broken\n001 x")
     with pytest.raises(FootageError, match="EDL"):
         ingest.run(project, report)
+
+
+def test_a_list_is_laid_over_the_finished_film_or_refused(project, report):
+    """Source hour 7 is nowhere; the film runs from hour 10, as the list's record time does."""
+    path = project.root / "footage" / "final.mp4"
+    write_two_shots(path, timecode="10:00:00:00")
+    edits = [replace(edit, source=7 * 86400 + k) for k, edit in enumerate(cut_at((0, 12), (12, 40), (40, 60)))]
+    write_edl(path.with_name("conform.edl"), edits, title="t", rate=FILM)
+    record = ingest.run(project, report)
+    assert [(s.span.start, s.span.end, s.source) for s in record.groups["shots"]] == [
+        (0, 12, "edl"), (12, 40, "edl"), (40, 60, "edl"),
+    ]  # fmt: skip
+    assert "laid over final.mp4 by record time" in record.notes[0]
+    off = [replace(edit, record=edit.record - 86400) for edit in edits]
+    write_edl(path.with_name("conform.edl"), off, title="t", rate=FILM)
+    record = ingest.run(project, report)
+    (refused,) = record.groups["rejected"]
+    assert refused.path == "footage/conform.edl" and "final.mp4: 001 is outside the file (09:00:00:00" in refused.reason
+    assert {shot.source for shot in record.groups["shots"]} == {"adaptive"}
 
 
 def test_one_edl_cuts_many_files_and_the_others_are_detected(project, report):

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.events import CutEvent, Labelled
+from cinetune.footage.events import UNNAMED, CutEvent, Labelled
 from cinetune.store import atomic_write
 from cinetune.timecode import frames_to_timecode
 
@@ -174,7 +174,7 @@ def _finish(event: CutEvent, reels: dict[str, str]) -> CutEvent:
     reel = "" if event.reel.upper() in _RESERVED else reels.get(event.reel, event.reel)
     skip = event.skip
     if not skip and not reel and not event.files and not event.clips:
-        skip = "auxiliary source (AX) without a clip name"
+        skip = UNNAMED
     return replace(event, reel=reel, skip=skip)
 
 

@@ -1,4 +1,4 @@
-"""What an edit list says about its sources, and which frames of a file that means.
+"""What an edit list says about its sources and its record, and which frames of a file that means.
 
 An EDL names frames by timecode label and does not say its rate; OTIO and FCP7 XML count time at a stated rate. Both
 become whole frames of one file here, or a reason in words.
@@ -7,14 +7,28 @@ become whole frames of one file here, or a reason in words.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cinetune.errors import ConfigError
 from cinetune.timecode import timecode_to_frames
 
-__all__ = ["Counted", "CutEvent", "Labelled", "frame_range", "usable_range"]
+__all__ = [
+    "UNNAMED",
+    "UNSEEN",
+    "Counted",
+    "CutEvent",
+    "Labelled",
+    "frame_range",
+    "on_record",
+    "outside",
+    "usable_range",
+]
 
+UNNAMED = "auxiliary source (AX) without a clip name"
+"""Why no source file can serve an event whose place in the edit may still be known."""
+UNSEEN = ("disabled", "sound only")
+"""Reasons to skip an event that covers no picture of the edit."""
 _DAY_LABELS = 24 * 3600
 
 
@@ -54,7 +68,8 @@ class CutEvent:
     """One use of a source in the edit list `edit`; `label` is its number there.
 
     `files` are file names, paths or URLs, `clips` clip names, `reel` the tape name. `skip` is the reason why no file
-    could serve it (black, sound only); then `source` may be None.
+    could serve it (black, sound only); then `source` may be None. `record` is its place in the edit where `source` does
+    not hold it, None if the list does not say. With `by_record`, `source` is that place: see `on_record`.
     """
 
     edit: str
@@ -65,6 +80,27 @@ class CutEvent:
     reel: str = ""
     source: Labelled | Counted | None = None
     skip: str = ""
+    record: Counted | None = None
+    by_record: bool = False
+
+
+def on_record(event: CutEvent) -> CutEvent:
+    """The event as a use of the finished film: its source is its place in the edit."""
+    place, source = event.record, event.source
+    if isinstance(source, Labelled):
+        place = replace(
+            source,
+            start=source.record_start,
+            end=source.record_end,
+            record_start=source.start,
+            record_end=source.end,
+            drop=source.record_drop,
+            record_drop=source.drop,
+        )
+    skip = "" if event.skip == UNNAMED else event.skip
+    if place is None and not skip:
+        skip = "no record time"
+    return replace(event, source=place, skip=skip, by_record=True)
 
 
 def _counts_drop(timecode: str | None) -> bool:
@@ -135,33 +171,46 @@ def usable_range(event: CutEvent, *, rate: Fraction, frames: int, timecode: str 
     start, end = found
     source = event.source
     if isinstance(source, Labelled):
-        objection = _speed_objection(source, rate, end - start)
+        objection = _speed_objection(event, source, rate, end - start, own=_counts_drop(timecode))
         if objection:
             return objection
         head, tail = source.head, 0
     else:
         assert source is not None, "an event without source time has no range"
         head, tail = math.ceil(source.head * rate), math.ceil(source.tail * rate)
-    if start < 0 or end > frames:
-        if isinstance(source, Counted) and source.rate != rate:
-            return f"outside the file, which runs at {rate} fps while the list counts at {source.rate}"
-        place = f"{source.start} to {source.end}" if isinstance(source, Labelled) else f"frames {start}..{end - 1}"
-        return f"outside the file ({place}; it has {frames} frames from {timecode or 'frame 0'})"
+    objection = outside(event, found, rate=rate, frames=frames, timecode=timecode)
+    if objection:
+        return objection
     if start + head >= end - tail:
         return "nothing outside its transitions"
     return start + head, end - tail
 
 
-def _speed_objection(source: Labelled, rate: Fraction, length: int) -> str:
-    """Why the event does not play at its own speed; empty when it does."""
+def outside(event: CutEvent, found: tuple[int, int], *, rate: Fraction, frames: int, timecode: str | None) -> str:
+    """In words how `found` lies outside a file of `frames` frames; empty when it lies inside."""
+    start, end = found
+    source = event.source
+    if start >= 0 and end <= frames:
+        return ""
+    if isinstance(source, Counted) and source.rate != rate:
+        return f"outside the file, which runs at {rate} fps while the list counts at {source.rate}"
+    place = f"{source.start} to {source.end}" if isinstance(source, Labelled) else f"frames {start}..{end - 1}"
+    return f"outside the file ({place}; it has {frames} frames from {timecode or 'frame 0'})"
+
+
+def _speed_objection(event: CutEvent, source: Labelled, rate: Fraction, length: int, *, own: bool) -> str:
+    """Why the event does not play at its own speed; empty when it does. `own` is how the file counts."""
     if source.speed is not None:
         if abs(source.speed - rate) > Fraction(5, 100) and source.speed != round(rate):
             return "freeze frame" if source.speed == 0 else f"speed change ({float(source.speed):g} fps)"
         return ""
-    drop = source.record_drop if source.record_drop is not None else bool(source.drop)
-    played = _record_length(source, rate, drop=drop)
+    stated = source.record_drop if source.record_drop is not None else source.drop
+    played = _record_length(source, rate, drop=own if stated is None else stated)
     if played != length:
-        return f"{length} source frames in {played} frames of record time: a speed change, or a list of another rate"
+        frames = (played, length) if event.by_record else (length, played)
+        return (
+            f"{frames[0]} source frames in {frames[1]} frames of record time: a speed change, or a list of another rate"
+        )
     return ""
 
 

@@ -23,7 +23,13 @@ CYCLE = 5
 _GRAPHS = {
     "idet": (("idet", ""),),
     "bwdif": (("bwdif", "mode=send_frame:deint=all"),),
-    "pulldown": (("fieldmatch", "order=auto:combmatch=full"), ("decimate", f"cycle={CYCLE}")),
+    # A mixed frame at a cut: its chroma was shared between the lines of two shots when it was halved, so luma alone
+    # says which fields belong together; and decimate would by default drop the picture after the cut for the
+    # repeated one.
+    "pulldown": (
+        ("fieldmatch", "order=auto:combmatch=full:mchroma=0"),
+        ("decimate", f"cycle={CYCLE}:scthresh=100"),
+    ),
 }
 _COMBED = 0.4  # share of decided frames that makes a clip interlaced
 _HINT = 0.05  # share that is worth a word

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 from urllib.parse import unquote
@@ -40,7 +41,8 @@ def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
             continue
         for track in _children(timeline.get("tracks")):
             if _schema(track) == "Track" and track.get("kind") == "Video":
-                events += _track_events(_children(track), edit, len(events))
+                places = _placed(_children(track), _seconds(timeline.get("global_start_time")))
+                events += _track_events(_children(track), edit, len(events), places)
     if not events:
         raise FootageError("the OTIO file has no picture in any timeline", remedy=_REMEDY)
     return events
@@ -62,18 +64,45 @@ def _words(node: Any, key: str) -> str:
     return text.strip() if isinstance(text, str) else ""
 
 
-def _track_events(items: list[Any], edit: str, before: int) -> Iterator[CutEvent]:
+def _placed(items: list[Any], start: Fraction | None) -> list[Counted | None]:
+    """The record time of each item, in timecode that begins at `start`, or since the first frame if there is none;
+    None from the first item on whose length the file does not say.
+    """
+    at: Fraction | None = start or Fraction(0)
+    origin = None if start else Fraction(0)
+    places: list[Counted | None] = []
+    for item in items:
+        place = None
+        if at is not None and _schema(item) != "Transition":
+            span = (item.get("source_range") if isinstance(item, dict) else None) or _range(_media(item))
+            length = _seconds(span.get("duration")) if isinstance(span, dict) else None
+            rate = _rate(span.get("duration")) if isinstance(span, dict) else None
+            if length is not None and rate is not None and length > 0:
+                place = Counted(start=at, length=length, rate=rate, origin=origin)
+            at = None if length is None or length < 0 else at + length
+        places.append(place)
+    return places
+
+
+def _range(media: Any) -> Any:
+    return media.get("available_range") if isinstance(media, dict) else None
+
+
+def _track_events(items: list[Any], edit: str, before: int, places: list[Counted | None]) -> Iterator[CutEvent]:
     for k, item in enumerate(items):
         if _schema(item) in ("Transition", "Gap"):
             continue
         before += 1
         name = _words(item, "name")
-        event = CutEvent(edit=edit, kind="otio", label=f"{before} {name!r}" if name else str(before))
+        label = f"{before} {name!r}" if name else str(before)
         left: Any = items[k - 1] if k else None
         right: Any = items[k + 1] if k + 1 < len(items) else None
         head = _seconds(left.get("out_offset")) if _schema(left) == "Transition" else Fraction(0)
         tail = _seconds(right.get("in_offset")) if _schema(right) == "Transition" else Fraction(0)
-        yield _event(item, event, head, tail)
+        place = places[k]
+        if place is not None and head is not None and tail is not None and min(head, tail) >= 0:
+            place = replace(place, head=head, tail=tail)
+        yield _event(item, CutEvent(edit=edit, kind="otio", label=label, record=place), head, tail)
 
 
 def _event(item: Any, event: CutEvent, head: Fraction | None, tail: Fraction | None) -> CutEvent:
@@ -83,10 +112,8 @@ def _event(item: Any, event: CutEvent, head: Fraction | None, tail: Fraction | N
         source = None if head is None or tail is None else _source(item, media, head, tail)
         skip = "" if source is not None else "no source time"
     names = (_words(item, "name"), _words(media, "name"))
-    return CutEvent(
-        edit=event.edit,
-        kind=event.kind,
-        label=event.label,
+    return replace(
+        event,
         files=_files(media),
         clips=tuple(dict.fromkeys(name for name in names if name)),
         reel=_reel(item) or _reel(media),
@@ -145,7 +172,7 @@ def _seconds(time: Any) -> Fraction | None:
 
 def _source(clip: Node, media: Any, head: Fraction, tail: Fraction) -> Counted | None:
     """Source time of a clip: its own range, or the whole of its media."""
-    available = media.get("available_range") if isinstance(media, dict) else None
+    available = _range(media)
     span = clip.get("source_range") or available
     if not isinstance(span, dict):
         return None

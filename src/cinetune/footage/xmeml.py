@@ -6,6 +6,7 @@ The file comes from elsewhere, so it is read without trust: no internal document
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -74,11 +75,12 @@ def parse_xmeml(data: bytes, *, edit: str) -> list[CutEvent] | None:
     files = {node.get("id", ""): node for node in root.iter("file") if len(node)}
     events: list[CutEvent] = []
     for sequence in _sequences(root):
-        rate = _rate(sequence)
+        rate, origin = _rate(sequence), _origin(sequence)
         for track in sequence.findall("media/video/track"):
             for item in _placed(track):
-                label = str(len(events) + 1)
-                events.append(_event(item, rate, files, CutEvent(edit=edit, kind="xml", label=label)))
+                record = _record(item, rate, origin)
+                event = CutEvent(edit=edit, kind="xml", label=str(len(events) + 1), record=record)
+                events.append(_event(item, rate, files, event))
     if not events:
         raise FootageError("the XML has no picture in any sequence", remedy=_REMEDY)
     return events
@@ -133,6 +135,23 @@ def _placed(track: Element) -> list[tuple[Element, int | None, int | None, int, 
     return placed
 
 
+def _record(
+    item: tuple[Element, int | None, int | None, int, int], rate: Fraction | None, origin: Fraction
+) -> Counted | None:
+    """The place of a clip in the edit, whose timecode begins at `origin`; 0: counted from the first frame."""
+    _, start, end, head, tail = item
+    if rate is None or start is None or end is None or not 0 <= start < end:
+        return None
+    return Counted(
+        start=origin + start / rate,
+        length=(end - start) / rate,
+        rate=rate,
+        origin=None if origin else origin,
+        head=head / rate,
+        tail=tail / rate,
+    )
+
+
 def _event(
     item: tuple[Element, int | None, int | None, int, int],
     sequence_rate: Fraction | None,
@@ -164,9 +183,8 @@ def _event(
                 tail=tail / sequence_rate,
             )
     names = [] if media is None else [media.findtext("pathurl") or "", media.findtext("name") or ""]
-    return CutEvent(
-        edit=event.edit,
-        kind=event.kind,
+    return replace(
+        event,
         label=f"{event.label} {name!r}" if name else event.label,
         files=tuple(unquote(text.strip()) for text in names if text.strip()),
         clips=(name,) if name else (),
@@ -200,7 +218,7 @@ def _why_not(node: Element) -> str:
 
 
 def _origin(media: Element | None) -> Fraction:
-    """Seconds of timecode at which the list thinks the file starts, 0 where it does not say."""
+    """Seconds of timecode at which the list thinks a file, or its own sequence, starts; 0 where it does not say."""
     timecode = None if media is None else media.find("timecode")
     if media is None or timecode is None:
         return Fraction(0)

@@ -52,7 +52,7 @@ _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
 _BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
 _NOTHING_MOVES = "use a longer clip with moving pictures"
-_REVISION = 5  # raise when the same file would give another result
+_REVISION = 6  # raise when the same file would give another result
 
 
 @artifact
@@ -185,7 +185,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
         )
     hashes = _hashes(project, [])
     ids = _clip_ids(folder, files)
-    plan = plan_cuts(folder, [path for path in files if _is_readable(path)])
+    readable = [path for path in files if _is_readable(path)]
+    plan = plan_cuts(folder, readable, time=project.config.footage.edit_list_time)
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
