@@ -239,9 +239,8 @@ def _rows(trials: Sequence[Trial], best: int | None, presets: Sequence[str]) -> 
     """The table as words; `*` is the lowest of its column. Presets have a column when there are any."""
     shown = [name for name in COLUMNS if any(getattr(trial, name) is not None for trial in trials)]
     lowest = {name: min(value for trial in trials if (value := getattr(trial, name)) is not None) for name in shown}
-    rows = [("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")]
-    if any(presets):
-        rows = [("preset", *rows[0])]
+    head = ("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")
+    rows: list[tuple[str, ...]] = [("preset", *head) if any(presets) else head]
     for index, trial in enumerate(trials):
         cells = []
         for name in shown:
