@@ -111,12 +111,62 @@ def test_a_training_that_breaks_down_is_a_row(template: Path, tmp_path: Path) ->
     assert found.rows[1][-1].startswith("failed: ")
 
 
+def test_presets_are_recipes_and_the_command_line_wins(template: Path) -> None:
+    few = ("train.steps=2", "train.rank=2", "train.alpha=4", "train.validate_every=1")
+    asked = sweep._combinations(Project(template, overrides=few), {"preset": "paper, like-ai-toolkit", "lr": "1e-3,"})
+    first, second = (one.project.config for one in asked)
+    assert [one.preset for one in asked] == ["paper", "like-ai-toolkit"]
+    assert (first.train.schedule, first.train.weight_decay, first.train.targets) == ("cosine", 0.01, "cross")
+    assert (second.train.schedule, second.train.weight_decay, second.train.targets) == ("constant", 1e-4, "all-linear")
+    assert (second.train.ema, second.train.shift, second.train.caption_dropout) == (0.99, 1.0, 0.05)
+    for config in (first, second):
+        assert (config.train.steps, config.train.rank, config.train.alpha, config.train.lr) == (2, 2, 4.0, 1e-3)
+        assert config.train.validate_every == 1 and config.model.path == str(template / "model")
+        assert (config.prepare.frames, config.shoot.height) == (33, 0), "of a preset, the recipe alone"
+
+
+def test_a_preset_does_not_take_over_the_projects_augmentation(template: Path) -> None:
+    project = Project(template, overrides=("train.augment.probability=0.7", "train.ema=0.5", "train.plain_arm=true"))
+    (one,) = sweep._combinations(project, {"lr": "1e-3"})
+    assert one.project.config.train.augment.probability == 0.7
+    given = Project(template)
+    (root := given.root / "cinetune.toml").write_text(
+        root.read_text() + "[train]\nema = 0.5\naugment.probability = 0.7\n"
+    )
+    try:
+        (one,) = sweep._combinations(Project(template), {"preset": "like-musubi"})
+    finally:
+        root.write_text(root.read_text().partition("[train]")[0])
+    assert (one.project.config.train.augment.probability, one.project.config.train.ema) == (0.0, 0.0)
+
+
+def test_presets_stand_in_one_table_and_are_judged_alike(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    project = Project(root, overrides=(*SETTINGS, "train.shift=3.0"))
+    asked = {"preset": "paper,like-ai-toolkit"}
+    found = sweep.run(Project(root, overrides=SETTINGS), asked, Quiet(), apart=False)
+    assert found.presets == ("paper", "like-ai-toolkit")
+    assert found.rows[0][:2] == ("preset", "rank") and [row[0] for row in found.rows[1:]] == list(found.presets)
+    assert [trial["preset"] for trial in json.loads(found.json)["trials"]] == list(found.presets)
+    starts, levels = [], []
+    for trial in found.trials:
+        assert trial.log is not None
+        log = [json.loads(line) for line in project.store.path(trial.log).read_text().splitlines()]
+        starts.append(log[0]["recipe"])
+        levels.append(next(line for line in log if line["kind"] == "evaluation"))
+    assert [recipe["shift"] for recipe in starts] == [3.0, 1.0]
+    # before the first step all adapters play the base: only the judge's noise levels and sampler could tell them apart
+    assert levels[0]["v_loss_at"] == levels[1]["v_loss_at"] and levels[0]["distance"] == levels[1]["distance"]
+    again = sweep.run(Project(root, overrides=SETTINGS), asked, Quiet(), apart=False)
+    assert again == found
+
+
 def test_equals_are_named() -> None:
     trials = [
         Trial(rank=rank, lr=1e-3, targets="cross", distance=distance, noise=0.02, step=1)
         for rank, distance in ((4, 0.50), (8, 0.51), (16, 0.60))
     ]
-    assert [row[-1] for row in sweep._rows(trials, 0)[1:]] == ["best", "no worse than luck", ""]
+    assert [row[-1] for row in sweep._rows(trials, 0, ["", "", ""])[1:]] == ["best", "no worse than luck", ""]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +177,7 @@ def test_equals_are_named() -> None:
         ({"rank": "0"}, "a rank of '0'"),
         ({"lr": "fast"}, "train.lr"),
         ({"targets": "crosss"}, "train.targets"),
+        ({"preset": "papr"}, "no preset 'papr'(?s:.*)one of like-ai-toolkit"),
     ],
 )
 def test_what_cannot_be_swept_is_explained(template: Path, asked: dict[str, str], said: str) -> None:

@@ -36,9 +36,20 @@ from cinetune.sections import (
 )
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
-__all__ = ["MODEL_GEOMETRY", "PRESETS", "Config", "Geometry", "flatten", "load_config", "load_shots", "section_sha"]
+__all__ = [
+    "MODEL_GEOMETRY",
+    "PRESETS",
+    "Config",
+    "Geometry",
+    "flatten",
+    "load_config",
+    "load_shots",
+    "preset_table",
+    "section_sha",
+]
 
-PRESETS = ("paper", "pocket", "wan21")
+PRESETS = ("like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "pocket", "wan21")
+"""Those named like-... are the recipes of other trainers, for comparison."""
 
 
 class Geometry(NamedTuple):
@@ -63,7 +74,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Config(Section):
     """The whole project file."""
 
-    preset: Literal["", "paper", "pocket", "wan21"] = ""
+    preset: Literal["", "like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "pocket", "wan21"] = ""
     name: str = "film"
     model: ModelSection = ModelSection()
     footage: FootageSection = FootageSection()
@@ -153,6 +164,15 @@ def _override(text: str) -> tuple[str, Any]:
         return key.strip(), raw  # a bare word: a string without quotes
 
 
+def preset_table(preset: str, *, where: str) -> dict[str, Any]:
+    """The sections of a preset as they are written. Raises `ConfigError`, which happened at `where`, if there is none
+    of that name.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"no preset {preset!r}", where=where, remedy=f"one of {', '.join(PRESETS)}")
+    return tomllib.loads(resources.files("cinetune.presets").joinpath(f"{preset}.toml").read_text(encoding="utf-8"))
+
+
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config, dict[str, str]]:
     """The checked configuration and, for each dotted key, where its value came from (`default`, `preset paper`,
     `cinetune.toml`, `--set`).
@@ -164,10 +184,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config,
     preset = next((value for key, value in reversed(pairs) if key == "preset"), table.get("preset", ""))
     layers: list[tuple[str, dict[str, Any]]] = []
     if preset:
-        if preset not in PRESETS:
-            raise ConfigError(f"no preset {preset!r}", where=str(path), remedy=f"one of {', '.join(PRESETS)}")
-        text = resources.files("cinetune.presets").joinpath(f"{preset}.toml").read_text(encoding="utf-8")
-        layers.append((f"preset {preset}", flatten(tomllib.loads(text))))
+        layers.append((f"preset {preset}", flatten(preset_table(preset, where=str(path)))))
     layers.append((path.name, flatten(table)))
     layers.append(("--set", dict(pairs)))
     merged: dict[str, Any] = {}

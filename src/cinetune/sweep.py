@@ -20,17 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from cinetune.artifacts import Look, Trial
+from cinetune.config import flatten, preset_table
 from cinetune.errors import ConfigError, ModelError
 from cinetune.report import charts
 from cinetune.report.html import render
 from cinetune.report.live import logged
 from cinetune.runtime import Relay, Reporter, relay
+from cinetune.sections import TrainSection
 from cinetune.stages import train
-from cinetune.store import Project
+from cinetune.store import Project, content_key
 
 __all__ = ["COLUMNS", "Swept", "run"]
 
 AXES = ("rank", "lr", "targets")
+RECIPE = (
+    "rank", "alpha", "targets", "lr", "betas", "weight_decay", "warmup", "schedule", "steps", "batch", "accumulate",
+    "max_grad_norm", "ema", "timesteps", "shift", "caption_dropout", "augment.probability", "augment.single_frame",
+)  # fmt: skip
+"""What a trial takes from a preset; how it is judged and where it runs stays the project's, so that rows compare."""
 COLUMNS = {
     "parameters": ("parameters", "{:,}"),
     "memory_gib": ("memory GiB", "{:.2f}"),
@@ -45,71 +52,111 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """A finished sweep: its trials in the order asked, the place of the best one (None if all failed), the rows of the
-    table (the first is its head), the JSON as text, and where the page lies.
+    """A finished sweep: its trials in the order asked, the preset of each (empty = the project's own recipe), the place
+    of the best one (None if all failed), the rows of the table (the first is its head), the JSON as text, and where
+    the page lies.
     """
 
     trials: tuple[Trial, ...]
+    presets: tuple[str, ...]
     best: int | None
     rows: list[tuple[str, ...]]
     json: str
     page: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One trial that was asked for: the project with its settings, and the preset they come from. `judge` is the
+    project's own recipe: all trials are looked at with its noise levels and its sampler, whatever they train with.
+    """
+
+    project: Project
+    preset: str
+    judge: TrainSection
+
+    def key(self) -> str:
+        recipe, judge = self.project.config.train, self.judge
+        own = train.trial_key(self.project)
+        same = (recipe.timesteps, recipe.shift) == (judge.timesteps, judge.shift)
+        return own if same else content_key(own, judge.timesteps, judge.shift)
+
+    def named(self) -> str:
+        recipe = self.project.config.train
+        own = f"rank {recipe.rank}, lr {recipe.lr:g}, {recipe.targets}"
+        return f"{self.preset}: {own}" if self.preset else own
+
+
 def run(project: Project, asked: Mapping[str, str], report: Reporter, *, apart: bool = True) -> Swept:
-    """Train every combination of the lists in `asked` (`rank`, `lr`, `targets`; comma-separated, empty = the project's
-    own value) and compare. `apart`: each in a process of its own.
+    """Train every combination of the lists in `asked` (`preset`, `rank`, `lr`, `targets`; comma-separated, empty = the
+    project's own value) and compare. `apart`: each in a process of its own.
 
     Raises `ConfigError` for values the settings do not allow or when nothing is asked for, `StoreError` before `cache`.
     """
-    settings = _combinations(project, asked)
-    projects = [Project(project.root, overrides=(*project.overrides, *one)) for one in settings]
+    wanted = _combinations(project, asked)
     trials: list[Trial] = []
     with project.store.lock():
-        for number, one in enumerate(projects, 1):
-            key = train.trial_key(one)
+        for number, one in enumerate(wanted, 1):
+            key = one.key()
             if not project.store.has_unit("sweep", key):
-                report.say(f"trial {number} of {len(projects)}: {_named(one)}")
+                report.say(f"trial {number} of {len(wanted)}: {one.named()}")
             trials.append(project.store.unit("sweep", key, Trial, _maker(one, key, report, apart=apart)))
-        return _compare(project, trials)
+        return _compare(project, trials, [one.preset for one in wanted])
 
 
-def _combinations(project: Project, asked: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """The overrides of each trial. alpha goes with rank, so that only the rank differs and not the adapter's scale."""
-    own = project.config.train
-    lists = {axis: [word.strip() for word in asked.get(axis, "").split(",") if word.strip()] for axis in AXES}
-    if not any(lists.values()):
+def _combinations(project: Project, asked: Mapping[str, str]) -> list[_Asked]:
+    """The trials. alpha goes with rank, so that only the rank differs and not the adapter's scale."""
+    lists = {axis: _words(asked.get(axis, "")) for axis in AXES}
+    presets = _words(asked.get("preset", ""))
+    if not presets and not any(lists.values()):
         raise ConfigError("nothing to sweep over", remedy="give lists, e.g. --rank 4,8,16 --lr 1e-3,2e-3")
-    filled = [lists[axis] or [str(getattr(own, axis))] for axis in AXES]
-    found: list[tuple[str, ...]] = []
-    for rank, lr, targets in itertools.product(*filled):
-        if not rank.isdecimal() or int(rank) < 1:
-            raise ConfigError(f"a rank of {rank!r}", where="--rank", remedy="whole numbers from 1, e.g. --rank 4,8,16")
-        alpha = own.alpha / own.rank * int(rank)
-        found.append(
-            (f"train.rank={rank}", f"train.alpha={alpha!r}", f"train.lr={lr}", f"train.targets={targets}",
-             "train.plain_arm=false", "train.workers=1")
-        )  # fmt: skip
-    return list(dict.fromkeys(found))
+    found: dict[tuple[str, ...], _Asked] = {}
+    for preset in presets or [""]:
+        # Settings of the command line win over a preset's, as everywhere.
+        first = (*(_recipe(preset) if preset else ()), *project.overrides, "train.plain_arm=false", "train.workers=1")
+        own = Project(project.root, overrides=first).config.train
+        for rank, lr, targets in itertools.product(*(lists[axis] or [str(getattr(own, axis))] for axis in AXES)):
+            if not rank.isdecimal() or int(rank) < 1:
+                remedy = "whole numbers from 1, e.g. --rank 4,8,16"
+                raise ConfigError(f"a rank of {rank!r}", where="--rank", remedy=remedy)
+            alpha = own.alpha / own.rank * int(rank)
+            axes = (f"train.rank={rank}", f"train.alpha={alpha!r}", f"train.lr={lr}", f"train.targets={targets}")
+            made = (*first, *axes)
+            found[(preset, *made)] = _asked(project, made, preset)
+    return list(found.values())
 
 
-def _named(project: Project) -> str:
-    recipe = project.config.train
-    return f"rank {recipe.rank}, lr {recipe.lr:g}, {recipe.targets}"
+def _asked(project: Project, overrides: tuple[str, ...], preset: str) -> _Asked:
+    return _Asked(project=Project(project.root, overrides=overrides), preset=preset, judge=project.config.train)
 
 
-def _maker(project: Project, key: str, report: Reporter, *, apart: bool) -> Any:
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _recipe(preset: str) -> tuple[str, ...]:
+    """A preset's recipe as settings. What it does not name is the default's, not the project's: the row is the preset.
+
+    Raises `ConfigError` for an unknown preset.
+    """
+    values = flatten(TrainSection().model_dump(mode="json")) | flatten(preset_table(preset, where="--preset")["train"])
+    return tuple(f"train.{key}={json.dumps(values[key])}" for key in RECIPE)
+
+
+def _maker(asked: _Asked, key: str, report: Reporter, *, apart: bool) -> Any:
+    project = asked.project
+
     def make() -> Trial:
         if not apart:
-            return _trial(project, key, report)
+            return _trial(asked, key, report)
         with relay(report, "sweep", project.config.train.steps) as far:
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(far,)) as pool:
                 try:
-                    return pool.submit(_elsewhere, project.root, project.overrides, key).result()
+                    return pool.submit(_elsewhere, project.root, project.overrides, key, asked.judge).result()
                 except BrokenProcessPool as error:
                     raise ModelError(
-                        f"the process of a trial died ({_named(project)})",
+                        f"the process of a trial died ({asked.named()})",
                         where="cinetune sweep",
                         remedy="often too little memory: lower train.batch, and run the same command again",
                     ) from error
@@ -128,17 +175,18 @@ def _begin(far: Relay) -> None:
     _far.append(far)
 
 
-def _elsewhere(root: Path, overrides: tuple[str, ...], key: str) -> Trial:
-    return _trial(Project(root, overrides=overrides), key, _far[0])
+def _elsewhere(root: Path, overrides: tuple[str, ...], key: str, judge: TrainSection) -> Trial:
+    return _trial(_Asked(project=Project(root, overrides=overrides), preset="", judge=judge), key, _far[0])
 
 
-def _trial(project: Project, key: str, report: Reporter) -> Trial:
+def _trial(one: _Asked, key: str, report: Reporter) -> Trial:
     """Train and measure; a training that breaks down (NaN) is a row too."""
+    project = one.project
     recipe = project.config.train
     asked: dict[str, Any] = {"rank": recipe.rank, "lr": recipe.lr, "targets": recipe.targets}
     folder = project.store.work / "sweep" / key
     try:
-        look = train.trial(project, report, folder)
+        look = train.trial(project, report, folder, one.judge)
     except ModelError as error:
         return Trial(**asked, why=error.what)
     return Trial(**asked, **_measured(project, look, folder))
@@ -165,12 +213,13 @@ def _measured(project: Project, look: Look, folder: Path) -> dict[str, Any]:
     }
 
 
-def _compare(project: Project, trials: Sequence[Trial]) -> Swept:
+def _compare(project: Project, trials: Sequence[Trial], presets: Sequence[str]) -> Swept:
     """Table, JSON and page. The best has the lowest distance; those less than luck from it are named as equals."""
     ranked = [index for index, trial in enumerate(trials) if trial.distance is not None]
     best = min(ranked, key=lambda index: (trials[index].distance, index), default=None)
-    rows = _rows(trials, best)
-    body = {"best": best, "trials": [asdict(trial) for trial in trials]}
+    rows = _rows(trials, best, presets)
+    named = zip(trials, presets, strict=True)
+    body = {"best": best, "trials": [{"preset": preset} | asdict(trial) for trial, preset in named]}
     text = json.dumps(body, indent=1)
     folder = project.store.work / "sweep"
     project.store.write_text(folder / "sweep.json", text + "\n")
@@ -183,14 +232,15 @@ def _compare(project: Project, trials: Sequence[Trial]) -> Swept:
         "charts": _charts(project, trials),
     }
     project.store.write_text(page, render(context, "sweep.html.j2"))
-    return Swept(trials=tuple(trials), best=best, rows=rows, json=text, page=page)
+    return Swept(trials=tuple(trials), presets=tuple(presets), best=best, rows=rows, json=text, page=page)
 
 
-def _rows(trials: Sequence[Trial], best: int | None) -> list[tuple[str, ...]]:
-    """The table as words; `*` is the lowest of its column."""
+def _rows(trials: Sequence[Trial], best: int | None, presets: Sequence[str]) -> list[tuple[str, ...]]:
+    """The table as words; `*` is the lowest of its column. Presets have a column when there are any."""
     shown = [name for name in COLUMNS if any(getattr(trial, name) is not None for trial in trials)]
     lowest = {name: min(value for trial in trials if (value := getattr(trial, name)) is not None) for name in shown}
-    rows = [("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")]
+    head = ("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")
+    rows: list[tuple[str, ...]] = [("preset", *head) if any(presets) else head]
     for index, trial in enumerate(trials):
         cells = []
         for name in shown:
@@ -198,7 +248,9 @@ def _rows(trials: Sequence[Trial], best: int | None) -> list[tuple[str, ...]]:
             mark = "*" if value is not None and value == lowest[name] and len(trials) > 1 else ""
             cells.append("-" if value is None else COLUMNS[name][1].format(value) + mark)
         kept = "-" if trial.step is None else f"step {trial.step}"
-        rows.append((str(trial.rank), f"{trial.lr:g}", trial.targets, *cells, kept, _said(trials, index, best)))
+        first = (presets[index],) if any(presets) else ()
+        own = (str(trial.rank), f"{trial.lr:g}", trial.targets)
+        rows.append((*first, *own, *cells, kept, _said(trials, index, best)))
     return rows
 
 

@@ -85,13 +85,15 @@ def sweep(
     rank: Annotated[str, typer.Option(metavar="LIST", help="Ranks to try, e.g. 4,8,16.")] = "",
     lr: Annotated[str, typer.Option(metavar="LIST", help="Learning rates to try, e.g. 1e-3,2e-3.")] = "",
     targets: Annotated[str, typer.Option(metavar="LIST", help="Targets to try, e.g. cross,attention.")] = "",
+    *,
+    preset: Annotated[str, typer.Option(metavar="LIST", help="Recipes to try, e.g. paper,like-musubi.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Optional: train the look with several settings and compare them in one table."""
     from cinetune import sweep as sweeping
     from cinetune.console import table
 
-    asked = {"rank": rank, "lr": lr, "targets": targets}
+    asked = {"preset": preset, "rank": rank, "lr": lr, "targets": targets}
     found = sweeping.run(open_project(project, settings), asked, reporter_to(to_stderr=as_json))
     print(found.json if as_json else f"{table(found.rows)}\n\nopen   {found.page}")
 

@@ -69,6 +69,7 @@ def _matched(model: VideoModel, targets: str) -> tuple[str, list[str]]:
     if not matched:
         raise ModelError(
             f"no layer of {model.info.name} matches the LoRA targets {targets!r}",
+            where="train.targets",
             remedy=f"use one of {', '.join(sorted(model.info.targets))}; a pattern must match whole names, "
             r"such as regex:blocks\.\d+\.attn2\.(to_k|to_v)",
         )

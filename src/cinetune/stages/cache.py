@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import FileRef, FootageClip, LatentEntry, ModelRef, Window
 from cinetune.config import Config, section_sha
-from cinetune.errors import StoreError
+from cinetune.errors import ModelError, StoreError
 from cinetune.processes import meet
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, content_key
@@ -44,7 +44,7 @@ def inputs(project: Project) -> dict[str, str]:
 
 def run(project: Project, report: Reporter) -> StageRecord:
     """Encode the missing windows and save the stage; several processes share them out. Raises `StoreError` if a parent
-    stage is missing.
+    stage is missing, `ModelError` when a window comes out as NaN.
     """
     from cinetune.models import load_model, model_ref
 
@@ -134,6 +134,12 @@ def _encode(project: Project, model: VideoModel, ref: ModelRef, clip: FootageCli
     for variant in range(len(firsts)):
         suffix = f".{variant}" if variant else ""
         tensors |= {f"cond_Cfhw{suffix}": cond.latent_BCfhw[variant], f"image_LD{suffix}": cond.image_BLD[variant]}
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise ModelError(
+            f"window {window.id} cannot be encoded: {', '.join(broken)} would not be finite",
+            where=f"{clip.path}, by {ref.location}",
+            remedy='look at that clip; if it is sound, the weights are damaged, or model.dtype = "float32" is needed',
+        )
     channels, frames, rows, columns = latents.shape
     return LatentEntry(
         window=window.id,

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from cinetune.metrics import PerceptualNet
     from cinetune.models.family import VideoModel
     from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
     from cinetune.training.trackers import Trackers
@@ -94,11 +93,13 @@ def trial_key(project: Project) -> str:
     return _runs(project)[0].key
 
 
-def trial(project: Project, report: Reporter, folder: Path) -> Look:
-    """Train the look arm of these settings in a folder of its own. The stage and its looks stay as they are."""
+def trial(project: Project, report: Reporter, folder: Path, judge: TrainSection) -> Look:
+    """Train the look arm of these settings in a folder of its own, validated with the noise levels and the sampler of
+    `judge`. The stage and its looks stay as they are.
+    """
     from cinetune.training import alone
 
-    return replace(_runs(project)[0], folder=folder).train(report, alone())()
+    return replace(_runs(project)[0], folder=folder, judge=judge).train(report, alone())()
 
 
 def _runs(project: Project) -> list[_Run]:
@@ -110,6 +111,12 @@ def _runs(project: Project) -> list[_Run]:
     entries: tuple[LatentEntry, ...] = cached.groups["entries"]
     shared: FileRef = cached.groups["shared"][0]
     model = model_ref(config.model)
+    if any(entry.model.weights_sha256 != model.weights_sha256 for entry in entries):
+        raise StoreError(
+            f"the cache was made with another model than {model.location}",
+            where=f"{entries[0].model.location}, weights {entries[0].model.weights_sha256[:12]}",
+            remedy="put model.path back, or run `cinetune cache` with this one",
+        )
     dataset = content_key(
         "data", sorted([entry.window, entry.split, entry.file.sha256] for entry in entries), shared.sha256
     )
@@ -194,6 +201,8 @@ class _Run:
     shared: FileRef
     folder: Path
     """Where the run keeps its checkpoint, log and samples."""
+    judge: TrainSection | None = None
+    """Whose noise levels and sampler validation uses; None = the recipe's own."""
 
     def _named(self) -> dict[str, dict[str, Any]]:
         """Everything the run is made from by name, so that a refusal to go on can say what changed."""
@@ -273,11 +282,13 @@ class _Run:
         return start_from(model, path, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets)
 
     def _files(self, split: str) -> list[WindowFile]:
-        from cinetune.training import window_file
+        from cinetune.training import check_finite, window_file
 
         store = self.project.store
         mine = sorted((entry for entry in self.entries if entry.split == split), key=lambda entry: entry.window)
         files = [window_file(entry.window, store.path(entry.file)) for entry in mine]
+        for file in files:
+            check_finite(file)
         if self.recipe.augment.probability > 0 and any(file.variants == 0 for file in files):
             raise StoreError(
                 "the cache has no re-graded first frames",
@@ -293,20 +304,21 @@ class _Run:
         return files
 
     def _validator(self, model: VideoModel, report: Reporter, world: World) -> Validator:
-        from cinetune.training import Validator
+        from cinetune.training import Validator, own_net
 
         held, seen = self._files("held"), self._files("train")
         if not held:
             report.warn("no scene is held out: validation looks at training windows and cannot see overfitting")
             held = seen
-        net, name = _perceptual(self.project.config, model)
+        net, name = own_net(model, self.project.config.model)
+        judge = self.judge or self.recipe
         return Validator(
             model,
             _spread(held, self.recipe.validation_windows),
             self._shots(_spread(held, self.recipe.validation_shots)),
             net=net,
             net_name=name,
-            recipe=self.recipe,
+            recipe=self.recipe.model_copy(update={"timesteps": judge.timesteps, "shift": judge.shift}),
             folder=self.folder / "samples",
             seen=_spread(seen, self.recipe.validation_windows),
             world=world,
@@ -375,19 +387,3 @@ def _spread(files: list[WindowFile], count: int) -> list[WindowFile]:
     """`count` of the files, or all, at equal distances: files of one scene lie side by side."""
     count = min(count, len(files))
     return [files[number * len(files) // count] for number in range(count)]
-
-
-def _perceptual(config: Config, model: VideoModel) -> tuple[PerceptualNet, str]:
-    """The network distances are measured with, and its name: the image encoder that comes with the model."""
-    from transformers import CLIPVisionModel
-
-    from cinetune.metrics import ClipMaps
-    from cinetune.models import model_folder
-
-    encoder: Any = CLIPVisionModel.from_pretrained(
-        model_folder(config.model), subfolder="image_encoder", local_files_only=True
-    )
-    device = next(model.denoiser.parameters()).device
-    return ClipMaps(
-        encoder.eval().requires_grad_(False).to(device)
-    ), f"the layer maps of {model.info.name}'s image encoder"

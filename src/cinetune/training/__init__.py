@@ -1,11 +1,11 @@
 """Training of one look: the loop, its step, what it is judged by, and how it survives being killed."""
 
 from cinetune.training.augment import regrade
-from cinetune.training.data import WindowFile, load_empty, window_file
+from cinetune.training.data import WindowFile, check_finite, load_empty, window_file
 from cinetune.training.fingerprint import code_fingerprint
 from cinetune.training.loop import Finished, train
 from cinetune.training.parallel import World, alone, arrange
-from cinetune.training.validate import HeldShot, Validator
+from cinetune.training.validate import HeldShot, Validator, own_net
 
 __all__ = [
     "Finished",
@@ -15,8 +15,10 @@ __all__ = [
     "World",
     "alone",
     "arrange",
+    "check_finite",
     "code_fingerprint",
     "load_empty",
+    "own_net",
     "regrade",
     "train",
     "window_file",

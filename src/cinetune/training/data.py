@@ -16,7 +16,7 @@ from cinetune.models.wan21 import pad_text
 from cinetune.runtime import generator
 from cinetune.sections import AugmentSection
 
-__all__ = ["Picked", "WindowFile", "batch_shape", "load_batch", "load_empty", "pick", "window_file"]
+__all__ = ["Picked", "WindowFile", "batch_shape", "check_finite", "load_batch", "load_empty", "pick", "window_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,19 @@ def window_file(window: str, path: Path) -> WindowFile:
         variants = sum(name.startswith("cond_Cfhw.") for name in tensors.keys())  # noqa: SIM118  (safe_open is not a dict)
         shape = tuple(tensors.get_slice("latents_Cfhw").get_shape())
     return WindowFile(id=window, path=path, variants=variants, shape=shape)
+
+
+def check_finite(file: WindowFile) -> None:
+    """Raise `ModelError` for a window with NaN or infinity in it: one of them would reach every weight."""
+    with safe_open(file.path, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118  (safe_open is not a dict)
+            if not torch.isfinite(tensors.get_tensor(name)).all():
+                raise ModelError(
+                    f"the cache of window {file.id} holds values that are not finite ({name})",
+                    where=str(file.path),
+                    remedy="delete that file and run `cinetune cache` again; if it stays so, look at the clip, or set "
+                    'model.dtype = "float32"',
+                )
 
 
 def batch_shape(files: Sequence[WindowFile], *, single_frame: bool = False) -> tuple[int, ...]:

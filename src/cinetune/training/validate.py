@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cinetune.footage.video import write_video
-from cinetune.metrics import PerceptualNet, colour_drift, colour_error, lpips_curve, motion
-from cinetune.models import flow
+from cinetune.metrics import ClipMaps, PerceptualNet, colour_drift, colour_error, lpips_curve, motion
+from cinetune.models import flow, model_folder
 from cinetune.models.family import Batch, VideoModel
 from cinetune.models.lora import use_lora
 from cinetune.models.sample import sample
 from cinetune.runtime import generator
-from cinetune.sections import TrainSection
+from cinetune.sections import ModelSection, TrainSection
 from cinetune.training.data import WindowFile, load_batch
 from cinetune.training.parallel import World, alone
 from cinetune.training.step import flow_loss
 
-__all__ = ["QUANTILES", "Evaluation", "HeldShot", "Levels", "Plateau", "Validator", "quantile_sigmas"]
+__all__ = ["QUANTILES", "Evaluation", "HeldShot", "Levels", "Plateau", "Validator", "own_net", "quantile_sigmas"]
 
 QUANTILES = (0.125, 0.375, 0.625, 0.875)
 """Where on the training distribution of noise levels the held-out loss is taken: the middles of four equal shares."""
@@ -308,3 +308,14 @@ def _jump(film_THWC: NDArray[np.float32]) -> float:
 
 def _display(clip_TCHW: Tensor) -> NDArray[np.float32]:
     return ((clip_TCHW.permute(0, 2, 3, 1).float() + 1) / 2).clamp(0, 1).numpy()
+
+
+def own_net(model: VideoModel, section: ModelSection) -> tuple[PerceptualNet, str]:
+    """A network to measure distances with, and its name: the image encoder that comes with the model."""
+    from transformers import CLIPVisionModel
+
+    folder = model_folder(section)
+    encoder: Any = CLIPVisionModel.from_pretrained(folder, subfolder="image_encoder", local_files_only=True)
+    device = next(model.denoiser.parameters()).device
+    net = ClipMaps(encoder.eval().requires_grad_(False).to(device))
+    return net, f"the layer maps of {model.info.name}'s image encoder"
