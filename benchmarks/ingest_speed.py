@@ -35,7 +35,7 @@ import numpy as np
 import scenedetect
 from PIL import Image
 
-from cinetune.footage import cuts, fields, reading
+from cinetune.footage import cuts, fields, reading, slates
 from cinetune.footage.planes import BT709_LIMITED
 from cinetune.runtime import Quiet, peak_memory_gib
 from cinetune.stages import ingest, prepare
@@ -184,7 +184,8 @@ def _watched() -> Watch:
     watch.on(cuts.Watcher, "see", "ingest: measures")
     watch.on(scenedetect.AdaptiveDetector, "process_frame", "ingest: cut detection")
     watch.on(fields.FieldVote, "see", "ingest: fields")
-    watch.on(ingest, "find_pieces", "ingest: measures")
+    watch.on(slates.Samples, "see", "ingest: measures")
+    watch.on(ingest, "usable_pieces", "ingest: shots")
     watch.on(prepare, "read_clip", "prepare: reading")
     for name in ("measure", "fingerprint", "strip", "find_copies"):
         watch.on(prepare, name, "prepare: measures")
