@@ -18,7 +18,7 @@ from small_project import make_project
 SETTINGS = (
     "model.family=pocket", "model.path=", "train.steps=12", "train.batch=1", "train.accumulate=2", "train.lr=0.001",
     "train.rank=2", "train.validate_every=12", "train.validation_steps=1", "train.validation_shots=1",
-    "train.checkpoint_every=1", "train.checkpointing=false",
+    "train.checkpoint_every=1", "train.checkpointing=none",
 )  # fmt: skip
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cinetune")
 
