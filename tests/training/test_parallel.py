@@ -25,6 +25,7 @@ from crew import crew
 from support import tiny_wan
 
 CPU = Device("cpu", "float32", "test")
+PLAIN = ModelSection()
 ULYSSES = 2e-5
 """Tolerance of losses and gradients, relative to their length, where tokens are added up in another order: float32
 rounding (6e-8), grown over the layers. An average instead of a sum would be off by 0.5."""
@@ -72,7 +73,7 @@ def go(base: WanVideo, files: list[WindowFile], empty: torch.Tensor, net: ClipMa
         folder: Path,
         world: World,
         *,
-        section: ModelSection = ModelSection(),
+        section: ModelSection = PLAIN,
         windows: list[WindowFile] | None = None,
         after: int = 99,
     ) -> None:

@@ -220,6 +220,12 @@ def _alarms(run: ArmRun) -> list[dict[str, Any]]:
             for alarm in found:
                 if alarm["name"] == line["name"] and alarm["over"] is None:
                     alarm["over"] = line["step"]
+    # Figures as they were when it came; at the end, those of the step that is kept.
+    for said in run.end["alarms"] if run.end else []:
+        name, _, rest = said.partition(": ")
+        for alarm in found:
+            if alarm["name"] == name and alarm["over"] is None:
+                alarm["what"] = rest.partition(". What to do: ")[0]
     return found
 
 
