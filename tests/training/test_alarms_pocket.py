@@ -85,7 +85,7 @@ def alarms(pocket: VideoModel, maps: ClipMaps, tmp_path_factory: pytest.TempPath
     """`alarms(spoil, setting=)` trains on spoilt windows, judges by sound ones, and names the alarms raised."""
     folder = tmp_path_factory.mktemp("pocket")
     # Two scenes that move more than most, at double speed: the film then moves 7 times as much as the untrained model's
-    # samples of it, and 18 times as much as a still one seems to by its noise. The threshold, 10, lies well between.
+    # samples of it, and 16 times as much as a still one seems to by its noise. The threshold, 10, lies well between.
     held = windows(pocket, folder, sound, (125, 163), pace=2)
     recipe = TrainSection(
         rank=8, alpha=16.0, targets="all-linear", lr=4e-3, steps=24, batch=1, accumulate=1, caption_dropout=0.0,

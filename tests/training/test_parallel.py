@@ -196,11 +196,10 @@ def test_a_run_goes_on_with_another_number_of_processes(go: Go, steps: TrainSect
 
 FSDP, ULYSSES_2 = {"data": "fsdp"}, {"data": "fsdp", "ulysses": 2}
 SAVING = [
-    ({"checkpointing": "selective"}, {}, FSDP),
-    ({"checkpointing": "full"}, {"storage": "nf4"}, FSDP),
-    ({"checkpointing": "full"}, {"storage": "fp8"}, ULYSSES_2),
+    ({"checkpointing": "selective"}, {"storage": "nf4"}, FSDP),
+    ({"checkpointing": "full"}, {"storage": "nf4"}, ULYSSES_2),
 ]
-"""Recipe, model and sharing: each way to save memory with shards, and one with tokens."""
+"""Recipe, model and sharing."""
 MORE = [
     ({"checkpointing": kept}, {"storage": storage}, sharing)
     for kept in ("none", "selective", "full")
