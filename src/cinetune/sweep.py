@@ -187,16 +187,15 @@ def _compare(project: Project, trials: Sequence[Trial]) -> Swept:
 
 
 def _rows(trials: Sequence[Trial], best: int | None) -> list[tuple[str, ...]]:
-    """The table as words; `*` is the lowest of its column, where they differ."""
+    """The table as words; `*` is the lowest of its column."""
     shown = [name for name in COLUMNS if any(getattr(trial, name) is not None for trial in trials)]
-    known = {name: [value for trial in trials if (value := getattr(trial, name)) is not None] for name in shown}
-    lowest = {name: min(values) if len(set(values)) > 1 else None for name, values in known.items()}
+    lowest = {name: min(value for trial in trials if (value := getattr(trial, name)) is not None) for name in shown}
     rows = [("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")]
     for index, trial in enumerate(trials):
         cells = []
         for name in shown:
             value = getattr(trial, name)
-            mark = "*" if value is not None and value == lowest[name] else ""
+            mark = "*" if value is not None and value == lowest[name] and len(trials) > 1 else ""
             cells.append("-" if value is None else COLUMNS[name][1].format(value) + mark)
         kept = "-" if trial.step is None else f"step {trial.step}"
         rows.append((str(trial.rank), f"{trial.lr:g}", trial.targets, *cells, kept, _said(trials, index, best)))
@@ -233,7 +232,8 @@ def _charts(project: Project, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
             points = tuple((row["step"], row[key]) for row in judged)
             top = trial.distance == best
             if points:
-                lines.append(charts.Line(points, "look" if top else "other", marks=top))
+                label = f"rank {trial.rank}, lr {trial.lr:g}, {trial.targets}" if top else ""
+                lines.append(charts.Line(points, "look" if top else "other", label, marks=top))
         lines.sort(key=lambda line: line.kind == "look")
         if chart := charts.line_chart(lines, title=f"{title}, over training steps"):
             drawn.append((title, chart))
