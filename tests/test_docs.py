@@ -1,5 +1,6 @@
 """The pages name verbs, settings and files that exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -53,3 +54,23 @@ def test_settings_in_the_text_exist(path: Path) -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_page_of_train_names_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "stages" / "train.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:4] for line in page[page.index("## Settings") :].splitlines() if line.startswith("| `")]
+    told: dict[str, str] = {}
+    for names, defaults, _ in rows:
+        keys = re.findall(r"`([a-z_.]+)`", names)
+        values = [defaults.strip()] if len(keys) == 1 else re.findall(r"\([^)]*\)|[^,]+", defaults.strip())
+        told |= {key: value.strip(" `") for key, value in zip(keys, values, strict=True)}
+    config = Config().model_dump()
+    fields = {f"{name}.{key}": value for name in ("train", "parallel") for key, value in config[name].items()}
+    assert set(fields) == {key for key in told if not key.startswith("model.")}
+    plain = {key: value for key, value in fields.items() if not isinstance(value, dict)}
+    words = {"none": (), "true": True, "false": False}
+    for key, value in plain.items():
+        if isinstance(value, str):
+            assert told[key] == value, key
+        else:
+            assert (words[told[key]] if told[key] in words else ast.literal_eval(told[key])) == value, key

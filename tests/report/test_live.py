@@ -114,6 +114,10 @@ def test_alarms_are_in_words_with_their_remedy(project: Project, lay: Lay) -> No
     assert "<b>stop</b>" not in html  # escaped
     lay(evaluation(0, 0.8), evaluation(5, 0.7), alarm, {"kind": "alarm over", "step": 10, "name": "frozen motion"})
     assert "from step 5, over at step 10" in text(page(project))
+    end = {"kind": "end", "step": 10, "stopped": "reached 10 steps", "best_step": 5, "why": "", "ranking": [],
+           "alarms": ["frozen motion: samples move 0.05. What to do: do less"]}  # fmt: skip
+    lay(evaluation(0, 0.8), evaluation(5, 0.7), alarm, end)
+    assert "Samples move 0.05." in text(page(project))  # of the kept step, no longer as it was when it came
 
 
 def test_a_line_that_is_being_written_is_left_out(project: Project, lay: Lay) -> None:
@@ -127,6 +131,18 @@ def test_a_line_that_is_being_written_is_left_out(project: Project, lay: Lay) ->
 def test_what_is_left_of_other_settings_is_not_shown(project: Project, lay: Lay) -> None:
     lay(evaluation(0, 0.8), recipe={"rank": 99})
     assert read_arms(project) == []
+
+
+def test_a_run_that_went_on_with_other_settings_is_shown(project: Project, lay: Lay) -> None:
+    """Forced, its first line tells of the settings before; more checkpointing needs no force."""
+    recipe = project.config.train.model_dump(mode="json")
+    forced = {"kind": "forced", "step": 5, "changes": ["recipe: rank 99 -> 8"], "recipe": recipe}
+    scale = {"floor": 0.2, "ceiling": 1.1, "distance": "maps", "held": [], "shots": [], "regraded": False}
+    lay(evaluation(0, 0.8), forced | {"validation": scale}, recipe={"rank": 99})
+    (run,) = read_arms(project)
+    assert run.start["validation"]["floor"] == 0.2
+    lay(evaluation(0, 0.8), recipe={"checkpointing": "selective", "trackers": ["wandb"]})
+    assert len(read_arms(project)) == 1
 
 
 def test_the_page_needs_nothing_from_elsewhere(project: Project, lay: Lay) -> None:

@@ -285,8 +285,9 @@ def test_processes_that_cannot_share_the_work_all_say_so(template: Path, tmp_pat
             ("train.batch=1", "1 elements cannot be shared by 2 data ranks"),
             ("train.workers=2", "arms cannot be trained side by side"),
             ("parallel.ulysses=3", "world size of 2 does not divide by parallel.ulysses = 3"),
+            ("model.offload_blocks=1", 'model.offload_blocks = 1 and parallel.data = "fsdp" exclude each other'),
         ):
-            project = Project(root, overrides=(*SETTINGS, "model.device=cpu", setting))
+            project = Project(root, overrides=(*SETTINGS, "model.device=cpu", "parallel.data=fsdp", setting))
             with pytest.raises(ConfigError, match=what):
                 pipeline.run(project, Quiet(), only="train")
 

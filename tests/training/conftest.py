@@ -75,6 +75,7 @@ def recipe() -> TrainSection:
         checkpointing="none",
         validate_every=3,
         validation_steps=2,
+        validation_seeds=2,
         validation_shots=1,
         checkpoint_every=2,
         patience=9,

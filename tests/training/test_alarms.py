@@ -82,6 +82,28 @@ def test_no_effect(run: Train, quick: TrainSection, tmp_path: Path) -> None:
     assert not any("no effect" in line for line in (*report.warnings, *bold.alarms))
 
 
+def test_diverged(run: Train, quick: TrainSection, tmp_path: Path) -> None:
+    hasty = quick.model_copy(update={"steps": 6, "validate_every": 3, "targets": "all-linear", "warmup": 0.0})
+    _, log, report = run(hasty.model_copy(update={"lr": 1.0}), tmp_path / "hasty")
+    assert raised(log)["diverged"] == 3
+    assert any("diverged: the adapter changes the velocity by" in line for line in report.warnings)
+    assert "exploding norm" not in raised(log)  # the norm layers hide it from the gradient
+    _, log, report = run(hasty.model_copy(update={"lr": 1e-3}), tmp_path / "calm")
+    assert "diverged" not in raised(log) and not any("diverged" in line for line in report.warnings)
+
+
+def test_a_gain_smaller_than_luck_is_none(run: Train, quick: TrainSection, tmp_path: Path) -> None:
+    """The plateau waits for the larger of the setting and the A/A noise."""
+    idle = quick.model_copy(
+        update={"lr": 1e-12, "steps": 9, "validate_every": 1, "patience": 2, "validation_seeds": 3, "min_delta": 0.0}
+    )
+    finished, _, _ = run(idle, tmp_path / "luck")
+    noise = finished.first.noise
+    assert noise and finished.stopped == f"lpips plateau at step 2: no gain of {noise:.4g} in 2 evaluations"
+    finished, _, _ = run(idle.model_copy(update={"min_delta": 2 * noise}), tmp_path / "asked")
+    assert finished.stopped == f"lpips plateau at step 2: no gain of {2 * noise:.4g} in 2 evaluations"
+
+
 @pytest.fixture
 def shifted(files: list[WindowFile], tmp_path: Path) -> Callable[..., WindowFile]:
     """`shifted(number, add=, times=)`: a window whose latents are moved and scaled."""
@@ -173,6 +195,9 @@ WELL = replace(FIRST, effect=0.1, distance=0.6, noise=None)
         (replace(WELL, distance=0.79), ["no gain"]),  # a gain, but under the noise
         (replace(WELL, distance=0.77), []),
         (replace(WELL, effect=0.0), ["no effect"]),
+        (replace(WELL, effect=0.81, v_loss=1.01), ["diverged"]),
+        (replace(WELL, effect=0.79, v_loss=1.01), []),
+        (replace(WELL, effect=1.5, v_loss=0.9), []),  # it left a base behind that knew less
     ],
 )
 def test_thresholds(found: Evaluation, expected: list[str]) -> None:

@@ -212,6 +212,7 @@ def test_a_forced_run_goes_on_and_puts_it_on_record(
     assert finished.forced == (f"step {forced[0]['step']}: recipe: lr 0.01 -> 0.001",) and finished.last_step == 30
     steps = [line["step"] for line in _log(tmp_path) if line["kind"] == "step"]
     assert steps == list(range(1, 31)) and forced[0]["step"] > 0
+    assert forced[0]["recipe"]["lr"] == 0.001
     # the record stays when the run is read again, and nothing more is forced
     assert run(changed, tmp_path, table=table) == finished
 

@@ -14,15 +14,18 @@ from safetensors.torch import load_file, save_file
 
 from cinetune.errors import ConfigError, ModelError
 from cinetune.metrics import ClipMaps
+from cinetune.models.fit import fit, settle
 from cinetune.models.lora import lora_state
 from cinetune.models.wan21 import WanVideo
 from cinetune.processes import Processes, meet
-from cinetune.runtime import Quiet
+from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, ParallelSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, World, alone, arrange, train, window_file
 from crew import crew
 from support import tiny_wan
 
+CPU = Device("cpu", "float32", "test")
+PLAIN = ModelSection()
 ULYSSES = 2e-5
 """Tolerance of losses and gradients, relative to their length, where tokens are added up in another order: float32
 rounding (6e-8), grown over the layers. An average instead of a sum would be off by 0.5."""
@@ -65,11 +68,19 @@ def go(base: WanVideo, files: list[WindowFile], empty: torch.Tensor, net: ClipMa
     """`go(recipe, folder, world)` trains from a fresh copy of the base."""
     truth = torch.rand(9, 3, 32, 48, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
-    def run(recipe: TrainSection, folder: Path, world: World, *, windows: list[WindowFile] | None = None, after=99):
+    def run(
+        recipe: TrainSection,
+        folder: Path,
+        world: World,
+        *,
+        section: ModelSection = PLAIN,
+        windows: list[WindowFile] | None = None,
+        after: int = 99,
+    ) -> None:
         model = copy.deepcopy(base)
+        settle(model.denoiser, section, CPU)
+        fit(model, section, recipe, CPU, Quiet())
         shots = [HeldShot(file=files[3], truth_TCHW=truth)]
-        if recipe.checkpointing:
-            model.denoiser.enable_gradient_checkpointing()
         judge = Validator(
             model, files[3:], shots, net=net, net_name="maps", recipe=recipe, folder=folder / "samples", world=world
         )
@@ -183,18 +194,43 @@ def test_a_run_goes_on_with_another_number_of_processes(go: Go, steps: TrainSect
     same_bytes(tmp_path / "moved", tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_activation_checkpointing_and_shards_together(go: Go, steps: TrainSection, tmp_path: Path) -> None:
-    go(steps, tmp_path / "one", alone())
-    slim = steps.model_copy(update={"checkpointing": True})
+FSDP, ULYSSES_2 = {"data": "fsdp"}, {"data": "fsdp", "ulysses": 2}
+SAVING = [
+    ({"checkpointing": "selective"}, {"storage": "nf4"}, FSDP),
+    ({"checkpointing": "full"}, {"storage": "nf4"}, ULYSSES_2),
+]
+"""Recipe, model and sharing."""
+MORE = [
+    ({"checkpointing": kept}, {"storage": storage}, sharing)
+    for kept in ("none", "selective", "full")
+    for storage in ("plain", "fp8", "int8", "nf4")
+    for sharing in (FSDP, ULYSSES_2)
+] + [({"checkpointing": "full"}, {"offload_blocks": 1}, {"data": "ddp", "ulysses": 2})]
+
+
+@pytest.mark.parametrize(
+    "cases", [pytest.param(SAVING, id="some"), pytest.param(MORE, id="all", marks=[pytest.mark.slow])]
+)
+def test_what_saves_memory_goes_with_many_processes(
+    cases: list[tuple[dict, dict, dict]], go: Go, steps: TrainSection, tmp_path: Path
+) -> None:
+    """Two processes with checkpointing, stored weights or offloaded blocks against one that has only the same storage:
+    no bit differs where weights are shared out, and rounding alone where tokens are.
+    """
+    short = steps.model_copy(update={"steps": 2, "validate_every": 2, "accumulate": 2})
+    for storage in {model.get("storage", "plain") for _, model, _ in cases}:
+        go(short, tmp_path / storage, alone(), section=ModelSection(storage=storage))
 
     def job() -> None:
-        go(slim, tmp_path / "shards", world_of(data="fsdp"))
-        go(slim, tmp_path / "tokens", world_of(data="fsdp", ulysses=2))
+        for number, (recipe, model, sharing) in enumerate(cases):
+            world, section = world_of(**sharing), ModelSection.model_validate(model)
+            world.allow(section)
+            go(short.model_copy(update=recipe), tmp_path / str(number), world, section=section)
 
-    crew(2, job, tmp_path)
-    for name, tolerance in (("shards", 1e-9), ("tokens", ADAM)):
-        nearly_the_same(tmp_path / name, tmp_path / "one", tolerance)
+    crew(2, job, tmp_path, seconds=100 if len(cases) < 9 else 500)
+    for number, (_, model, sharing) in enumerate(cases):
+        tolerance = ADAM if sharing is not FSDP else 1e-30
+        nearly_the_same(tmp_path / str(number), tmp_path / model.get("storage", "plain"), tolerance)
 
 
 def test_every_process_refuses_the_window_that_one_of_them_saw(

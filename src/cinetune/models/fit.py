@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -167,7 +168,12 @@ def set_attention(denoiser: Any, name: str, device: Device) -> None:
 def _become(block: nn.Module, behaviour: type[nn.Module]) -> None:
     """Give a block another `forward` around its own. Its name, and those of its layers, stay."""
     kind = type(block)
-    block.__class__ = type(kind.__name__, (behaviour, kind), {"__module__": kind.__module__})
+
+    @wraps(kind.forward)  # the names of its inputs too: diffusers shares tokens out by name
+    def forward(self: nn.Module, *inputs: Tensor) -> Tensor:
+        return behaviour.forward(self, *inputs)
+
+    block.__class__ = type(kind.__name__, (behaviour, kind), {"__module__": kind.__module__, "forward": forward})
 
 
 class _Full(nn.Module):

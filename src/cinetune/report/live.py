@@ -25,7 +25,8 @@ __all__ = ["ArmRun", "folder_of", "logged", "page", "read_arms", "watching", "wr
 ARMS = {"look": "Look", "plain": "Plain"}
 _POLL = 2.0
 _SIGMAS = ("s0", "s1", "s2", "s3")
-_NOT_RECIPE = {"checkpoint_every", "plain_arm", "workers", "augment"}
+_NOT_RECIPE = {"augment", "checkpoint_every", "checkpointing", "init_from", "plain_arm", "trackers", "workers"}
+"""What may change in the middle of a run, or differs between its arms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ class ArmRun:
 
     @property
     def start(self) -> dict[str, Any]:
-        return self.log[0]
+        """The line that says what is asked for: the first, or that of the last time the run was forced on."""
+        return self.of("start", "forced")[-1]
 
     @property
     def end(self) -> dict[str, Any] | None:
@@ -71,7 +73,8 @@ def read_arms(project: Project) -> list[ArmRun]:
         log = logged(folder / "log.jsonl")
         if not log or log[0]["kind"] != "start":
             continue
-        if {key: value for key, value in log[0]["recipe"].items() if key not in _NOT_RECIPE} != recipe:
+        asked = [line["recipe"] for line in log if line["kind"] in ("start", "forced")][-1]
+        if {key: value for key, value in asked.items() if key not in _NOT_RECIPE} != recipe:
             continue  # what is left of a run with other settings
         films = {int(path.stem[5:]): f"{arm}/samples/{path.name}" for path in folder.glob("samples/step_*.mp4")}
         judged = {line["step"] for line in log if line["kind"] == "evaluation"}
@@ -217,6 +220,12 @@ def _alarms(run: ArmRun) -> list[dict[str, Any]]:
             for alarm in found:
                 if alarm["name"] == line["name"] and alarm["over"] is None:
                     alarm["over"] = line["step"]
+    # Figures as they were when it came; at the end, those of the step that is kept.
+    for said in run.end["alarms"] if run.end else []:
+        name, _, rest = said.partition(": ")
+        for alarm in found:
+            if alarm["name"] == name and alarm["over"] is None:
+                alarm["what"] = rest.partition(". What to do: ")[0]
     return found
 
 

@@ -115,7 +115,7 @@ def train(
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
             if changes:
-                log.write("forced", state.step, changes=changes)
+                log.write("forced", state.step, changes=changes, **_asked(recipe, validator))
         else:
             follow(state.average, parameters, recipe.ema)
             judge.evaluate()
@@ -166,7 +166,7 @@ def train(
             bar.advance(1, f"loss {loss:.4f}")
 
             # Look at it now and then, always at the end: the judge says when to stop, and what is kept.
-            last = state.step == recipe.steps
+            last = state.step >= recipe.steps  # a forced run may have gone further than it is now asked to
             evaluated = last or state.step % recipe.validate_every == 0
             if evaluated:
                 judge.evaluate(last=last)

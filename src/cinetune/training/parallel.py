@@ -23,7 +23,7 @@ from torch.distributed.fsdp import fully_shard
 from cinetune.errors import ConfigError
 from cinetune.models.family import VideoModel
 from cinetune.processes import Processes
-from cinetune.sections import ParallelSection
+from cinetune.sections import ModelSection, ParallelSection
 
 __all__ = ["GradientSum", "World", "alone", "arrange"]
 
@@ -55,6 +55,16 @@ class World(Processes):
         if self.size == 1:
             return ""
         return f"{self.size} processes ({self.data}{f', ulysses {self.ulysses}' if self.ulysses > 1 else ''})"
+
+    def allow(self, section: ModelSection) -> None:
+        """Raises `ConfigError` for settings of the model that these processes cannot share."""
+        if section.offload_blocks and self.copies is not None:
+            raise ConfigError(
+                f'model.offload_blocks = {section.offload_blocks} and parallel.data = "{self.data}" exclude each '
+                "other: a block that stays in host memory would be there whole, in every process",
+                where="model.offload_blocks, parallel.data",
+                remedy='set model.offload_blocks = 0 (shards make room already), or parallel.data = "ddp"',
+            )
 
     def rows(self, batch: int, accumulate: int) -> list[slice]:
         """The micro-batches of one optimiser step that this process does, as slices of its `batch * accumulate`
