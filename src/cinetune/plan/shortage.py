@@ -1,0 +1,157 @@
+"""What fits a card, and what to change when memory has run out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cinetune.cost.cards import CARDS, CPU, MARGIN, Card, Fit, cheapest
+from cinetune.cost.memory import Memory
+from cinetune.errors import StoreError, out_of_memory
+from cinetune.pipeline import status
+from cinetune.plan.run import Run, in_words, shapes_of
+from cinetune.store import Project
+
+__all__ = ["GB", "SIZES", "explain_shortage", "fit_rows", "memory_rows"]
+
+SIZES = (24, 48, 80, 141)
+"""Gigabytes of the cards that a project is fitted to; the first card of that size gives the time."""
+
+GB = 1e9
+SMALLER = "fewer frames or a smaller picture always need less: {}.{}, {}.height, {}.width"
+
+
+def memory_rows(memory: Memory) -> tuple[tuple[str, float], ...]:
+    """GB of each part that there is."""
+    parts = {
+        "denoiser's weights": memory.weights, "adapter": memory.adapter,
+        "weights of the other networks": memory.encoders, "kept for the backward": memory.kept,
+        "at work": memory.live,
+    }  # fmt: skip
+    rows = [(name, round(size / GB, 3)) for name, size in parts.items() if size]
+    return *rows, ("together", round(memory.total / GB, 3))
+
+
+def fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
+    """For every size of card the fastest settings that fit, or why none do, stage by stage."""
+    rows: list[tuple[str, ...]] = [("card", "stage", "needs", "time", "fastest setting that fits")]
+    frames = run.config.shoot.segment_frames
+    caching = run.caching(run.firsts)
+    for size in SIZES:
+        card = CPU if run.config.model.family == "pocket" else next(c for c in CARDS if c.gigabytes == size)
+        limit = size * GB * MARGIN
+        short = "as it is" if caching.total <= limit else "none: " + _fewer_firsts(run, limit)
+        name = f"{size} GB" if card is CPU else f"{size} GB ({card.name})"
+        rows.append((name, "cache", f"{caching.total / GB:.1f} GB", "-", short))
+        rows.append(("", "train", *_fit_row(run, run.choices(card), limit, training=True)))
+        rows.append(("", "shoot", *_fit_row(run, run.shooting_choices(card, frames), limit, training=False)))
+    return tuple(rows)
+
+
+def _fit_row(run: Run, found: Sequence[Fit], limit: float, *, training: bool) -> tuple[str, str, str]:
+    best, unit = cheapest(found, limit), "a step" if training else "a segment"
+    if best is not None:
+        words = in_words(best.setting, run.config, training=training)
+        return f"{best.memory.total / GB:.1f} GB", f"{best.seconds:.2f} s {unit}", words
+    least = min(found, key=lambda fit: fit.memory.total)
+    words = in_words(least.setting, run.config, training=training)
+    why = f"none: the leanest is {words}; use fewer frames or a smaller size"
+    return f"{least.memory.total / GB:.1f} GB", "-", why
+
+
+def _fewer_firsts(run: Run, limit: float) -> str:
+    """How many re-graded first frames would fit."""
+    for firsts in range(run.firsts - 1, 1, -1):
+        if run.caching(firsts).total <= limit:
+            return f"train.augment.variants={firsts - 1} needs {run.caching(firsts).total / GB:.1f} GB"
+    return "use fewer frames or a smaller size"
+
+
+@contextmanager
+def explain_shortage(project: Project, stage: str = "") -> Iterator[None]:
+    """Memory that runs out inside becomes a `StoreError` with what was asked for, and the settings that need less.
+    Without a name the `stage` is the first that is not done."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        run, _ = shapes_of(project)
+        name = stage or next((row.stage for row in status(project) if row.state != "done"), "")
+        remedy = "use fewer frames or a smaller size" if run is None else _less(run, name)
+        raise StoreError(
+            f"memory ran out{f' in {name}' if name else ''}; nothing that was finished is lost", remedy=remedy
+        ) from error
+
+
+def _less(run: Run, stage: str) -> str:
+    """The memory table of a stage, and the fastest settings below what was tried, as text."""
+    size = _memory_here(run.config.model.device)
+    card = CPU if run.config.model.family == "pocket" else min(CARDS, key=lambda card: abs(card.gigabytes - size / GB))
+    match stage:
+        case "train":
+            lines = _table(run.memory(run.setting), "training", size)
+            lines += _training_settings(run, card, size)
+            lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
+        case "cache":
+            lines = _table(run.caching(run.firsts), f"encoding a window with {run.firsts} first frames", size)
+            for firsts in range(run.firsts - 1, 1, -1):
+                lines.append(f"  {run.caching(firsts).total / GB:8.3f} GB  train.augment.variants={firsts - 1}")
+            lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
+        case "keyframes" | "expand":
+            shoot = run.config.shoot
+            each = f", each of {shoot.workers} workers," if shoot.workers > 1 else ""
+            lines = _table(run.shooting(run.setting, shoot.segment_frames), f"shooting{each}", size)
+            lines += _shooting_settings(run, card, size)
+            lines.append(SMALLER.format("shoot", "segment_frames", "shoot", "shoot"))
+        case _:
+            return "use fewer frames or a smaller size, and close what else uses memory"
+    return "\n         ".join(lines)
+
+
+def _table(memory: Memory, what: str, size: float) -> list[str]:
+    lines = [f"{what} was expected to need, in GB, of the {size / GB:.0f} here:"]
+    return lines + [f"  {name:30}{value:10.3f}" for name, value in memory_rows(memory)]
+
+
+def _training_settings(run: Run, card: Card, size: float) -> list[str]:
+    found = _below(run.choices(card), run.memory(run.setting), size)
+    return _listed("training settings that need less, fastest first:", [
+        f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a step  {in_words(fit.setting, run.config)}"
+        for fit in found
+    ])  # fmt: skip
+
+
+def _shooting_settings(run: Run, card: Card, size: float) -> list[str]:
+    """One worker at a time, weights in few bits or in host memory, and shorter segments."""
+    shoot = run.config.shoot
+    tried = run.shooting(run.setting, shoot.segment_frames)
+    lines = ["  shoot.workers=1 needs this much once"] if shoot.workers > 1 else []
+    for frames in sorted({shoot.segment_frames, 33, 17}, reverse=True):
+        if frames > shoot.segment_frames:
+            continue
+        words = f"shoot.segment_frames={frames} " if frames < shoot.segment_frames else ""
+        for fit in _below(run.shooting_choices(card, frames), tried, size)[: 1 if words else 3]:
+            told = in_words(fit.setting, run.config, training=False).replace("as it is", "")
+            lines.append(f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a segment  {words}{told}".rstrip())
+    return _listed("settings that need less, fastest first for each length:", lines)
+
+
+def _below(found: Sequence[Fit], tried: Memory, size: float) -> list[Fit]:
+    """Those that need less than what was tried; of them the ones that fit, where there are any."""
+    below = [fit for fit in found if fit.memory.total < tried.total]
+    return ([fit for fit in below if fit.memory.total <= size * MARGIN] or below)[:4]
+
+
+def _listed(title: str, lines: list[str]) -> list[str]:
+    return [title, *(lines or ["  none: this is the leanest already"])]
+
+
+def _memory_here(device: str) -> float:
+    """Bytes of the GPU in use, or of this machine."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
