@@ -12,6 +12,7 @@ from cinetune.cost.shape import Denoiser
 
 __all__ = [
     "CARDS",
+    "CORES",
     "CPU",
     "MARGIN",
     "Card",
@@ -67,19 +68,23 @@ CARDS = (
 """Rates with the attention that torch chooses by itself; a faster one is not counted on."""
 
 CPU = Card(
-    name="two CPU cores", gigabytes=0, linear=100e9, attention=100e9, attention_backward=100e9, memory=math.inf,
-    bus=math.inf, source="pocket timed on an idle cloud machine, elementwise work included",
+    name="one CPU core", gigabytes=0, linear=80e9, attention=80e9, attention_backward=80e9, memory=math.inf,
+    bus=math.inf, source="processor time of a pocket step, benchmarks/plan_against_measured.py, elementwise work included",
 )  # fmt: skip
+"""A busy machine takes longer by the clock."""
+
+CORES = 2
+"""Cores of the machine that pocket is meant for."""
 
 ELEMENTWISE = 184
 """Values per token and unit of width that elementwise kernels of a block read and write, forward, not compiled."""
 
 UNPACKING = {"plain": 0, "fp8": 7, "int8": 19, "nf4": 39}
-"""Bytes read and written to decode one weight to bfloat16 for one product, kernel by kernel (models/storage.py): storage
-saves memory and costs time."""
-SAME = 1.02
-"""Times within this factor of each other count as equal."""
+"""Bytes read and written to decode one weight to bfloat16 for one product, kernel by kernel of models/storage.py:
+storage saves memory and costs time."""
 STORAGES = tuple(UNPACKING)
+SAME = 1.05
+"""Times within this factor of each other count as equal: the rates are known no better."""
 
 
 def work_seconds(work: Work, card: Card, *, moved: float = 0.0) -> float:
@@ -149,8 +154,9 @@ def fits(
     return sorted(found, key=lambda fit: (fit.seconds, _plainness(fit)))
 
 
-def _plainness(fit: Fit) -> tuple[int, int, int]:
-    return STORAGES.index(fit.setting.storage), fit.setting.offload_blocks, fit.memory.total
+def _plainness(fit: Fit) -> tuple[int, int, int, int]:
+    setting = fit.setting
+    return STORAGES.index(setting.storage), setting.offload_blocks, -setting.batch, fit.memory.total
 
 
 def cheapest(found: Sequence[Fit], limit: float) -> Fit | None:

@@ -54,8 +54,8 @@ class Setting:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """Bytes on the card, by what they are. `kept` is what waits for the backward, `live` what one block needs at a time
-    on top of it; `adapter` counts parameters, in training with gradients and both AdamW moments; `encoders` are the weights
-    of the networks around the denoiser."""
+    on top of it; `adapter` counts parameters, in training with gradients and both AdamW moments; `encoders` are the
+    weights of the networks around the denoiser."""
 
     weights: int
     adapter: int = 0

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cinetune.config import MODEL_GEOMETRY
-from cinetune.cost.cards import MARGIN, Card, step_seconds, work_seconds
+from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
 from cinetune.cost.operations import Work, image_encoding, text_encoding, training, video_encoding
 from cinetune.errors import CinetuneError
 from cinetune.models import weights
 from cinetune.pipeline import Row, status
 from cinetune.plan.run import Run, bytes_each, shapes_of
-from cinetune.plan.shortage import GB, SIZES, explain_shortage, fit_rows, memory_rows
+from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
 from cinetune.store import Project
 
 __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
@@ -89,7 +89,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
         ("caching, a window", _ops(_caching_work(run).total)),
         (
             "memory in caching",
-            f"about {run.caching(run.firsts).total / GB:.1f} GB, {run.firsts} first frames at a time",
+            f"about {amount(run.caching(run.firsts).total)}, first frames encoded at a time: {run.firsts}",
         ),
         ("adapter", f"rank {train.rank} on {train.targets}: {_count(trained)} parameters"),
         (
@@ -97,7 +97,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
             f"{_ops(step * train.accumulate * train.batch)} ({train.accumulate} x batch {train.batch})",
         ),
         ("training, at most", f"{train.steps} steps" + (f" for each of {looks} adapters" if looks > 1 else "")),
-        ("memory in training", f"about {run.memory(run.setting).total / GB:.1f} GB"),
+        ("memory in training", f"about {amount(run.memory(run.setting).total)}"),
         ("checkpoints on disk", _disk(looks * 16 * trained)),
         *_compile_facts(run),
     ]
@@ -144,7 +144,7 @@ def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]
     shoot, (height, width) = run.config.shoot, run.shoot_size
     memory = run.shooting(run.setting, shoot.segment_frames).total
     each = f", for each of {shoot.workers} workers" if shoot.workers > 1 else ""
-    facts = [("memory in shooting", f"about {memory / GB:.1f} GB{each}")]
+    facts = [("memory in shooting", f"about {amount(memory)}{each}")]
     if not seconds:
         return [*facts, ("shooting", "known once shots.toml names shots")]
     segments, lengths = _takes(run, seconds)
@@ -168,17 +168,19 @@ def _takes(run: Run, seconds: Sequence[float]) -> tuple[int, list[int]]:
 
 
 def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
-    """Seconds a step and hours on every card, with the settings as they are."""
+    """Seconds a step and hours on every card, with the settings as they are. Workers have a core each, and share a
+    card."""
     shoot, train = run.config.shoot, run.config.train
     rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
     segments = _takes(run, seconds)[0]
     training_needs = run.memory(run.setting).total
     shooting_needs = run.shooting(run.setting, shoot.segment_frames).total
     for card in run.cards:
-        limit = card.gigabytes * GB * MARGIN if card.gigabytes else math.inf
-        step = run.step(card)
-        times = f"{step:.2f} s", _time(step * train.steps * (run.arms - 1))
-        shot = _time(segments * run.segment_seconds(card, run.setting, shoot.segment_frames)) if seconds else "-"
+        limit, cores = (card.gigabytes * GB * MARGIN, 1) if card is not CPU else (math.inf, CORES)
+        step, looks = run.step(card), run.arms - 1
+        times = f"{step:.2f} s", _time(step * train.steps * looks / min(train.workers, looks, cores))
+        each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.workers, cores)
+        shot = _time(segments * each) if seconds else "-"
         rows.append((
             card.name, *(times if training_needs <= limit else ("does not fit", "-")),
             shot if shooting_needs <= limit else "does not fit", card.source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from cinetune.pipeline import status
 from cinetune.plan.run import Run, in_words, shapes_of
 from cinetune.store import Project
 
-__all__ = ["GB", "SIZES", "explain_shortage", "fit_rows", "memory_rows"]
+__all__ = ["GB", "SIZES", "amount", "explain_shortage", "fit_rows", "memory_rows"]
 
 SIZES = (24, 48, 80, 141)
 """Gigabytes of the cards that a project is fitted to; the first card of that size gives the time."""
@@ -36,36 +37,43 @@ def memory_rows(memory: Memory) -> tuple[tuple[str, float], ...]:
 def fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
     """For every size of card the fastest settings that fit, or why none do, stage by stage."""
     rows: list[tuple[str, ...]] = [("card", "stage", "needs", "time", "fastest setting that fits")]
-    frames = run.config.shoot.segment_frames
-    caching = run.caching(run.firsts)
+    if run.config.model.family == "pocket":
+        return *rows, *_stage_rows(run, CPU.name, CPU, math.inf)
     for size in SIZES:
-        card = CPU if run.config.model.family == "pocket" else next(c for c in CARDS if c.gigabytes == size)
-        limit = size * GB * MARGIN
-        short = "as it is" if caching.total <= limit else "none: " + _fewer_firsts(run, limit)
-        name = f"{size} GB" if card is CPU else f"{size} GB ({card.name})"
-        rows.append((name, "cache", f"{caching.total / GB:.1f} GB", "-", short))
-        rows.append(("", "train", *_fit_row(run, run.choices(card), limit, training=True)))
-        rows.append(("", "shoot", *_fit_row(run, run.shooting_choices(card, frames), limit, training=False)))
+        card = next(card for card in CARDS if card.gigabytes == size)
+        rows += _stage_rows(run, f"{size} GB ({card.name})", card, size * GB * MARGIN)
     return tuple(rows)
+
+
+def _stage_rows(run: Run, name: str, card: Card, limit: float) -> Iterator[tuple[str, ...]]:
+    caching = run.caching(run.firsts).total
+    yield name, "cache", amount(caching), "-", "as it is" if caching <= limit else _fewer_firsts(run, limit)
+    yield "", "train", *_fit_row(run, run.choices(card), limit, training=True)
+    found = run.shooting_choices(card, run.config.shoot.segment_frames)
+    yield "", "shoot", *_fit_row(run, found, limit, training=False)
 
 
 def _fit_row(run: Run, found: Sequence[Fit], limit: float, *, training: bool) -> tuple[str, str, str]:
     best, unit = cheapest(found, limit), "a step" if training else "a segment"
     if best is not None:
         words = in_words(best.setting, run.config, training=training)
-        return f"{best.memory.total / GB:.1f} GB", f"{best.seconds:.2f} s {unit}", words
+        return amount(best.memory.total), f"{best.seconds:.2f} s {unit}", words
     least = min(found, key=lambda fit: fit.memory.total)
     words = in_words(least.setting, run.config, training=training)
     why = f"none: the leanest is {words}; use fewer frames or a smaller size"
-    return f"{least.memory.total / GB:.1f} GB", "-", why
+    return amount(least.memory.total), "-", why
+
+
+def amount(size: float) -> str:
+    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.0f} MB"
 
 
 def _fewer_firsts(run: Run, limit: float) -> str:
     """How many re-graded first frames would fit."""
     for firsts in range(run.firsts - 1, 1, -1):
         if run.caching(firsts).total <= limit:
-            return f"train.augment.variants={firsts - 1} needs {run.caching(firsts).total / GB:.1f} GB"
-    return "use fewer frames or a smaller size"
+            return f"train.augment.variants={firsts - 1}, which needs {amount(run.caching(firsts).total)}"
+    return "none: use fewer frames or a smaller size, or cache on a larger card"
 
 
 @contextmanager
