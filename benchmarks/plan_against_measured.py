@@ -82,7 +82,7 @@ def measure(mode: Any) -> dict[str, float]:
     now = most = 0
     for event in seen.profiler.kineto_results.events():  # pyright: ignore[reportOptionalMemberAccess]
         if event.name() == "[memory]":
-            now += event.nbytes()
+            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
             most = max(most, now)
     with count_operations() as counter:
         step(batch)

@@ -152,6 +152,7 @@ def test_a_shortage_of_memory_says_what_needs_less(tmp_path: Path, error: BaseEx
     assert below
     assert all(float(words[0]) < tried for words in below)
     assert f"{tried:.3f}" in caught.value.remedy
+    assert "offload_blocks" not in caught.value.remedy, "on the CPU blocks have nowhere to go"
 
 
 @pytest.mark.parametrize(

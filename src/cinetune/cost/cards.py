@@ -69,7 +69,7 @@ CARDS = (
 
 CPU = Card(
     name="one CPU core", gigabytes=0, linear=80e9, attention=80e9, attention_backward=80e9, memory=math.inf,
-    bus=math.inf, source="processor time of a pocket step, benchmarks/plan_against_measured.py, elementwise work included",
+    bus=math.inf, source="processor time of a pocket step (benchmarks/plan_against_measured.py), all kinds of work",
 )  # fmt: skip
 """A busy machine takes longer by the clock."""
 

@@ -25,7 +25,7 @@ __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `memory` the parts of a training step in
+    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `memory` the parts of training in
     GB; `cards` and `fits` tables whose first row names the columns; `warnings` what stands in the way."""
 
     stages: tuple[Row, ...]
@@ -78,7 +78,9 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
     kind = run.setting.checkpointing
     step = training(shape, run.tokens, rank=train.rank, targets=train.targets, checkpointing=kind).total
     trained = shape.adapter_parameters(train.rank, train.targets)
-    looks = 2 if train.plain_arm else 1
+    looks = run.arms - 1
+    side_by_side = min(train.workers, looks)
+    each = f", for each of {side_by_side} workers" if side_by_side > 1 else ""
     return [
         ("training window", f"{frames} frames of {width}x{height} = {run.tokens:,} tokens"),
         ("windows", f"{windows}" if prepared else "known after `cinetune prepare`"),
@@ -97,7 +99,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
             f"{_ops(step * train.accumulate * train.batch)} ({train.accumulate} x batch {train.batch})",
         ),
         ("training, at most", f"{train.steps} steps" + (f" for each of {looks} adapters" if looks > 1 else "")),
-        ("memory in training", f"about {amount(run.memory(run.setting).total)}"),
+        ("memory in training", f"about {amount(run.memory(run.setting).total)}{each}"),
         ("checkpoints on disk", _disk(looks * 16 * trained)),
         *_compile_facts(run),
     ]

@@ -144,11 +144,13 @@ class Run:
             return one * train.batch * train.accumulate / setting.batch
 
         each = self.setting.bytes_each
-        return fits(settings(self.denoiser, offered(), batches=batches, bytes_each=each), self.memory, seconds)
+        return fits(
+            settings(self.denoiser, offered(self.config), batches=batches, bytes_each=each), self.memory, seconds
+        )
 
     def shooting_choices(self, card: Card, frames: int) -> list[Fit]:
         """All settings of segments of some frames, fastest first."""
-        offer = replace(offered(), checkpointing=("full",))  # means nothing here
+        offer = replace(offered(self.config), checkpointing=("full",))  # means nothing here
         each = self.setting.bytes_each
         return fits(
             settings(self.denoiser, offer, batches=(1,), bytes_each=each),
@@ -161,17 +163,18 @@ def setting_of(config: Config) -> Setting:
     """The choices of a project. The only place that reads these settings."""
     train, model = config.train, config.model
     return Setting(
-        checkpointing=train.checkpointing, storage=model.storage, offload_blocks=model.offload_blocks,
-        batch=train.batch, bytes_each=bytes_each(config),
+        checkpointing=train.checkpointing, storage=model.storage,
+        offload_blocks=0 if model.family == "pocket" else model.offload_blocks, batch=train.batch,
+        bytes_each=bytes_each(config),
     )  # fmt: skip
 
 
-def offered() -> Offer:
-    """What this version can be told."""
+def offered(config: Config) -> Offer:
+    """What this version can be told; on the CPU, where pocket is meant to run, host memory is all there is."""
     return Offer(
         checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation),
         storage=get_args(ModelSection.model_fields["storage"].annotation),
-        offload=True,
+        offload=config.model.family != "pocket",
     )
 
 

@@ -104,8 +104,11 @@ def _less(run: Run, stage: str) -> str:
             lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
         case "cache":
             lines = _table(run.caching(run.firsts), f"encoding a window with {run.firsts} first frames", size)
-            for firsts in range(run.firsts - 1, 1, -1):
-                lines.append(f"  {run.caching(firsts).total / GB:8.3f} GB  train.augment.variants={firsts - 1}")
+            fewer = [
+                (run.caching(firsts).total, f"train.augment.variants={firsts - 1}")
+                for firsts in range(run.firsts - 1, 1, -1)
+            ]
+            lines += _listed("settings that need less:", fewer, size)
             lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
         case "keyframes" | "expand":
             shoot = run.config.shoot
@@ -124,36 +127,47 @@ def _table(memory: Memory, what: str, size: float) -> list[str]:
 
 
 def _training_settings(run: Run, card: Card, size: float) -> list[str]:
-    found = _below(run.choices(card), run.memory(run.setting), size)
-    return _listed("training settings that need less, fastest first:", [
-        f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a step  {in_words(fit.setting, run.config)}"
-        for fit in found
-    ])  # fmt: skip
+    tried = run.memory(run.setting)
+    options = [
+        (fit.memory.total, f"{fit.seconds:9.2f} s a step  {in_words(fit.setting, run.config)}")
+        for fit in _below(run.choices(card), tried, size)
+    ]
+    return _listed("training settings that need less, fastest first:", options, size)
 
 
 def _shooting_settings(run: Run, card: Card, size: float) -> list[str]:
-    """One worker at a time, weights in few bits or in host memory, and shorter segments."""
-    shoot = run.config.shoot
+    """Weights in few bits or in host memory, and shorter segments."""
+    shoot, options = run.config.shoot, list[tuple[int, str]]()
     tried = run.shooting(run.setting, shoot.segment_frames)
-    lines = ["  shoot.workers=1 needs this much once"] if shoot.workers > 1 else []
     for frames in sorted({shoot.segment_frames, 33, 17}, reverse=True):
         if frames > shoot.segment_frames:
             continue
         words = f"shoot.segment_frames={frames} " if frames < shoot.segment_frames else ""
         for fit in _below(run.shooting_choices(card, frames), tried, size)[: 1 if words else 3]:
             told = in_words(fit.setting, run.config, training=False).replace("as it is", "")
-            lines.append(f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a segment  {words}{told}".rstrip())
-    return _listed("settings that need less, fastest first for each length:", lines)
+            options.append((fit.memory.total, f"{fit.seconds:9.2f} s a segment  {words}{told}".rstrip()))
+    lines = _listed("settings that need less, fastest first for each length:", options, size)
+    return lines + (["shoot.workers=1 needs it only once"] if shoot.workers > 1 else [])
 
 
 def _below(found: Sequence[Fit], tried: Memory, size: float) -> list[Fit]:
-    """Those that need less than what was tried; of them the ones that fit, where there are any."""
+    """Those that need less than what was tried; of them the ones that fit, where there are any. From fastest to
+    slowest, each needs at least 5 % less than the one before it."""
     below = [fit for fit in found if fit.memory.total < tried.total]
-    return ([fit for fit in below if fit.memory.total <= size * MARGIN] or below)[:4]
+    below = [fit for fit in below if fit.memory.total <= size * MARGIN] or below
+    kept: list[Fit] = []
+    for fit in below:
+        if not kept or fit.memory.total <= 0.95 * kept[-1].memory.total:
+            kept.append(fit)
+    return kept[:5]
 
 
-def _listed(title: str, lines: list[str]) -> list[str]:
-    return [title, *(lines or ["  none: this is the leanest already"])]
+def _listed(title: str, options: Sequence[tuple[int, str]], size: float) -> list[str]:
+    if not options:
+        return [title, "  none: this is the leanest already"]
+    if all(needs > size * MARGIN for needs, _ in options):
+        title = title.removesuffix(":") + f" (none of them leaves {1 - MARGIN:.0%} free here):"
+    return [title, *(f"  {needs / GB:8.3f} GB  {words}" for needs, words in options)]
 
 
 def _memory_here(device: str) -> float:
