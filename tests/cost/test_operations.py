@@ -30,6 +30,7 @@ def test_operations_of_the_autoencoder(small: Encoders, frames: int, full_size: 
     with torch.device("meta"):
         vae = AutoencoderKLWan() if full_size else AutoencoderKLWan(**VAE)
     shape = WAN21_ENCODERS if full_size else small
+    assert shape.vae_parameters() == sum(parameter.numel() for parameter in vae.parameters())
     video = torch.zeros(1, 3, frames, 64, 96, device="meta")
     with torch.no_grad(), count_operations() as counter:
         latents = vae.encode(video).latent_dist.mode()

@@ -116,7 +116,7 @@ def run_stage(
     project = open_project(folder, settings, force=force)
     report = reporter_to(to_stderr=as_json)
     stage = pipeline.stage_named(name)
-    with explain_shortage(project):
+    with explain_shortage(project, name):
         records = pipeline.run(project, report, only=name, again=again)
     if not records:
         report.say(f"{name} is up to date; --again runs it anyway")

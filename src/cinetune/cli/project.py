@@ -84,11 +84,11 @@ def plan(project: Folder = HERE, settings: Settings = None, as_json: AsJson = Fa
     print(table([(key, json.dumps(value), origin) for key, (value, origin) in made.settings.items()]))
     print("\nEstimate (calculated, not measured)")
     print(table(list(made.facts)))
-    print("\nMemory of a training step, GB")
+    print("\nMemory of training, GB")
     print(table([(name, f"{size:.3f}") for name, size in made.memory]))
     print("\nTime")
     print(table(list(made.cards)))
-    print("\nWhat fits which card, for the same clips a step")
+    print("\nWhat fits which card, for the same clips a step and the same segments")
     print(table(list(made.fits)))
     for warning in made.warnings:
         print(f"\nwarning: {warning}")
@@ -110,7 +110,7 @@ def _run(opened: Project, folder: Path, *, until: str | None = None, only: str |
     from cinetune.plan import explain_shortage
 
     speaker = reporter_to()
-    with explain_shortage(opened):
+    with explain_shortage(opened, only or ""):
         records = pipeline.run(opened, speaker, until=until, only=only)
     if not records:
         speaker.say("nothing to do: every stage is up to date")

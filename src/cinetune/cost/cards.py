@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cinetune.cost.memory import Memory, Setting, Storage, block_bytes, training_memory
+from cinetune.cost.memory import Memory, Setting, Storage, block_bytes
 from cinetune.cost.operations import Checkpointing, Work, training
 from cinetune.cost.shape import Denoiser
 
 __all__ = [
     "CARDS",
+    "CORES",
     "CPU",
     "MARGIN",
     "Card",
@@ -22,6 +23,7 @@ __all__ = [
     "fits",
     "settings",
     "step_seconds",
+    "with_weights",
     "work_seconds",
 ]
 
@@ -66,12 +68,23 @@ CARDS = (
 """Rates with the attention that torch chooses by itself; a faster one is not counted on."""
 
 CPU = Card(
-    name="two CPU cores", gigabytes=0, linear=100e9, attention=100e9, attention_backward=100e9, memory=math.inf,
-    bus=math.inf, source="pocket timed on an idle cloud machine, elementwise work included",
+    name="one CPU core", gigabytes=0, linear=80e9, attention=80e9, attention_backward=80e9, memory=math.inf,
+    bus=math.inf, source="processor time of a pocket step (benchmarks/plan_against_measured.py), all kinds of work",
 )  # fmt: skip
+"""A busy machine takes longer by the clock."""
+
+CORES = 2
+"""Cores of the machine that pocket is meant for."""
 
 ELEMENTWISE = 184
 """Values per token and unit of width that elementwise kernels of a block read and write, forward, not compiled."""
+
+UNPACKING = {"plain": 0, "fp8": 7, "int8": 19, "nf4": 39}
+"""Bytes read and written to decode one weight to bfloat16 for one product, kernel by kernel of models/storage.py:
+storage saves memory and costs time."""
+STORAGES = tuple(UNPACKING)
+SAME = 1.05
+"""Times within this factor of each other count as equal: the rates are known no better."""
 
 
 def work_seconds(work: Work, card: Card, *, moved: float = 0.0) -> float:
@@ -86,17 +99,19 @@ def elementwise_bytes(shape: Denoiser, tokens: int, bytes_each: int, passes: int
 
 
 def step_seconds(shape: Denoiser, tokens: int, card: Card, *, rank: int, targets: str, setting: Setting) -> float:
-    """One forward and backward of `setting.batch` clips. Offloaded blocks come over the bus while others compute, so
-    the slower of the two counts; weights in few bits are unpacked once in every pass."""
+    """One forward and backward of `setting.batch` clips, blocks not compiled."""
     work = training(shape, tokens, rank=rank, targets=targets, checkpointing=setting.checkpointing) * setting.batch
     passes = 2 if setting.checkpointing == "none" else 3
+    # the backward moves about twice what a forward does
     moved = elementwise_bytes(shape, tokens * setting.batch, setting.bytes_each, passes + 1)
-    small = shape.block_linears() * setting.bytes_each
-    if setting.storage != "plain":
-        moved += shape.layers * small * 1.5 * passes
-    computing = work_seconds(work, card, moved=moved)
-    stored = block_bytes(shape, setting)
-    return max(computing, setting.offload_blocks * stored * passes / card.bus)
+    return with_weights(work_seconds(work, card, moved=moved), shape, card, setting=setting, passes=passes)
+
+
+def with_weights(computing: float, shape: Denoiser, card: Card, *, setting: Setting, passes: int) -> float:
+    """Seconds of some passes over all blocks, with the time their weights take: those in few bits are decoded for every
+    product; those of offloaded blocks come over the bus while others compute, so the slower of the two counts."""
+    computing += shape.layers * shape.block_linears() * UNPACKING[setting.storage] * passes / card.memory
+    return max(computing, setting.offload_blocks * block_bytes(shape, setting) * passes / card.bus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +125,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A setting with its memory and the time of one optimiser step."""
+    """A setting with its memory and its time: of one optimiser step, or of one segment."""
 
     setting: Setting
     memory: Memory
@@ -118,11 +133,11 @@ class Fit:
 
 
 def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], bytes_each: int) -> Iterator[Setting]:
-    """Every combination that saves what it promises: without checkpointing the backward keeps the unpacked weights of
-    every block, so storage in few bits and offloading would win nothing."""
+    """Every combination that is allowed: without checkpointing the backward keeps the weights of every block, so
+    offloading would win nothing."""
     for batch in batches:
         for checkpointing in offer.checkpointing:
-            for storage in offer.storage if checkpointing != "none" else ("plain",):
+            for storage in offer.storage:
                 quarters = range(5) if offer.offload and checkpointing != "none" else range(1)
                 for quarter in quarters:
                     yield Setting(
@@ -132,17 +147,21 @@ def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], bytes_eac
 
 
 def fits(
-    shape: Denoiser, tokens: int, card: Card, *, rank: int, targets: str, clips: int, choices: Iterator[Setting]
+    choices: Iterator[Setting], memory: Callable[[Setting], Memory], seconds: Callable[[Setting], float]
 ) -> list[Fit]:
-    """Every choice with its cost for an optimiser step of `clips` clips, fastest first, then the plainest."""
-    found: list[Fit] = []
-    for setting in choices:
-        memory = training_memory(shape, tokens, rank=rank, targets=targets, setting=setting)
-        time = step_seconds(shape, tokens, card, rank=rank, targets=targets, setting=setting)
-        found.append(Fit(setting=setting, memory=memory, seconds=time * clips / setting.batch))
-    return sorted(found, key=lambda fit: (fit.seconds, fit.setting.offload_blocks, fit.memory.total))
+    """Every choice with its cost, fastest first, then the plainest."""
+    found = [Fit(setting=setting, memory=memory(setting), seconds=seconds(setting)) for setting in choices]
+    return sorted(found, key=lambda fit: (fit.seconds, _plainness(fit)))
+
+
+def _plainness(fit: Fit) -> tuple[int, int, int, int]:
+    setting = fit.setting
+    return STORAGES.index(setting.storage), setting.offload_blocks, -setting.batch, fit.memory.total
 
 
 def cheapest(found: Sequence[Fit], limit: float) -> Fit | None:
-    """The fastest that needs no more than `limit` bytes."""
-    return next((fit for fit in found if fit.memory.total <= limit), None)
+    """Of the fastest that need no more than `limit` bytes the plainest: weights as they are before weights in few bits,
+    then the fewest offloaded blocks."""
+    fitting = [fit for fit in found if fit.memory.total <= limit]
+    best = min((fit.seconds for fit in fitting), default=0.0)
+    return min((fit for fit in fitting if fit.seconds <= best * SAME), key=_plainness, default=None)

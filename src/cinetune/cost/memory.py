@@ -23,12 +23,16 @@ __all__ = [
     "encoder_bytes",
     "kept_by_block",
     "shared_by_blocks",
+    "stored_linears",
     "training_memory",
+    "unpacking",
 ]
 
 Storage = Literal["plain", "fp8", "int8", "nf4"]
-STORAGE_BITS = {"fp8": 8.0, "int8": 8.0, "nf4": 4.5}
-"""Bits of one weight of a block's linear layers; `nf4` with a float32 scale for 64 weights. `plain` is the dtype's."""
+STORAGE_BITS = {"fp8": 8, "int8": 8, "nf4": 4}
+"""Bits of one weight of a block's linear layers; `plain` is the dtype's. Scales come on top: see `stored_linears`."""
+NF4_GROUP = 64
+"""Weights that share one scale; `fp8` and `int8` have one for each row."""
 
 FLOAT32 = 4
 IMAGE_KEYS = ("attn2.k_img", "attn2.v_img")
@@ -50,7 +54,8 @@ class Setting:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """Bytes on the card, by what they are. `kept` is what waits for the backward, `live` what one block needs at a time
-    on top of it; `adapter` counts parameters, gradients and both AdamW moments."""
+    on top of it; `adapter` counts parameters, in training with gradients and both AdamW moments; `encoders` are the
+    weights of the networks around the denoiser."""
 
     weights: int
     adapter: int = 0
@@ -63,16 +68,36 @@ class Memory:
         return self.weights + self.adapter + self.kept + self.live + self.encoders
 
 
+def stored_linears(shape: Denoiser, setting: Setting) -> int:
+    """The linear weights of one block as they are stored, with their float32 scales."""
+    count = shape.block_linears()
+    if setting.storage == "plain":
+        return count * setting.bytes_each
+    scales = count // NF4_GROUP if setting.storage == "nf4" else 11 * shape.width + shape.ffn
+    return count * STORAGE_BITS[setting.storage] // 8 + FLOAT32 * scales
+
+
+def block_bytes(shape: Denoiser, setting: Setting) -> int:
+    """All weights of one block: what travels when it is offloaded. Modulations and one norm are float32."""
+    wide = 8 * shape.width
+    rest = shape.block_parameters() - shape.block_linears() - wide
+    return stored_linears(shape, setting) + rest * setting.bytes_each + wide * FLOAT32
+
+
 def base_weights(shape: Denoiser, setting: Setting) -> int:
-    """Weights of the denoiser that stay on the card."""
+    """Weights of the denoiser that are on the card at a time."""
     wide = shape.float32_parameters()
     plain = (shape.parameters() - wide) * setting.bytes_each + wide * FLOAT32
-    small = shape.block_linears() * setting.bytes_each
-    if setting.storage != "plain":
-        stored = int(shape.block_linears() * STORAGE_BITS[setting.storage] / 8)
-        plain -= shape.layers * (small - stored)
-        small = stored
-    return plain - max(0, setting.offload_blocks - BESIDE) * small
+    saved = shape.layers * (shape.block_linears() * setting.bytes_each - stored_linears(shape, setting))
+    return plain - saved - max(0, setting.offload_blocks - BESIDE) * block_bytes(shape, setting)
+
+
+def unpacking(shape: Denoiser, setting: Setting) -> int:
+    """What decoding the widest layer's weight needs at a time, in bytes: the product in the model's dtype and its
+    factor (fp8); in float32, before it is rounded (int8); and for nf4 the codes as bytes, as 64-bit indices, and the
+    float32 levels they stand for."""
+    each = {"plain": 0, "fp8": 2 * setting.bytes_each, "int8": 2 * FLOAT32, "nf4": 1 + 8 + FLOAT32}[setting.storage]
+    return each * shape.width * max(shape.width, shape.ffn)
 
 
 def kept_by_block(
@@ -147,28 +172,24 @@ def training_memory(shape: Denoiser, tokens: int, *, rank: int, targets: str, se
         # In float32 the block's own list begins with the entrance that is kept already.
         live += block(False) - results - (entrance if each == FLOAT32 else 0)
     kept += shared_by_blocks(shape, tokens, bytes_each=each)
-    unpacked = shape.block_linears() * each if setting.storage != "plain" else 0
     return Memory(
         weights=base_weights(shape, setting), adapter=4 * FLOAT32 * shape.adapter_parameters(rank, targets),
-        kept=batch * kept, live=batch * live + unpacked,
+        kept=batch * kept, live=batch * live + unpacking(shape, setting),
     )  # fmt: skip
 
 
 def _transient(shape: Denoiser, tokens: int, each: int) -> int:
-    """Tensors that come and go at the top of the backward of a feed-forward: the gradients on both sides of its
-    activation, and the block's own in float32. In bfloat16 the float32 gradients around the norms of a narrow
-    feed-forward outweigh them: 20 bytes for each unit of width, as traced (tests/training/test_shadow.py).
+    """The most that comes and goes beside what is kept, in one of two moments.
+
+    At the top of the backward of a feed-forward: the gradients on both sides of its activation, and the block's own in
+    float32. In bfloat16 also at the end of a block: both sides of the last sum and the ungated result in float32, and
+    five tensors in bfloat16 that float32 copies are kept of (entrance, attention's result, what it was added to, the
+    feed-forward's input and its result).
     """
-    around = 0 if each == FLOAT32 else 20 * shape.width
-    return tokens * max(2 * each * shape.ffn + FLOAT32 * shape.width, around)
+    end = 0 if each == FLOAT32 else (3 * FLOAT32 + 5 * each) * shape.width
+    return tokens * max(2 * each * shape.ffn + FLOAT32 * shape.width, end)
 
 
-def block_bytes(shape: Denoiser, setting: Setting) -> float:
-    """The linear weights of one block as they are stored."""
-    bits = STORAGE_BITS.get(setting.storage, 8.0 * setting.bytes_each)
-    return shape.block_linears() * bits / 8
-
-
-def encoder_bytes(shape: Encoders, bytes_each: int, vae_parameters: int) -> int:
+def encoder_bytes(shape: Encoders, bytes_each: int) -> int:
     """Weights of text encoder (in the model's dtype), image encoder and autoencoder (in float32)."""
-    return shape.text_parameters() * bytes_each + FLOAT32 * (shape.eye_parameters() + vae_parameters)
+    return shape.text_parameters() * bytes_each + FLOAT32 * (shape.eye_parameters() + shape.vae_parameters())

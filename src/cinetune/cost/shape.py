@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["TARGET_LAYERS", "WAN21", "WAN21_ENCODERS", "Denoiser", "Encoders", "denoiser_of", "encoders_of"]
@@ -142,11 +143,46 @@ class Encoders:
         each += 2 * self.text_width + 32 * self.text_heads
         return self.text_words * self.text_width + self.text_layers * each + self.text_width
 
+    def vae_parameters(self) -> int:
+        """The autoencoder's: kernels and biases of its convolutions, one scale a channel in its norms."""
+        base, latent, down = self.vae_base, self.vae_latent, self.vae_down
+        inward = [base * mult for mult in (1, *self.vae_mult)]
+        outward = [base * mult for mult in (self.vae_mult[-1], *reversed(self.vae_mult))]
+        total = _conv(3, inward[0], 27) + _conv(inward[-1], 2 * latent, 27) + _conv(2 * latent, 2 * latent, 1)
+        total += _conv(latent, latent, 1) + _conv(latent, outward[0], 27) + _conv(outward[-1], 3, 27)
+        total += _middle(inward[-1]) + _middle(outward[0]) + inward[-1] + outward[-1]
+        for level, (size_in, size_out) in enumerate(pairwise(inward)):
+            total += _residual(size_in, size_out) + (self.vae_blocks - 1) * _residual(size_out, size_out)
+            if level < len(down):
+                total += _conv(size_out, size_out, 9) + (_conv(size_out, size_out, 3) if down[level] else 0)
+        for level, (size_in, size_out) in enumerate(pairwise(outward)):
+            start = size_in // 2 if level else size_in
+            total += _residual(start, size_out) + self.vae_blocks * _residual(size_out, size_out)
+            if level < len(down):
+                total += _conv(size_out, size_out // 2, 9)
+                total += _conv(size_out, 2 * size_out, 3) if down[::-1][level] else 0
+        return total
+
     def eye_parameters(self) -> int:
         """CLIP's vision tower without its projection."""
         d, f = self.eye_width, self.eye_ffn
         each = 4 * d * (d + 1) + 2 * d * f + f + d + 4 * d
         return self.eye_layers * each + 3 * self.eye_patch**2 * d + d + self.eye_tokens * d + 4 * d
+
+
+def _conv(size_in: int, size_out: int, taps: int) -> int:
+    return size_out * (size_in * taps + 1)
+
+
+def _residual(size_in: int, size_out: int) -> int:
+    """Two norms, two 3x3x3 convolutions and, where the width changes, a 1x1x1 beside them."""
+    beside = _conv(size_in, size_out, 1) if size_in != size_out else 0
+    return size_in + size_out + _conv(size_in, size_out, 27) + _conv(size_out, size_out, 27) + beside
+
+
+def _middle(width: int) -> int:
+    """Two residual blocks around attention with its norm."""
+    return 2 * _residual(width, width) + width + 4 * _conv(width, width, 1)
 
 
 WAN21 = Denoiser(

@@ -6,42 +6,26 @@ The arithmetic is `cinetune.cost`'s; here it meets the project. The numbers are 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cinetune.config import MODEL_GEOMETRY
-from cinetune.cost.cards import CARDS, CPU, MARGIN, Fit, cheapest, elementwise_bytes, work_seconds
-from cinetune.cost.memory import encoder_bytes
-from cinetune.cost.operations import (
-    Work,
-    forward,
-    image_encoding,
-    text_encoding,
-    training,
-    video_decoding,
-    video_encoding,
-)
-from cinetune.errors import CinetuneError, StoreError, out_of_memory
+from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
+from cinetune.cost.operations import Work, image_encoding, text_encoding, training, video_encoding
+from cinetune.errors import CinetuneError
 from cinetune.models import weights
 from cinetune.pipeline import Row, status
-from cinetune.plan.run import Run, bytes_each, in_words, shapes_of, size_of
+from cinetune.plan.run import Run, bytes_each, shapes_of
+from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
 from cinetune.store import Project
 
 __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
 
-SIZES = (24, 48, 80, 141)
-"""Gigabytes of the cards that a project is fitted to; the first card of that size gives the time."""
-
-GB = 1e9
-VAE_PARAMETERS = {"wan21": 126_892_531, "pocket": 1_000_000}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `memory` the parts of a training step in
+    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `memory` the parts of training in
     GB; `cards` and `fits` tables whose first row names the columns; `warnings` what stands in the way."""
 
     stages: tuple[Row, ...]
@@ -73,8 +57,8 @@ def make_plan(project: Project) -> Plan:
         chosen[key] = (value, origin)
     return Plan(
         stages=tuple(status(project)), settings=chosen, facts=tuple(facts), warnings=tuple(warnings),
-        memory=_memory_rows(run) if run else (), cards=_card_rows(run, shots) if run else (),
-        fits=_fit_rows(run) if run else (),
+        memory=memory_rows(run.memory(run.setting)) if run else (), cards=_card_rows(run, shots) if run else (),
+        fits=fit_rows(run) if run else (),
     )  # fmt: skip
 
 
@@ -87,14 +71,16 @@ def _model_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _training_facts(run: Run) -> list[tuple[str, str]]:
-    config, train, shape = run.config, run.config.train, run.denoiser
-    frames, (height, width) = config.prepare.frames, size_of(config.prepare.height, config.prepare.width, config)
+    train, shape = run.config.train, run.denoiser
+    frames, (height, width) = run.config.prepare.frames, run.train_size
     prepared = run.project.store.load_stage("prepare")
     windows = len(prepared.groups["windows"]) if prepared else 0
     kind = run.setting.checkpointing
     step = training(shape, run.tokens, rank=train.rank, targets=train.targets, checkpointing=kind).total
     trained = shape.adapter_parameters(train.rank, train.targets)
-    looks = 2 if train.plain_arm else 1
+    looks = run.arms - 1
+    side_by_side = min(train.workers, looks)
+    each = f", for each of {side_by_side} workers" if side_by_side > 1 else ""
     return [
         ("training window", f"{frames} frames of {width}x{height} = {run.tokens:,} tokens"),
         ("windows", f"{windows}" if prepared else "known after `cinetune prepare`"),
@@ -103,166 +89,105 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
             _disk(_window_bytes(run) * windows) if prepared else f"{_window_bytes(run) / 1e6:.1f} MB each",
         ),
         ("caching, a window", _ops(_caching_work(run).total)),
-        ("memory in caching", f"weights of the encoders {_encoder_bytes(run) / GB:.1f} GB, and their pictures"),
+        (
+            "memory in caching",
+            f"about {amount(run.caching(run.firsts).total)}, first frames encoded at a time: {run.firsts}",
+        ),
         ("adapter", f"rank {train.rank} on {train.targets}: {_count(trained)} parameters"),
         (
             "a training step",
             f"{_ops(step * train.accumulate * train.batch)} ({train.accumulate} x batch {train.batch})",
         ),
         ("training, at most", f"{train.steps} steps" + (f" for each of {looks} adapters" if looks > 1 else "")),
-        ("memory in training", f"about {run.memory(run.setting).total / GB:.1f} GB"),
+        ("memory in training", f"about {amount(run.memory(run.setting).total)}{each}"),
         ("checkpoints on disk", _disk(looks * 16 * trained)),
+        *_compile_facts(run),
     ]
+
+
+def _compile_facts(run: Run) -> list[tuple[str, str]]:
+    """What compiling the blocks could save at most: all elementwise work, on the card where most of it is. Compilers
+    were not timed."""
+    if run.config.model.family == "pocket":
+        return []
+    train = run.config.train
+    work = training(
+        run.denoiser, run.tokens, rank=train.rank, targets=train.targets, checkpointing=run.setting.checkpointing
+    )  # fmt: skip
+    plain = replace(run.setting, batch=1, storage="plain", offload_blocks=0)
+
+    def saved(card: Card) -> float:
+        whole = step_seconds(run.denoiser, run.tokens, card, rank=train.rank, targets=train.targets, setting=plain)
+        return 1 - work_seconds(work, card) / whole
+
+    best = max(run.cards, key=saved)
+    said = "on" if train.compile else "off"
+    return [("train.compile", f"{said}; saves less than {saved(best):.0%} of a step ({best.name}); never counted here")]
 
 
 def _window_bytes(run: Run) -> int:
     """Latents and condition of one window in float32, its picture's tokens, and a caption of full length at most."""
-    train, config = run.config.train, run.config
-    height, width = size_of(config.prepare.height, config.prepare.width, config)
+    height, width = run.train_size
     area = height * width // (run.denoiser.multiple // 2) ** 2
-    frames = 1 + (config.prepare.frames - 1) // run.denoiser.stride_time
-    firsts = 1 + (train.augment.variants if train.augment.probability > 0 else 0)
+    frames = 1 + (run.config.prepare.frames - 1) // run.denoiser.stride_time
     conditions = run.denoiser.channels_in - run.denoiser.channels_out
-    cells = area * frames * (run.denoiser.channels_out + firsts * conditions)
-    image = firsts * run.denoiser.image_tokens * run.denoiser.image_width
-    return 4 * (cells + image) + bytes_each(config) * run.denoiser.text_tokens * run.denoiser.text_width
+    cells = area * frames * (run.denoiser.channels_out + run.firsts * conditions)
+    image = run.firsts * run.denoiser.image_tokens * run.denoiser.image_width
+    return 4 * (cells + image) + bytes_each(run.config) * run.denoiser.text_tokens * run.denoiser.text_width
 
 
 def _caching_work(run: Run) -> Work:
     """One window: the clip, each first frame with grey behind it, its picture's tokens, its caption."""
-    train, config = run.config.train, run.config
-    size = size_of(config.prepare.height, config.prepare.width, config)
-    firsts = 1 + (train.augment.variants if train.augment.probability > 0 else 0)
-    clips = (1 + firsts) * video_encoding(run.encoders, config.prepare.frames, *size)
-    return Work(linear=clips + firsts * (image_encoding(run.encoders) + text_encoding(run.encoders)))
-
-
-def _encoder_bytes(run: Run) -> int:
-    return encoder_bytes(run.encoders, run.setting.bytes_each, VAE_PARAMETERS[run.config.model.family])
+    clips = (1 + run.firsts) * video_encoding(run.encoders, run.config.prepare.frames, *run.train_size)
+    return Work(linear=clips + run.firsts * (image_encoding(run.encoders) + text_encoding(run.encoders)))
 
 
 def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
-    shoot = run.config.shoot
-    height, width = size_of(shoot.height, shoot.width, run.config)
+    shoot, (height, width) = run.config.shoot, run.shoot_size
+    memory = run.shooting(run.setting, shoot.segment_frames).total
+    each = f", for each of {shoot.workers} workers" if shoot.workers > 1 else ""
+    facts = [("memory in shooting", f"about {amount(memory)}{each}")]
     if not seconds:
-        return [("shooting", "known once shots.toml names shots")]
-    arms, segments, lengths = _takes(run, seconds)
-    forwards, segment = _segment(run)
-    masters = sum(lengths) * arms * shoot.seeds * height * width * 6
+        return [*facts, ("shooting", "known once shots.toml names shots")]
+    segments, lengths = _takes(run, seconds)
+    forwards, segment = run.segment(shoot.segment_frames)
+    masters = sum(lengths) * run.arms * shoot.seeds * height * width * 6
     return [
+        *facts,
         ("a segment", f"{shoot.segment_frames} frames of {width}x{height} in {forwards} passes: {_ops(segment.total)}"),
-        ("shots", f"{len(seconds)} in {arms} arms x {shoot.seeds} seeds = {segments} segments"),
+        ("shots", f"{len(seconds)} in {run.arms} arms x {shoot.seeds} seeds = {segments} segments"),
         ("masters on disk", f"about {masters / 2**30:.2f} GiB"),
     ]
 
 
-def _takes(run: Run, seconds: Sequence[float]) -> tuple[int, int, list[int]]:
-    """Arms, segments of all arms and seeds, and the frames of every shot."""
+def _takes(run: Run, seconds: Sequence[float]) -> tuple[int, list[int]]:
+    """Segments of all arms and seeds, and the frames of every shot."""
     shoot = run.config.shoot
     rate = MODEL_GEOMETRY[run.config.model.family].rate
-    arms = 3 if run.config.train.plain_arm else 2
     lengths = [max(1, math.ceil(second * rate)) for second in seconds]
     joined = [max(1, math.ceil((length - 1) / (shoot.segment_frames - 1))) for length in lengths]
-    return arms, sum(joined) * arms * shoot.seeds, lengths
-
-
-def _segment(run: Run) -> tuple[int, Work]:
-    """Passes through the denoiser for one segment, and the work of all of them and of decoding."""
-    shoot = run.config.shoot
-    size = size_of(shoot.height, shoot.width, run.config)
-    forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
-    work = forward(run.denoiser, run.denoiser.tokens(shoot.segment_frames, *size)) * forwards
-    return forwards, work + Work(linear=video_decoding(run.encoders, shoot.segment_frames, *size))
-
-
-def _memory_rows(run: Run) -> tuple[tuple[str, float], ...]:
-    """GB of each part of a training step."""
-    memory = run.memory(run.setting)
-    parts = {
-        "base weights": memory.weights, "adapter, gradients, AdamW": memory.adapter,
-        "kept for the backward": memory.kept, "one block at work": memory.live, "together": memory.total,
-    }  # fmt: skip
-    return tuple((name, round(size / GB, 3)) for name, size in parts.items())
+    return sum(joined) * run.arms * shoot.seeds, lengths
 
 
 def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
-    """Seconds a step and hours on every card."""
+    """Seconds a step and hours on every card, with the settings as they are. Workers have a core each, and share a
+    card."""
     shoot, train = run.config.shoot, run.config.train
     rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
-    forwards, work = _segment(run)
-    tokens = run.denoiser.tokens(shoot.segment_frames, *size_of(shoot.height, shoot.width, run.config))
-    moved = elementwise_bytes(run.denoiser, tokens, run.setting.bytes_each, forwards)
-    segments = _takes(run, seconds)[1]
+    segments = _takes(run, seconds)[0]
+    training_needs = run.memory(run.setting).total
+    shooting_needs = run.shooting(run.setting, shoot.segment_frames).total
     for card in run.cards:
-        step = run.step(card)
-        whole = step * train.steps * (2 if train.plain_arm else 1)
-        shot = _time(segments * work_seconds(work, card, moved=moved)) if seconds else "-"
-        rows.append((card.name, f"{step:.2f} s", _time(whole), shot, card.source))
+        limit, cores = (card.gigabytes * GB * MARGIN, 1) if card is not CPU else (math.inf, CORES)
+        step, looks = run.step(card), run.arms - 1
+        times = f"{step:.2f} s", _time(step * train.steps * looks / min(train.workers, looks, cores))
+        each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.workers, cores)
+        shot = _time(segments * each) if seconds else "-"
+        rows.append((
+            card.name, *(times if training_needs <= limit else ("does not fit", "-")),
+            shot if shooting_needs <= limit else "does not fit", card.source,
+        ))  # fmt: skip
     return tuple(rows)
-
-
-def _fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
-    """For every size of card the fastest setting that fits, or why none does."""
-    rows: list[tuple[str, ...]] = [("card", "needs", "a step", "fastest setting that fits")]
-    for size in SIZES:
-        card = CPU if run.config.model.family == "pocket" else next(c for c in CARDS if c.gigabytes == size)
-        rows.append(_fit_row(run, f"{size} GB", run.choices(card), size * GB * MARGIN))
-    return tuple(rows)
-
-
-def _fit_row(run: Run, name: str, found: Sequence[Fit], limit: float) -> tuple[str, ...]:
-    best = cheapest(found, limit)
-    if best is not None:
-        return name, f"{best.memory.total / GB:.1f} GB", f"{best.seconds:.2f} s", in_words(best.setting, run.config)
-    least = min(found, key=lambda fit: fit.memory.total)
-    parts = f"{least.memory.weights / GB:.1f} GB of weights, {least.memory.kept / GB:.1f} GB kept"
-    why = f"none: {in_words(least.setting, run.config)} still needs {parts}; use fewer frames or a smaller size"
-    return name, f"{least.memory.total / GB:.1f} GB", "-", why
-
-
-@contextmanager
-def explain_shortage(project: Project) -> Iterator[None]:
-    """Memory that runs out inside becomes a `StoreError` with what was asked for, and the settings that need less."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        run, _ = shapes_of(project)
-        remedy = "use fewer frames or a smaller size" if run is None else _less(run)
-        raise StoreError("memory ran out; nothing that was finished is lost", remedy=remedy) from error
-
-
-def _less(run: Run) -> str:
-    """The memory table, and the fastest settings below what was tried, as text."""
-    tried = run.memory(run.setting)
-    size = _memory_here(run.config.model.device)
-    card = CPU if run.config.model.family == "pocket" else min(CARDS, key=lambda card: abs(card.gigabytes - size / GB))
-    lines = [f"a training step was expected to need, in GB, of the {size / GB:.0f} here:"]
-    lines += [f"  {name:28}{value:10.3f}" for name, value in _memory_rows(run)]
-    below = [fit for fit in run.choices(card) if fit.memory.total < tried.total]
-    fitting = [fit for fit in below if fit.memory.total <= size * MARGIN]
-    lines.append("training settings that need less, fastest first:")
-    for fit in (fitting or below)[:4]:
-        lines.append(
-            f"  {fit.memory.total / GB:8.3f} GB  {fit.seconds:9.2f} s a step  {in_words(fit.setting, run.config)}"
-        )
-    if not below:
-        lines.append("  none: this is the leanest already")
-    lines.append(
-        "fewer frames or a smaller picture always need less: prepare.frames, prepare.height, prepare.width for"
-    )
-    lines.append("training; shoot.segment_frames, shoot.height, shoot.width, shoot.workers for shooting")
-    return "\n         ".join(lines)
-
-
-def _memory_here(device: str) -> float:
-    """Bytes of the GPU in use, or of this machine."""
-    import torch
-
-    if device != "cpu" and torch.cuda.is_available():
-        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _disk(size: float) -> str:

@@ -1,16 +1,30 @@
-"""A project with the shapes of its model: what a training step of it needs, and how its settings are called."""
+"""A project with the shapes of its model: what its stages need, and how its settings are called."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from cinetune.config import MODEL_GEOMETRY, Config
-from cinetune.cost.cards import CARDS, CPU, Card, Fit, Offer, fits, settings, step_seconds
-from cinetune.cost.memory import Memory, Setting, training_memory
+from cinetune.cost.cards import (
+    CARDS,
+    CPU,
+    Card,
+    Fit,
+    Offer,
+    elementwise_bytes,
+    fits,
+    settings,
+    step_seconds,
+    with_weights,
+    work_seconds,
+)
+from cinetune.cost.memory import Memory, Setting, base_weights, encoder_bytes, training_memory
+from cinetune.cost.operations import Work, forward, video_decoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
+from cinetune.cost.shooting import decoding_bytes, denoising_bytes, encoding_bytes
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder, weights
 from cinetune.sections import ModelSection, TrainSection
@@ -37,21 +51,77 @@ class Run:
 
     @property
     def tokens(self) -> int:
-        prepare = self.config.prepare
-        return self.denoiser.tokens(prepare.frames, *size_of(prepare.height, prepare.width, self.config))
+        return self.denoiser.tokens(self.config.prepare.frames, *self.train_size)
 
     @property
     def setting(self) -> Setting:
         return setting_of(self.config)
 
+    @property
+    def arms(self) -> int:
+        """Base, look, and the plain look when it is trained."""
+        return 3 if self.config.train.plain_arm else 2
+
+    @property
+    def firsts(self) -> int:
+        """First frames that are cached of each window: its own and the re-graded ones."""
+        augment = self.config.train.augment
+        return 1 + (augment.variants if augment.probability > 0 else 0)
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        return size_of(self.config.prepare.height, self.config.prepare.width, self.config)
+
+    @property
+    def shoot_size(self) -> tuple[int, int]:
+        return size_of(self.config.shoot.height, self.config.shoot.width, self.config)
+
     def memory(self, setting: Setting) -> Memory:
+        """Training: a step, or decoding a held-out shot where that needs more. The autoencoder is loaded for it."""
         train = self.config.train
-        return training_memory(self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting)
+        memory = training_memory(self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting)
+        decoding = decoding_bytes(self.encoders, *self.train_size)
+        live = max(memory.live, decoding - memory.kept)
+        return replace(memory, live=live, encoders=4 * self.encoders.vae_parameters())
+
+    def caching(self, firsts: int) -> Memory:
+        """Encoding one window with some first frames, all of them at once."""
+        live = encoding_bytes(self.encoders, self.config.prepare.frames, *self.train_size, clips=firsts)
+        return Memory(weights=0, live=live, encoders=encoder_bytes(self.encoders, self.setting.bytes_each))
+
+    def shooting(self, setting: Setting, frames: int) -> Memory:
+        """Segments of some frames: everything is loaded; pictures are encoded, denoised and decoded in turn."""
+        train, size = self.config.train, self.shoot_size
+        tokens = self.denoiser.tokens(frames, *size)
+        live = max(
+            denoising_bytes(self.denoiser, tokens, targets=train.targets, rank=train.rank, setting=setting),
+            encoding_bytes(self.encoders, frames, *size),
+            decoding_bytes(self.encoders, *size),
+        )
+        adapters = (self.arms - 1) * 4 * self.denoiser.adapter_parameters(train.rank, train.targets)
+        return Memory(
+            weights=base_weights(self.denoiser, setting), adapter=adapters, live=live,
+            encoders=encoder_bytes(self.encoders, setting.bytes_each),
+        )  # fmt: skip
+
+    def segment(self, frames: int) -> tuple[int, Work]:
+        """Passes through the denoiser for one segment, and the work of all of them and of decoding."""
+        shoot, train, size = self.config.shoot, self.config.train, self.shoot_size
+        forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
+        tokens = self.denoiser.tokens(frames, *size)
+        work = forward(self.denoiser, tokens, rank=train.rank, targets=train.targets) * forwards
+        return forwards, work + Work(linear=video_decoding(self.encoders, frames, *size))
+
+    def segment_seconds(self, card: Card, setting: Setting, frames: int) -> float:
+        forwards, work = self.segment(frames)
+        tokens = self.denoiser.tokens(frames, *self.shoot_size)
+        moved = elementwise_bytes(self.denoiser, tokens, setting.bytes_each, forwards)
+        computing = work_seconds(work, card, moved=moved)
+        return with_weights(computing, self.denoiser, card, setting=setting, passes=forwards)
 
     def step(self, card: Card) -> float:
         """Seconds of an optimiser step; a share of the steps may be on one-frame windows."""
         train = self.config.train
-        size = size_of(self.config.prepare.height, self.config.prepare.width, self.config)
         single = train.augment.single_frame
 
         def seconds(tokens: int) -> float:
@@ -59,50 +129,68 @@ class Run:
                 self.denoiser, tokens, card, rank=train.rank, targets=train.targets, setting=self.setting
             )  # fmt: skip
 
-        mean = (1 - single) * seconds(self.tokens) + single * seconds(self.denoiser.tokens(1, *size))
+        mean = (1 - single) * seconds(self.tokens) + single * seconds(self.denoiser.tokens(1, *self.train_size))
         return mean * train.accumulate
 
     def choices(self, card: Card) -> list[Fit]:
         """All settings of a training step of the same clips, fastest first."""
         train = self.config.train
         batches = sorted({1, train.batch}, reverse=True)
+
+        def seconds(setting: Setting) -> float:
+            one = step_seconds(
+                self.denoiser, self.tokens, card, rank=train.rank, targets=train.targets, setting=setting
+            )  # fmt: skip
+            return one * train.batch * train.accumulate / setting.batch
+
         each = self.setting.bytes_each
         return fits(
-            self.denoiser, self.tokens, card, rank=train.rank, targets=train.targets,
-            clips=train.batch * train.accumulate,
-            choices=settings(self.denoiser, offered(), batches=batches, bytes_each=each),
-        )  # fmt: skip
+            settings(self.denoiser, offered(self.config), batches=batches, bytes_each=each), self.memory, seconds
+        )
+
+    def shooting_choices(self, card: Card, frames: int) -> list[Fit]:
+        """All settings of segments of some frames, fastest first."""
+        offer = replace(offered(self.config), checkpointing=("full",))  # means nothing here
+        each = self.setting.bytes_each
+        return fits(
+            settings(self.denoiser, offer, batches=(1,), bytes_each=each),
+            lambda setting: self.shooting(setting, frames),
+            lambda setting: self.segment_seconds(card, setting, frames),
+        )
 
 
 def setting_of(config: Config) -> Setting:
     """The choices of a project. The only place that reads these settings."""
     train, model = config.train, config.model
     return Setting(
-        checkpointing=train.checkpointing, storage=model.storage, offload_blocks=model.offload_blocks,
-        batch=train.batch, bytes_each=bytes_each(config),
+        checkpointing=train.checkpointing, storage=model.storage,
+        offload_blocks=0 if model.family == "pocket" else model.offload_blocks, batch=train.batch,
+        bytes_each=bytes_each(config),
     )  # fmt: skip
 
 
-def offered() -> Offer:
-    """What this version can be told."""
+def offered(config: Config) -> Offer:
+    """What this version can be told; on the CPU, where pocket is meant to run, host memory is all there is."""
     return Offer(
         checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation),
         storage=get_args(ModelSection.model_fields["storage"].annotation),
-        offload=True,
+        offload=config.model.family != "pocket",
     )
 
 
-def in_words(setting: Setting, config: Config) -> str:
+def in_words(setting: Setting, config: Config, *, training: bool = True) -> str:
     """A setting as the options that choose it."""
-    words = [f"train.checkpointing={setting.checkpointing}"]
-    if setting.storage != "plain":
+    words = [f"train.checkpointing={setting.checkpointing}"] if training else []
+    if setting.storage != "plain" or setting.storage != config.model.storage:
         words.append(f"model.storage={setting.storage}")
-    if setting.offload_blocks:
+    if setting.offload_blocks or config.model.offload_blocks:
         words.append(f"model.offload_blocks={setting.offload_blocks}")
-    if setting.batch != config.train.batch:
+    if training and setting.batch != config.train.batch:
         words.append(f"train.batch={setting.batch}")
         words.append(f"train.accumulate={config.train.accumulate * config.train.batch // setting.batch}")
-    return " ".join(words)
+    if training and setting.offload_blocks and config.train.compile:
+        words.append("train.compile=false")
+    return " ".join(words) or "as it is"
 
 
 def shapes_of(project: Project) -> tuple[Run | None, list[str]]:
