@@ -11,6 +11,7 @@ from cinetune.cost.cards import CARDS, Fit, cheapest, elementwise_bytes, step_se
 from cinetune.cost.memory import Memory, Setting
 from cinetune.cost.operations import Checkpointing, forward, training
 from cinetune.cost.shape import TARGET_LAYERS, WAN21, denoiser_of
+from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import StoreError
 from cinetune.models.lora import add_lora
 from cinetune.models.pocket import DENOISER
@@ -105,15 +106,18 @@ def test_parameters_of_the_pocket_model() -> None:
     assert shape.parameters() == sum(p.numel() for p in WanTransformer3DModel(**DENOISER).parameters())
 
 
-def test_pictures_in_caching_grow_with_the_first_frames(tmp_path: Path) -> None:
-    """At 720p five first frames at once do not fit a card of 80 GB, and the plan says how many do."""
+def test_first_frames_are_encoded_together_only_while_they_are_small(tmp_path: Path) -> None:
+    """Five of 720p at once would need 81 GB; pocket's are a batch."""
+    assert clips_at_once(33, 720, 1280) == clips_at_once(33, 480, 832) == 1
+    assert clips_at_once(33, 96, 160) > 5
     large = "[prepare]\nheight = 720\nwidth = 1280\n"
-    (tmp_path / "cinetune.toml").write_text('preset = "wan21"\n' + large)
-    row = make_plan(Project(tmp_path)).fits[7]
-    assert row[1] == "cache"
-    assert row[4].startswith("train.augment.variants=3, which needs ")
-    (tmp_path / "cinetune.toml").write_text('preset = "paper"\n' + large)
-    assert make_plan(Project(tmp_path)).fits[7][4] == "as it is"
+    needs = []
+    for preset in ("wan21", "paper"):
+        (tmp_path / "cinetune.toml").write_text(f'preset = "{preset}"\n' + large)
+        row = make_plan(Project(tmp_path)).fits[7]
+        assert (row[1], row[4]) == ("cache", "as it is")
+        needs.append(row[2])
+    assert needs[0] == needs[1], "re-graded first frames cost time, not memory"
 
 
 def test_storage_saves_memory_and_costs_time() -> None:
@@ -158,7 +162,7 @@ def test_a_shortage_of_memory_says_what_needs_less(tmp_path: Path, error: BaseEx
 @pytest.mark.parametrize(
     ("stage", "needed", "offered", "foreign"),
     [
-        ("cache", "with 5 first frames", "train.augment.variants=3", "a step"),
+        ("cache", "encoding a window", "prepare.frames", "a step"),
         ("keyframes", "shooting was expected", "shoot.segment_frames=33", "a step"),
         ("expand", "shooting was expected", "model.storage=fp8", "train."),
     ],
@@ -173,6 +177,8 @@ def test_every_stage_explains_its_own_shortage(
     said = caught.value.remedy
     assert needed in said and offered in said and foreign not in said
     tried = float(next(line.split()[-1] for line in said.splitlines() if "together" in line))
+    if stage == "cache":
+        return  # nothing but a smaller picture helps
     options = [float(line.split()[0]) for line in said.splitlines() if " GB  " in line]
     assert options and max(options) < tried
 

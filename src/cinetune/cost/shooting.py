@@ -11,10 +11,18 @@ from itertools import pairwise
 from cinetune.cost.memory import FLOAT32, Setting, unpacking
 from cinetune.cost.shape import Denoiser, Encoders
 
-__all__ = ["decoding_bytes", "denoising_bytes", "encoding_bytes"]
+__all__ = ["clips_at_once", "decoding_bytes", "denoising_bytes", "encoding_bytes"]
 
 HISTORY = 2
 """Frames that a causal convolution remembers of its input."""
+_AT_ONCE = 1 << 24
+
+
+def clips_at_once(frames: int, height: int, width: int) -> int:
+    """How many clips the autoencoder is given together: 17 million pixels of them. A batch makes convolutions of small
+    clips faster; one clip of 33 frames at 480p keeps any card busy, and five at 720p would need 81 GB.
+    """
+    return max(1, _AT_ONCE // (frames * height * width))
 
 
 def denoising_bytes(shape: Denoiser, tokens: int, *, targets: str, rank: int, setting: Setting) -> int:

@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models import lora, pocket, weights
 from cinetune.models.conv import use_fast_conv3d
@@ -166,9 +167,12 @@ class WanVideo:
 
         Grey frames are encoded, not latents zeroed: the latent of grey is not zero. The mask is 1 on latent frame 0.
         """
-        video = first_BCHW.new_zeros(*first_BCHW.shape[:2], frames, *first_BCHW.shape[2:])
-        video[:, :, 0] = first_BCHW
-        latents = self.encode_video(video)
+        parts: list[Tensor] = []
+        for part_BCHW in first_BCHW.split(clips_at_once(frames, *first_BCHW.shape[2:])):
+            video = part_BCHW.new_zeros(*part_BCHW.shape[:2], frames, *part_BCHW.shape[2:])
+            video[:, :, 0] = part_BCHW
+            parts.append(self.encode_video(video))
+        latents = torch.cat(parts)
         mask = latents.new_zeros(len(latents), self._info.stride_time, *latents.shape[2:])
         mask[:, :, 0] = 1
         return torch.cat([mask, latents], dim=1)

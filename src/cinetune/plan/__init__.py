@@ -89,10 +89,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
             _disk(_window_bytes(run) * windows) if prepared else f"{_window_bytes(run) / 1e6:.1f} MB each",
         ),
         ("caching, a window", _ops(_caching_work(run).total)),
-        (
-            "memory in caching",
-            f"about {amount(run.caching(run.firsts).total)}, first frames encoded at a time: {run.firsts}",
-        ),
+        ("memory in caching", f"about {amount(run.caching().total)}"),
         ("adapter", f"rank {train.rank} on {train.targets}: {_count(trained)} parameters"),
         (
             "a training step",

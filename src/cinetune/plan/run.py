@@ -24,7 +24,7 @@ from cinetune.cost.cards import (
 from cinetune.cost.memory import Memory, Setting, base_weights, encoder_bytes, training_memory
 from cinetune.cost.operations import Work, forward, video_decoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
-from cinetune.cost.shooting import decoding_bytes, denoising_bytes, encoding_bytes
+from cinetune.cost.shooting import clips_at_once, decoding_bytes, denoising_bytes, encoding_bytes
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder, weights
 from cinetune.sections import ModelSection, TrainSection
@@ -84,9 +84,11 @@ class Run:
         live = max(memory.live, decoding - memory.kept)
         return replace(memory, live=live, encoders=4 * self.encoders.vae_parameters())
 
-    def caching(self, firsts: int) -> Memory:
-        """Encoding one window with some first frames, all of them at once."""
-        live = encoding_bytes(self.encoders, self.config.prepare.frames, *self.train_size, clips=firsts)
+    def caching(self) -> Memory:
+        """Encoding one window with its first frames."""
+        frames, size = self.config.prepare.frames, self.train_size
+        clips = min(self.firsts, clips_at_once(frames, *size))
+        live = encoding_bytes(self.encoders, frames, *size, clips=clips)
         return Memory(weights=0, live=live, encoders=encoder_bytes(self.encoders, self.setting.bytes_each))
 
     def shooting(self, setting: Setting, frames: int) -> Memory:

@@ -46,8 +46,8 @@ def fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
 
 
 def _stage_rows(run: Run, name: str, card: Card, limit: float) -> Iterator[tuple[str, ...]]:
-    caching = run.caching(run.firsts).total
-    yield name, "cache", amount(caching), "-", "as it is" if caching <= limit else _fewer_firsts(run, limit)
+    caching = run.caching().total
+    yield name, "cache", amount(caching), "-", "as it is" if caching <= limit else "none: use a smaller size"
     yield "", "train", *_fit_row(run, run.choices(card), limit, training=True)
     found = run.shooting_choices(card, run.config.shoot.segment_frames)
     yield "", "shoot", *_fit_row(run, found, limit, training=False)
@@ -66,14 +66,6 @@ def _fit_row(run: Run, found: Sequence[Fit], limit: float, *, training: bool) ->
 
 def amount(size: float) -> str:
     return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.0f} MB"
-
-
-def _fewer_firsts(run: Run, limit: float) -> str:
-    """How many re-graded first frames would fit."""
-    for firsts in range(run.firsts - 1, 1, -1):
-        if run.caching(firsts).total <= limit:
-            return f"train.augment.variants={firsts - 1}, which needs {amount(run.caching(firsts).total)}"
-    return "none: use fewer frames or a smaller size, or cache on a larger card"
 
 
 @contextmanager
@@ -103,12 +95,7 @@ def _less(run: Run, stage: str) -> str:
             lines += _training_settings(run, card, size)
             lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
         case "cache":
-            lines = _table(run.caching(run.firsts), f"encoding a window with {run.firsts} first frames", size)
-            fewer = [
-                (run.caching(firsts).total, f"train.augment.variants={firsts - 1}")
-                for firsts in range(run.firsts - 1, 1, -1)
-            ]
-            lines += _listed("settings that need less:", fewer, size)
+            lines = _table(run.caching(), "encoding a window", size)
             lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
         case "keyframes" | "expand":
             shoot = run.config.shoot
