@@ -238,14 +238,15 @@ def _compare(project: Project, trials: Sequence[Trial], presets: Sequence[str]) 
 def _rows(trials: Sequence[Trial], best: int | None, presets: Sequence[str]) -> list[tuple[str, ...]]:
     """The table as words; `*` is the lowest of its column. Presets have a column when there are any."""
     shown = [name for name in COLUMNS if any(getattr(trial, name) is not None for trial in trials)]
-    lowest = {name: min(value for trial in trials if (value := getattr(trial, name)) is not None) for name in shown}
+    values = {name: {value for trial in trials if (value := getattr(trial, name)) is not None} for name in shown}
+    lowest = {name: min(found) for name, found in values.items() if len(found) > 1}
     head = ("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")
     rows: list[tuple[str, ...]] = [("preset", *head) if any(presets) else head]
     for index, trial in enumerate(trials):
         cells = []
         for name in shown:
             value = getattr(trial, name)
-            mark = "*" if value is not None and value == lowest[name] and len(trials) > 1 else ""
+            mark = "*" if value is not None and value == lowest.get(name) else ""
             cells.append("-" if value is None else COLUMNS[name][1].format(value) + mark)
         kept = "-" if trial.step is None else f"step {trial.step}"
         first = (presets[index],) if any(presets) else ()
@@ -275,6 +276,7 @@ def _charts(project: Project, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
     titles = {"distance": "LPIPS distance to scenes it never saw", "colour": "Colour error of samples, ΔE2000",
               "v_loss_regraded": "Held-out loss from re-graded first frames", "v_loss": "Held-out loss"}  # fmt: skip
     best = min((trial.distance for trial in trials if trial.distance is not None), default=None)
+    name = next((f"rank {one.rank}, lr {one.lr:g}, {one.targets}" for one in trials if one.distance == best), "")
     drawn: list[tuple[str, Any]] = []
     for key, title in titles.items():
         lines: list[charts.Line] = []
@@ -284,9 +286,8 @@ def _charts(project: Project, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
             points = tuple((row["step"], row[key]) for row in judged)
             top = trial.distance == best
             if points:
-                label = f"rank {trial.rank}, lr {trial.lr:g}, {trial.targets}" if top else ""
-                lines.append(charts.Line(points, "look" if top else "other", label, marks=top))
+                lines.append(charts.Line(points, "look" if top else "other", "", marks=top))
         lines.sort(key=lambda line: line.kind == "look")
         if chart := charts.line_chart(lines, title=f"{title}, over training steps"):
-            drawn.append((title, chart))
+            drawn.append((f"{title} (marked: {name})" if best is not None else title, chart))
     return drawn
