@@ -33,6 +33,7 @@ from cinetune.models.pocket import FRAMES, HEIGHT, WIDTH
 from cinetune.runtime import Device, peak_memory_gib
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training import WindowFile, train, window_file
+from cinetune.training.parallel import alone
 from cinetune.training.validate import Evaluation, Levels
 
 RANK, ALPHA, BATCH, WINDOWS, WARM_UP = 8, 16, 2, 8, 3
@@ -60,7 +61,7 @@ def make_windows(folder: Path) -> list[WindowFile]:
 class Still:
     """In place of a validator: judges nothing and takes no time."""
 
-    levels = Levels(floor=0.0, ceiling=1.0, motion=1.0)
+    levels, world, held = Levels(floor=0.0, ceiling=1.0, motion=1.0, jump=0.0), alone(), ()
 
     def __call__(self, step: int) -> Evaluation:
         return Evaluation(
@@ -72,8 +73,8 @@ class Still:
     def describe(self) -> dict[str, Any]:
         return {}
 
-    def alarms(self, *_: Any) -> list[str]:
-        return []
+    def effect(self, _: str) -> float:
+        return 1.0
 
 
 class Clock:
