@@ -33,7 +33,7 @@ from cinetune.models.pocket import FRAMES, HEIGHT, WIDTH
 from cinetune.runtime import Device, peak_memory_gib
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training import WindowFile, train, window_file
-from cinetune.training.parallel import alone
+from cinetune.training.parallel import World
 from cinetune.training.validate import Evaluation, Levels
 
 RANK, ALPHA, BATCH, WINDOWS, WARM_UP = 8, 16, 2, 8, 3
@@ -61,7 +61,7 @@ def make_windows(folder: Path) -> list[WindowFile]:
 class Still:
     """In place of a validator: judges nothing and takes no time."""
 
-    levels, world, held = Levels(floor=0.0, ceiling=1.0, motion=1.0, jump=0.0), alone(), ()
+    levels, world, held = Levels(floor=0.0, ceiling=1.0, motion=1.0, jump=0.0), World(), ()
 
     def __call__(self, step: int) -> Evaluation:
         return Evaluation(
