@@ -128,6 +128,15 @@ def test_an_exported_dataset_can_be_prepared_again(prepared, tmp_path):
     assert all(w.source_frames == tuple(range(9)) for w in windows)
 
 
+def test_an_export_that_stops_half_way_leaves_no_half_dataset(prepared, tmp_path, capsys):
+    last = prepared.store.need_stage("prepare").groups["windows"][-1].clip
+    (prepared.root / "footage" / f"{last}.mp4").unlink()
+    out = tmp_path / "out"
+    assert main(["export", str(out), "--to", "dataset", "-C", str(prepared.root)]) == 2
+    assert f"{last}.mp4" in capsys.readouterr().err
+    assert not out.exists() and not list(tmp_path.glob(".partial-*"))
+
+
 def test_a_dataset_needs_prepare_first(project, tmp_path, capsys):
     assert main(["export", str(tmp_path / "out"), "--to", "dataset", "-C", str(project.root)]) == 3
     assert "has not been run yet" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -87,14 +89,10 @@ def _hub_folder(project: Project, look: Look, out: Path) -> None:
 
     words = re.sub(r"[^A-Za-z0-9]+", "-", look.name).strip("-").lower() or "look"
     comfy = f"{words}-comfyui.safetensors"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as temporary:
-        staging = Path(temporary) / "folder"
-        staging.mkdir()
+    with _whole(out) as staging:
         _adapter(project, look, staging / ADAPTER, "diffusers")
         _adapter(project, look, staging / comfy, "comfy")
         write_card(project, look, staging, comfy=comfy)
-        staging.rename(out)
 
 
 def push(folder: Path, repository: str, *, public: bool, report: Reporter) -> str:
@@ -159,6 +157,17 @@ def _merge(project: Project, look: Look, out: Path, *, original: bool) -> None:
         save_merged(model, out, name=look.arm, base=model_folder(section))
 
 
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to fill that gets the name `out` when it is full: a run that is stopped leaves no half of it there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as temporary:
+        staging = Path(temporary) / "folder"
+        staging.mkdir()
+        yield staging
+        staging.rename(out)
+
+
 def export_dataset(project: Project, out: Path, report: Reporter) -> None:
     """Write the prepared windows as a Hugging Face VideoFolder: `train/` and `validation/`, one mp4 for each window at
     the model's rate and size, `metadata.jsonl` with `file_name` and `text` as training gives it, and `rights.csv`.
@@ -176,10 +185,10 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
         raise ConfigError(f"{out} is there already", remedy="choose another name; nothing is overwritten")
     trigger = project.config.prepare.trigger
     rows: dict[str, list[str]] = {}
-    with report.progress("export", len(windows)) as bar:
+    with _whole(out) as staging, report.progress("export", len(windows)) as bar:
         for window in windows:
             clip, folder = clips[window.clip], "train" if window.split == "train" else "validation"
-            path = out / folder / f"{window.id}.mp4"
+            path = staging / folder / f"{window.id}.mp4"
             write_video(path, read_window(project.root, clip, window), rate=window.rate, codec="h264_lossless")
             row = {
                 "file_name": path.name,
@@ -192,9 +201,9 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
             }
             rows.setdefault(folder, []).append(json.dumps(row, ensure_ascii=False))
             bar.advance(note=window.id)
-    for folder, lines in rows.items():
-        _write(out / folder / "metadata.jsonl", "\n".join(lines) + "\n")
-    _write(out / "rights.csv", rights_csv(clips, windows)[0])
+        for folder, lines in rows.items():
+            _write(staging / folder / "metadata.jsonl", "\n".join(lines) + "\n")
+        _write(staging / "rights.csv", rights_csv(clips, windows)[0])
 
 
 def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
