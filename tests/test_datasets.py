@@ -57,6 +57,20 @@ def test_a_musubi_dataset_becomes_a_project_that_prepares(tmp_path, capsys):
     assert all((root / "footage" / "clips" / f"c{k}.mp4").is_symlink() for k in range(3))
 
 
+def test_taking_over_a_dataset_goes_on_after_it_was_stopped(tmp_path):
+    _clips(tmp_path / "clips")
+    source = tmp_path / "set.toml"
+    source.write_text(MUSUBI.format(folder=(tmp_path / "clips").as_posix()))
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    assert main(["new", str(whole), "--from", str(source)]) == 0
+    first = min(path for path in whole.rglob("*") if path.is_symlink())
+    link = half / first.relative_to(whole)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(first.readlink())
+    assert main(["new", str(half), "--from", str(source)]) == 0
+    assert {path.relative_to(whole) for path in whole.rglob("*")} == {p.relative_to(half) for p in half.rglob("*")}
+
+
 def test_nothing_is_overwritten_by_a_dataset(tmp_path, capsys):
     _clips(tmp_path / "clips")
     (tmp_path / "set.toml").write_text('[[directory]]\npath = "clips"\n')

@@ -220,11 +220,13 @@ def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
     rows: list[str] = []
     for clip in dataset.clips:
         link = folder / "footage" / clip.group / clip.path.name
-        if link.exists() or link.is_symlink():
+        made = link.is_symlink() and link.readlink() == clip.path  # by a run that was stopped half way
+        if not made and (link.exists() or link.is_symlink()):
             raise ConfigError(f"{link} is there already", remedy="choose another folder; nothing is overwritten")
         try:
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(clip.path)
+            if not made:
+                link.symlink_to(clip.path)
         except OSError as error:
             raise StoreError(f"cannot link a film: {error.strerror}", where=str(link)) from error
         if clip.text:

@@ -238,7 +238,9 @@ def _compare(project: Project, trials: Sequence[Trial], presets: Sequence[str]) 
 def _rows(trials: Sequence[Trial], best: int | None, presets: Sequence[str]) -> list[tuple[str, ...]]:
     """The table as words; `*` is the lowest of its column. Presets have a column when there are any."""
     shown = [name for name in COLUMNS if any(getattr(trial, name) is not None for trial in trials)]
-    values = {name: {value for trial in trials if (value := getattr(trial, name)) is not None} for name in shown}
+    values = {
+        name: {_as_shown(name, value) for one in trials if (value := getattr(one, name)) is not None} for name in shown
+    }
     lowest = {name: min(found) for name, found in values.items() if len(found) > 1}
     head = ("rank", "lr", "targets", *(COLUMNS[name][0] for name in shown), "kept at", "")
     rows: list[tuple[str, ...]] = [("preset", *head) if any(presets) else head]
@@ -246,13 +248,18 @@ def _rows(trials: Sequence[Trial], best: int | None, presets: Sequence[str]) -> 
         cells = []
         for name in shown:
             value = getattr(trial, name)
-            mark = "*" if value is not None and value == lowest.get(name) else ""
+            mark = "*" if value is not None and _as_shown(name, value) == lowest.get(name) else ""
             cells.append("-" if value is None else COLUMNS[name][1].format(value) + mark)
         kept = "-" if trial.step is None else f"step {trial.step}"
         first = (presets[index],) if any(presets) else ()
         own = (str(trial.rank), f"{trial.lr:g}", trial.targets)
         rows.append((*first, *own, *cells, kept, _said(trials, index, best)))
     return rows
+
+
+def _as_shown(name: str, value: float) -> float:
+    """As the table rounds it: figures that look alike are not ranked."""
+    return float(COLUMNS[name][1].format(value).replace(",", ""))
 
 
 def _said(trials: Sequence[Trial], index: int, best: int | None) -> str:
