@@ -20,8 +20,8 @@ import numpy as np
 
 from cinetune.backlot.camera import CAMERAS
 from cinetune.backlot.scenes import Scene, render, sample_scene
-from cinetune.footage.cuts import Signals, Watcher
-from cinetune.footage.dissolves import find_dissolves
+from cinetune.footage.cut.cuts import Signals, Watcher
+from cinetune.footage.cut.dissolves import find_dissolves
 from cinetune.footage.video import probe, write_video
 
 RATE = Fraction(24)

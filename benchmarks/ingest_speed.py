@@ -35,8 +35,9 @@ import numpy as np
 import scenedetect
 from PIL import Image
 
-from cinetune.footage import cuts, fields, reading, slates
-from cinetune.footage.planes import BT709_LIMITED
+from cinetune.footage.cut import cuts, slates
+from cinetune.footage.read import fields, reading
+from cinetune.footage.read.planes import BT709_LIMITED
 from cinetune.runtime import Quiet, peak_memory_gib
 from cinetune.stages import ingest, prepare
 from cinetune.store import Project, atomic_write

@@ -36,13 +36,15 @@ def measure(mode: Any) -> dict[str, float]:
     from torch.profiler import ProfilerActivity, profile
 
     from cinetune.models import load_model
+    from cinetune.models.adapters.lora import add_lora
     from cinetune.models.family import Batch, Conditioning
-    from cinetune.models.fit import fit
-    from cinetune.models.lora import add_lora
+    from cinetune.models.memory.fit import fit
     from cinetune.runtime import Quiet, choose_device
     from cinetune.sections import ModelSection, TrainSection
-    from cinetune.training.shadow import count_operations
     from cinetune.training.step import flow_loss
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from memory_trace import count_operations
 
     torch.set_num_threads(1)
     model: Any = load_model(ModelSection(), parts="denoiser")
@@ -98,7 +100,7 @@ def predict(mode: Any) -> dict[str, float]:
     from cinetune.cost.memory import Setting, training_memory
     from cinetune.cost.operations import training
     from cinetune.cost.shape import denoiser_of
-    from cinetune.models.pocket import DENOISER
+    from cinetune.models.wan.pocket import DENOISER
 
     shape = denoiser_of(DENOISER, image_tokens=65, multiple=8)
     tokens = shape.tokens(FRAMES, 64, 96)

@@ -28,8 +28,8 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 from cinetune.models import load_model, model_folder
-from cinetune.models.lora import TARGETS
-from cinetune.models.pocket import FRAMES, HEIGHT, WIDTH
+from cinetune.models.adapters.lora import TARGETS
+from cinetune.models.wan.pocket import FRAMES, HEIGHT, WIDTH
 from cinetune.runtime import Device, peak_memory_gib
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training import WindowFile, train, window_file

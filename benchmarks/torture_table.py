@@ -10,10 +10,12 @@ import tempfile
 from dataclasses import fields
 from pathlib import Path
 
-from cinetune.backlot.torture import SETTINGS, Truth, agrees, found, shoot_torture
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
 from cinetune.store import Project
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from reels.torture import SETTINGS, Truth, agrees, found, shoot_torture
 
 
 def _words(truth: Truth) -> str:

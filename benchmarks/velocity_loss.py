@@ -15,9 +15,9 @@ from torch import Tensor
 from cinetune.backlot.looks import LOOKS, grade
 from cinetune.backlot.scenes import Scene, caption, render, sample_scene
 from cinetune.metrics.checks import Array
-from cinetune.models import pocket
 from cinetune.models.family import Batch
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan import pocket
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.training.step import flow_loss
 from cinetune.training.validate import quantile_sigmas
 

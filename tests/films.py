@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from cinetune.footage.color import rgb_to_yuv
+from cinetune.footage.read.color import rgb_to_yuv
 from cinetune.footage.video import write_video
 
 __all__ = ["BITS", "FILM", "counted", "counter", "drift", "patches", "write_counted", "write_sound", "write_tagged"]

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from cinetune.cost.memory import Storage
 from cinetune.cost.operations import Checkpointing
 from cinetune.cost.shape import Denoiser, denoiser_of
-from cinetune.models.fit import fit
-from cinetune.models.lora import TARGETS
-from cinetune.models.pocket import DENOISER
-from cinetune.models.storage import store_linears
+from cinetune.models.adapters.lora import TARGETS
+from cinetune.models.memory.fit import fit
+from cinetune.models.memory.storage import store_linears
+from cinetune.models.wan.pocket import DENOISER
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, TrainSection
 

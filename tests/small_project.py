@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from cinetune.artifacts import Arm, FootageClip, Look, ModelRef, Provenance, Window
-from cinetune.footage.stills import write_png16
+from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import probe, write_video
-from cinetune.models.export import save_adapter
-from cinetune.models.lora import add_lora, lora_state, remove_lora
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.export import save_adapter
+from cinetune.models.adapters.lora import add_lora, lora_state, remove_lora
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.store import Project, sha256_file
 from support import save_tiny
 

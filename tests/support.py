@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan.wan21 import WanVideo
 
 __all__ = ["TINY_WORDS", "save_tiny", "tiny_pipeline", "tiny_tokenizer", "tiny_wan"]
 

@@ -13,9 +13,9 @@ from cinetune.cost.operations import Checkpointing, forward, training
 from cinetune.cost.shape import TARGET_LAYERS, WAN21, denoiser_of
 from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import StoreError
-from cinetune.models.lora import add_lora
-from cinetune.models.pocket import DENOISER
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.lora import add_lora
+from cinetune.models.wan.pocket import DENOISER
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.plan import explain_shortage, make_plan
 from cinetune.store import Project
 from support import save_tiny, tiny_wan

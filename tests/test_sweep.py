@@ -14,7 +14,7 @@ from cinetune import sweep
 from cinetune.artifacts import Trial
 from cinetune.cli import main
 from cinetune.errors import ConfigError, StoreError
-from cinetune.models.export import read_adapter
+from cinetune.models.adapters.export import read_adapter
 from cinetune.runtime import Quiet
 from cinetune.stages import cache, train
 from cinetune.store import Project

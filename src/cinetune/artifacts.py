@@ -172,8 +172,8 @@ class Window:
 
 @artifact
 class Measures:
-    """What a candidate window looks like, as `cinetune.footage.measure` defines it; `left_out` says why it is not among
-    the windows, `same_as` which earlier shot shows the same picture; both empty if not."""
+    """What a candidate window looks like, as `cinetune.footage.cut.measure` defines it; `left_out` says why it is not
+    among the windows, `same_as` which earlier shot shows the same picture; both empty if not."""
 
     window: str
     motion: float

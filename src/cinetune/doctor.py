@@ -12,7 +12,8 @@ from typing import Literal
 
 from cinetune.config import load_config
 from cinetune.errors import CinetuneError
-from cinetune.models import model_folder, weights
+from cinetune.models import model_folder
+from cinetune.models.files import weights
 from cinetune.sections import ModelSection
 from cinetune.store import atomic_write
 

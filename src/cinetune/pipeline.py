@@ -11,12 +11,12 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from cinetune import report as report_page
 from cinetune.errors import CinetuneError, ConfigError
+from cinetune.pages import live
 from cinetune.processes import meet
-from cinetune.report import live
 from cinetune.runtime import Reporter
 from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, score, train
+from cinetune.stages import report as report_page
 from cinetune.store import Inputs, Project, StageRecord
 
 __all__ = ["STAGES", "Row", "Stage", "run", "stage_named", "status"]

@@ -81,7 +81,7 @@ class ColourRule(pydantic.BaseModel):
         "V-Log",
         "linear",
     ] = ""
-    """What the code values mean; logs come with their makers' gamut (see `cinetune.footage.spaces`)."""
+    """What the code values mean; logs come with their makers' gamut (see `cinetune.footage.read.spaces`)."""
     lut: str = ""
     """A .cube file, relative to the project, from the file's R'G'B' to display R'G'B'; then `space` is not used."""
     matrix: Literal["", "bt601", "bt709", "bt2020"] = ""
@@ -314,7 +314,7 @@ class CaptionSection(Section):
     language: Literal["en", "any"] = "en"
     """`any` leaves out the checks that know English."""
     prompt: str = ""
-    """A question of your own; empty = `cinetune.footage.captions.PROMPT`."""
+    """A question of your own; empty = `cinetune.footage.notes.captions.PROMPT`."""
     workers: int = pydantic.Field(default=2, ge=1)
     """`http`: questions asked at the same time."""
     timeout: float = pydantic.Field(default=180.0, gt=0)

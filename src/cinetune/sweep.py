@@ -22,9 +22,9 @@ from typing import Any
 from cinetune.artifacts import Look, Trial
 from cinetune.config import flatten, preset_table
 from cinetune.errors import ConfigError, ModelError
-from cinetune.report import charts
-from cinetune.report.html import render
-from cinetune.report.live import logged
+from cinetune.pages import charts
+from cinetune.pages.kit import render
+from cinetune.pages.live import logged
 from cinetune.runtime import Relay, Reporter, relay
 from cinetune.sections import TrainSection
 from cinetune.stages import train
@@ -193,7 +193,7 @@ def _trial(one: _Asked, key: str, report: Reporter) -> Trial:
 
 
 def _measured(project: Project, look: Look, folder: Path) -> dict[str, Any]:
-    from cinetune.models.export import read_adapter
+    from cinetune.models.adapters.export import read_adapter
 
     log = logged(project.store.path(look.log))
     judged = {line["step"]: line for line in log if line["kind"] == "evaluation"}

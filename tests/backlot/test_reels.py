@@ -10,7 +10,7 @@ import pytest
 
 from cinetune.backlot import LOOKS, sample_scene
 from cinetune.backlot.reels import shoot_reels
-from cinetune.footage.cutlists import read_cut_list, spans_of
+from cinetune.footage.edit.cutlists import read_cut_list, spans_of
 from cinetune.footage.video import probe, read_frames
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest, prepare

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cinetune.artifacts import Rejected
-from cinetune.backlot.torture import SETTINGS, TRAPS, Truth, agrees, found, shoot_torture
 from cinetune.footage.video import read_clip
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
 from cinetune.store import Project
+from reels.torture import SETTINGS, TRAPS, Truth, agrees, found, shoot_torture
 
 WRONG: dict[str, str] = {}
 NEEDS = {"hdr.mp4": "PyOpenColorIO"}

@@ -18,9 +18,9 @@ import OpenImageIO
 import pytest
 import tifffile
 
-from cinetune.footage.color import from_light, resize
-from cinetune.footage.formats import DELIVERIES, Card, Picture, conform_indices, slate_frames
-from cinetune.footage.planes import frame_colour, frame_rgb, rgb_frame
+from cinetune.footage.read.color import from_light, resize
+from cinetune.footage.read.planes import frame_colour, frame_rgb, rgb_frame
+from cinetune.footage.write.formats import DELIVERIES, Card, Picture, conform_indices, slate_frames
 from cinetune.metrics.grade import delta_e2000, lab
 from cinetune.sections import DeliveryName
 from films import FILM, counted, counter, patches

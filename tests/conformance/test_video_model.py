@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from cinetune.errors import ModelError
-from cinetune.models import lora, pocket
+from cinetune.models.adapters import lora
 from cinetune.models.family import Conditioning, VideoModel
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan import pocket
+from cinetune.models.wan.wan21 import WanVideo
 from support import tiny_wan
 
 MODELS: dict[str, Callable[[], VideoModel]] = {"tiny": tiny_wan}

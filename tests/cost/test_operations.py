@@ -11,8 +11,8 @@ from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from cinetune.cost.operations import image_encoding, text_encoding, video_decoding, video_encoding
 from cinetune.cost.shape import WAN21_ENCODERS, Encoders, encoders_of
-from cinetune.models.pocket import VAE, weights_folder
-from cinetune.training.shadow import count_operations
+from cinetune.models.wan.pocket import VAE, weights_folder
+from memory_trace import count_operations
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 from cinetune.backlot.looks import LOOKS, grade
 from cinetune.backlot.reels import shoot_reels
 from cinetune.backlot.scenes import caption, render, sample_scene
-from cinetune.footage.stills import write_png16
+from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
 
 SETTINGS = """

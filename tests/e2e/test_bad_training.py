@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cinetune.artifacts import LatentEntry
 from cinetune.cli import main
-from cinetune.models.export import save_adapter
+from cinetune.models.adapters.export import save_adapter
 from cinetune.store import Project
 from cinetune.training import Validator
 from small_project import make_project, provenance_of

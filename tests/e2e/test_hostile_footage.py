@@ -17,9 +17,10 @@ import pytest
 
 from cinetune.cli import main
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage import decode, sidecars
-from cinetune.footage.sequences import first_look
-from cinetune.footage.stills import write_png16
+from cinetune.footage.notes import sidecars
+from cinetune.footage.read import decode
+from cinetune.footage.read.sequences import first_look
+from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
 from cinetune.runtime import Quiet
 from cinetune.sections import FootageSection

@@ -19,7 +19,7 @@ import pytest
 
 from cinetune.artifacts import Look
 from cinetune.cli import main
-from cinetune.models.export import read_adapter
+from cinetune.models.adapters.export import read_adapter
 from cinetune.runtime import Quiet
 from cinetune.stages import cache
 from cinetune.store import Project

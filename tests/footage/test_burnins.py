@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cinetune.backlot import leaders
 from cinetune.backlot.scenes import render, sample_scene
-from cinetune.footage.burnins import BurnIn, find_burn_in, without
-from cinetune.footage.cuts import Piece
-from cinetune.footage.slates import Samples, View
+from cinetune.footage.cut.burnins import BurnIn, find_burn_in, without
+from cinetune.footage.cut.cuts import Piece
+from cinetune.footage.cut.slates import Samples, View
 from cinetune.footage.video import probe, write_video
 from films import FILM
+from reels import leaders
 
 SIZE = leaders.SIZE
 WHOLE = (0, 0, *SIZE)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioned import GOOD
-from cinetune.footage.captions import LOOK_WORDS, PROMPT, ask_again, complaints, frames_to_show, question, tidy
+from cinetune.footage.notes.captions import LOOK_WORDS, PROMPT, ask_again, complaints, frames_to_show, question, tidy
 from cinetune.timecode import Span
 
 WORDS = (80, 100)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cinetune.errors import FootageError
-from cinetune.footage.color import (
+from cinetune.footage.read.color import (
     LUMA_WEIGHTS,
     decide_colour,
     resize,

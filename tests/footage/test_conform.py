@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinetune.footage.color import from_light, to_light
-from cinetune.footage.conform import conform_indices, conformed
+from cinetune.footage.read.color import from_light, to_light
+from cinetune.footage.write.conform import conform_indices, conformed
 from films import FILM
 
 SOURCE = Fraction(16)

@@ -9,10 +9,10 @@ import opentimelineio as otio
 import pytest
 
 from cinetune.errors import FootageError
-from cinetune.footage import cutlists
-from cinetune.footage.cutlists import cut_list_files, plan_cuts, read_cut_list, spans_of
-from cinetune.footage.edl import EdlCut, write_edl
-from cinetune.footage.sidecars import footage_files
+from cinetune.footage.edit import cutlists
+from cinetune.footage.edit.cutlists import cut_list_files, plan_cuts, read_cut_list, spans_of
+from cinetune.footage.edit.edl import EdlCut, write_edl
+from cinetune.footage.notes.sidecars import footage_files
 from cinetune.footage.video import probe, read_frames
 from films import FILM, counter, write_counted
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cinetune.backlot.spoiled import barred, cut, pan
-from cinetune.footage.cuts import Signals, Watcher, find_bars, find_pieces, shared_bars
+from cinetune.footage.cut.cuts import Signals, Watcher, find_bars, find_pieces, shared_bars
 from cinetune.footage.video import probe, write_video
 from films import FILM, drift
+from reels.spoiled import barred, cut, pan
 
 
 def watch(path, film, codec="h264"):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cinetune.errors import ConfigError
-from cinetune.footage.datasets import read_dataset
+from cinetune.footage.notes.datasets import read_dataset
 
 MUSUBI = """
 [general]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, zoom
 
-from cinetune.footage.dissolves import find_dissolves
+from cinetune.footage.cut.dissolves import find_dissolves
 
 HEIGHT, WIDTH = 18, 32
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.cutlists import read_cut_list, spans_of
-from cinetune.footage.edl import EdlCut, edl_text, legal_reels, parse_edl, write_edl
-from cinetune.footage.events import Labelled
+from cinetune.footage.edit.cutlists import read_cut_list, spans_of
+from cinetune.footage.edit.edl import EdlCut, edl_text, legal_reels, parse_edl, write_edl
+from cinetune.footage.edit.events import Labelled
 from cinetune.timecode import frames_to_timecode
 from films import FILM
 

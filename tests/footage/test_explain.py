@@ -12,8 +12,8 @@ from PIL import Image
 
 from cinetune.cli import main
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.footage.explain import write_explanation
 from cinetune.footage.video import write_video
+from cinetune.pages.explain import write_explanation
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
 from cinetune.store import Project

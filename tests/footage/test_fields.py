@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cinetune.backlot.spoiled import pan, raw
 from cinetune.errors import FootageError
 from cinetune.footage.video import probe, read_frames
 from cinetune.sections import FootageSection
 from films import FILM, counter, write_tagged
+from reels.spoiled import pan, raw
 
 NTSC = Fraction(30000, 1001)
 BLEND = FootageSection(interlaced="bwdif")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinetune.footage.formats import DELIVERIES, Card, Picture, conform_indices
-from cinetune.footage.stills import read_image
+from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import iterate, probe, read_frames
+from cinetune.footage.write.formats import DELIVERIES, Card, Picture, conform_indices
 from films import FILM, counted, counter, drift
 
 CARD = Card(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps")

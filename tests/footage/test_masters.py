@@ -7,8 +7,8 @@ from fractions import Fraction
 import opentimelineio as otio
 import pytest
 
-from cinetune.footage.cutlists import plan_cuts, spans_of
-from cinetune.footage.sidecars import footage_files
+from cinetune.footage.edit.cutlists import plan_cuts, spans_of
+from cinetune.footage.notes.sidecars import footage_files
 from cinetune.footage.video import probe, read_frames
 from films import counter, write_counted
 

@@ -9,8 +9,8 @@ import pytest
 import skimage.data
 from scipy.ndimage import gaussian_filter
 
-from cinetune.footage.color import resize
-from cinetune.footage.measure import SAME_PICTURE, find_copies, fingerprint, measure, sampled_pairs
+from cinetune.footage.cut.measure import SAME_PICTURE, find_copies, fingerprint, measure, sampled_pairs
+from cinetune.footage.read.color import resize
 from cinetune.footage.video import read_frames, write_video
 from films import drift
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinetune.errors import FootageError
-from cinetune.footage.cutlists import read_cut_list, spans_of
-from cinetune.footage.otiojson import parse_otio
+from cinetune.footage.edit.cutlists import read_cut_list, spans_of
+from cinetune.footage.edit.otiojson import parse_otio
 from films import FILM
 
 RATE = 24000 / 1001

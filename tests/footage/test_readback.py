@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cinetune.errors import FootageError
-from cinetune.footage import formats
-from cinetune.footage.formats import DELIVERIES, Card, Picture
-from cinetune.footage.movies import MOVIES, encode_movie, write_video
-from cinetune.footage.readback import check_movie, movie_facts
+from cinetune.footage.write import formats
+from cinetune.footage.write.formats import DELIVERIES, Card, Picture
+from cinetune.footage.write.movies import MOVIES, encode_movie, write_video
+from cinetune.footage.write.readback import check_movie, movie_facts
 from films import FILM, drift, patches, write_tagged
 
 PROMISE = {"frames": 5, "rate": FILM, "size": (80, 48), "bits": 8, "timecode": "01:00:00:00"}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cinetune.errors import FootageError
+from cinetune.footage.cut.windows import centre_crop
 from cinetune.footage.video import probe, read_frames, read_window, write_video
-from cinetune.footage.windows import centre_crop
 from cinetune.sections import FootageSection
 from cinetune.stages import ingest, prepare
 from cinetune.store import Project

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cinetune.artifacts import Measures, Window
 from cinetune.config import PrepareSection
-from cinetune.footage.selection import connected, crowded, fair_share, held_scenes, left_out, repeats, scene_table
+from cinetune.footage.cut.selection import connected, crowded, fair_share, held_scenes, left_out, repeats, scene_table
 
 NAMES = st.sampled_from("abcdefgh")
 

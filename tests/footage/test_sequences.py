@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from cinetune.errors import FootageError
-from cinetune.footage.sidecars import clip_stem, footage_files, is_sequence, members
-from cinetune.footage.stills import write_png16
+from cinetune.footage.notes.sidecars import clip_stem, footage_files, is_sequence, members
+from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import iterate, probe, read_frames
 from cinetune.sections import ColourRule, FootageSection
 from cinetune.stages import ingest

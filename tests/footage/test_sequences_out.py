@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.footage import sequences_out
-from cinetune.footage.formats import DELIVERIES, Card, Picture
-from cinetune.footage.sequences_out import STILLS, read_header, read_values, write_still
+from cinetune.footage.write import sequences as sequences_out
+from cinetune.footage.write.formats import DELIVERIES, Card, Picture
+from cinetune.footage.write.sequences import STILLS, read_header, read_values, write_still
 from films import FILM, patches
 
 TOLD = {"rate": FILM, "timecode": "01:02:03:04", "notes": {"shot": "SQ010 SH0010"}}

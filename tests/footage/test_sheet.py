@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cinetune.artifacts import Colour, FootageClip, Measures, Rights, Window
-from cinetune.footage.sheet import Card, render_sheet, start_label, strip
+from cinetune.pages.sheet import Card, render_sheet, start_label, strip
 from films import FILM, drift
 
 COLOUR = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="")

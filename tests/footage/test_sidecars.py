@@ -9,7 +9,7 @@ import pytest
 
 from cinetune.artifacts import Colour, FootageClip, Rights, Shot
 from cinetune.errors import ConfigError
-from cinetune.footage.sidecars import (
+from cinetune.footage.notes.sidecars import (
     GENERATED,
     Generated,
     captions_of,

@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage import signing
-from cinetune.footage.readback import movie_facts
-from cinetune.footage.signing import check_signer, read_manifest, sign_movie
 from cinetune.footage.video import write_video
+from cinetune.footage.write import signing
+from cinetune.footage.write.readback import movie_facts
+from cinetune.footage.write.signing import check_signer, read_manifest, sign_movie
 from films import FILM, drift
 from signer import make_signer
 

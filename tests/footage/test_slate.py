@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cinetune.footage.formats import DELIVERIES, Card, Picture, with_bars
-from cinetune.footage.slate import burn_in, slate
 from cinetune.footage.video import probe, read_frames
+from cinetune.footage.write.formats import DELIVERIES, Card, Picture, with_bars
+from cinetune.footage.write.overlay import burn_in, slate
 from films import drift
 
 CARD = Card(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps", made="2026-01-31")

@@ -13,8 +13,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
-from cinetune.footage import spaces
-from cinetune.footage.spaces import SPACES, rule_for, to_display
+from cinetune.footage.read import spaces
+from cinetune.footage.read.spaces import SPACES, rule_for, to_display
 from cinetune.footage.video import probe, read_frames
 from cinetune.sections import ColourRule
 from films import patches

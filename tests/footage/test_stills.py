@@ -8,7 +8,7 @@ from PIL import Image
 from skimage.io import imread
 
 from cinetune.errors import FootageError
-from cinetune.footage.stills import read_image, write_png16
+from cinetune.footage.read.stills import read_image, write_png16
 
 
 def test_png16_is_lossless_and_others_can_read_it(tmp_path):

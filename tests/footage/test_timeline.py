@@ -7,10 +7,10 @@ from fractions import Fraction
 import opentimelineio as otio
 import pytest
 
-from cinetune.footage.cutlists import spans_of
-from cinetune.footage.edl import parse_edl
-from cinetune.footage.otiojson import parse_otio
-from cinetune.footage.timeline import TimelineEntry, otio_text, write_edit
+from cinetune.footage.edit.cutlists import spans_of
+from cinetune.footage.edit.edl import parse_edl
+from cinetune.footage.edit.otiojson import parse_otio
+from cinetune.footage.edit.timeline import TimelineEntry, otio_text, write_edit
 from films import FILM
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from cinetune.artifacts import FootageClip, Window
 from cinetune.errors import FootageError
-from cinetune.footage.timing import set_clock
+from cinetune.footage.cut.windows import window_frames
+from cinetune.footage.read.timing import set_clock
 from cinetune.footage.video import probe, read_frames, read_window
-from cinetune.footage.windows import window_frames
 from cinetune.sections import FootageSection
 from cinetune.timecode import Span
 from films import FILM, counted, counter, write_counted, write_tagged

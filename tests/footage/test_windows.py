@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cinetune.artifacts import Colour, FootageClip
-from cinetune.footage.windows import centre_crop, window_frames
+from cinetune.footage.cut.windows import centre_crop, window_frames
 from cinetune.timecode import Span
 from films import FILM
 

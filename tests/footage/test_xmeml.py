@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinetune.errors import FootageError
-from cinetune.footage.cutlists import read_cut_list, spans_of
-from cinetune.footage.xmeml import parse_xmeml
+from cinetune.footage.edit.cutlists import read_cut_list, spans_of
+from cinetune.footage.edit.xmeml import parse_xmeml
 
 RATE = "<rate><timebase>24</timebase><ntsc>{ntsc}</ntsc></rate>"
 FILE = """<file id="file-1"><name>castle.mov</name>

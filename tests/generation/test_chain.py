@@ -23,8 +23,8 @@ from cinetune.generation import (
     worst_seam,
 )
 from cinetune.generation.segment import conditioning, starting_noise
-from cinetune.models.sample import sample
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan.sample import sample
+from cinetune.models.wan.wan21 import WanVideo
 from small_project import moving_picture
 from support import tiny_wan
 

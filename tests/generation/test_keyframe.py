@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cinetune.errors import ConfigError
-from cinetune.footage.stills import read_image, write_png16
+from cinetune.footage.read.stills import read_image, write_png16
 from cinetune.generation import (
     Candidate,
     Recipe,
@@ -26,7 +26,7 @@ from cinetune.generation import (
     shot_size,
 )
 from cinetune.generation.keyframe import _late_picture, _unpinned
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan.wan21 import WanVideo
 from small_project import moving_picture
 from support import tiny_wan
 

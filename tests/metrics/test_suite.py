@@ -12,7 +12,7 @@ import torch
 
 from cinetune.metrics import ClipMaps
 from cinetune.metrics.suite import METRICS, Evidence, Semantics, cloud, embed, embed_text, measure
-from cinetune.models import pocket
+from cinetune.models.wan import pocket
 from small_project import moving_picture
 
 WORDS = ("barn", "hill", "rain", "dusk")

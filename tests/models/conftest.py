@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan.wan21 import WanVideo
 from support import save_tiny
 
 

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models import lora, weights
-from cinetune.models.adapters import read_adapter
+from cinetune.models.adapters import lora
+from cinetune.models.adapters.foreign import read_adapter
+from cinetune.models.adapters.names import LAYERS, layer_name, original_name
 from cinetune.models.family import Conditioning
-from cinetune.models.names import LAYERS, layer_name, original_name
-from cinetune.models.wan21 import WanVideo, wan21_meta
+from cinetune.models.files import weights
+from cinetune.models.wan.wan21 import WanVideo, wan21_meta
 
 RANK, ALPHA = 4, 6.0
 Spelling = Callable[[str], str]

@@ -12,8 +12,8 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models.captioner import LocalCaptioner
-from cinetune.models.weights import captioner_sha256
+from cinetune.models.captioning.captioner import LocalCaptioner
+from cinetune.models.files.weights import captioner_sha256
 from tiny_vlm import FAMILIES, save_vlm
 
 CLASSES = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}

@@ -13,8 +13,8 @@ from PIL import Image
 
 from caption_server import serve
 from cinetune.errors import ConfigError, ModelError, ServiceError
-from cinetune.models import chat
-from cinetune.models.chat import ChatCaptioner
+from cinetune.models.captioning import chat
+from cinetune.models.captioning.chat import ChatCaptioner
 
 PICTURES = [np.full((24, 40, 3), level, np.uint8) for level in (40, 200)]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cinetune.models.conv import use_fast_conv3d
+from cinetune.models.wan.conv import use_fast_conv3d
 
 
 @pytest.mark.parametrize("bias", [True, False])

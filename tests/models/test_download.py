@@ -18,7 +18,7 @@ from huggingface_hub import constants
 
 from cinetune.cli import main
 from cinetune.errors import CinetuneError, ConfigError, ServiceError, StoreError, WeightsError
-from cinetune.models import download, weights
+from cinetune.models.files import download, weights
 from cinetune.runtime import Quiet
 from hub_server import COMMIT, Hub, serve_hub
 

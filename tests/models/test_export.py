@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models import export, lora
-from cinetune.models.wan21 import WanVideo, wan21_meta
+from cinetune.models.adapters import export, lora
+from cinetune.models.wan.wan21 import WanVideo, wan21_meta
 
 
 def random_state(

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cinetune.errors import ConfigError, ModelError
-from cinetune.models import fit as fitting
 from cinetune.models import load_model
+from cinetune.models.adapters.lora import add_lora, lora_state
 from cinetune.models.family import Batch, Conditioning
-from cinetune.models.fit import Shuttle, choose_attention, fit, settle, usable_attention
-from cinetune.models.lora import add_lora, lora_state
-from cinetune.models.storage import FORMATS, StoredLinear, store_linears, stored_bytes
-from cinetune.models.wan21 import WanVideo, wan21_meta
+from cinetune.models.memory import fit as fitting
+from cinetune.models.memory.fit import Shuttle, choose_attention, fit, settle, usable_attention
+from cinetune.models.memory.storage import FORMATS, StoredLinear, store_linears, stored_bytes
+from cinetune.models.wan.wan21 import WanVideo, wan21_meta
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training.step import flow_loss

@@ -10,7 +10,7 @@ from diffusers import UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinetune.models.flow import add_noise, sample_sigmas, schedule, shift_sigma, target
+from cinetune.models.wan.flow import add_noise, sample_sigmas, schedule, shift_sigma, target
 
 
 @pytest.mark.parametrize(

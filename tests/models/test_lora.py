@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models import export, lora
+from cinetune.models.adapters import export, lora
 from cinetune.models.family import Conditioning
-from cinetune.models.wan21 import WanVideo, wan21_meta
+from cinetune.models.wan.wan21 import WanVideo, wan21_meta
 
 
 def probe(model: WanVideo) -> Tensor:

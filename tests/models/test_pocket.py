@@ -11,8 +11,8 @@ from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
 from cinetune.backlot.scenes import caption, render, sample_scene
-from cinetune.models import pocket
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan import pocket
+from cinetune.models.wan.wan21 import WanVideo
 
 
 @pytest.fixture(scope="module")

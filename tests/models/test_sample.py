@@ -7,8 +7,8 @@ import torch
 
 from cinetune.errors import ModelError
 from cinetune.models.family import Conditioning
-from cinetune.models.sample import sample
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan.sample import sample
+from cinetune.models.wan.wan21 import WanVideo
 
 
 @pytest.fixture

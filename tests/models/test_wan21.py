@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models.lora import add_lora
-from cinetune.models.wan21 import WanVideo, clean_prompt, pad_text, wan21_meta
+from cinetune.models.adapters.lora import add_lora
+from cinetune.models.wan.wan21 import WanVideo, clean_prompt, pad_text, wan21_meta
 from support import tiny_wan
 
 

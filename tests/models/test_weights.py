@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cinetune.errors import WeightsError
-from cinetune.models import load_model, model_ref, weights
+from cinetune.models import load_model, model_ref
+from cinetune.models.files import weights
 from cinetune.sections import ModelSection
 
 

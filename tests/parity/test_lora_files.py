@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cinetune.errors import ModelError
-from cinetune.models import export, lora, weights
+from cinetune.models.adapters import export, lora
+from cinetune.models.adapters.names import original_name
 from cinetune.models.family import Conditioning
-from cinetune.models.flow import add_noise, target
-from cinetune.models.names import original_name
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.files import weights
+from cinetune.models.wan.flow import add_noise, target
+from cinetune.models.wan.wan21 import WanVideo
 
 ALPHA, RANK = 16.0, 4
 

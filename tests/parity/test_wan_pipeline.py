@@ -11,9 +11,9 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
-from cinetune.models.conv import use_fast_conv3d
-from cinetune.models.sample import sample
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan.conv import use_fast_conv3d
+from cinetune.models.wan.sample import sample
+from cinetune.models.wan.wan21 import WanVideo
 
 PROMPT, NEGATIVE = "A man &amp;amp; a car in\n the  rain", "warm dusk"
 HEIGHT, WIDTH, FRAMES = 32, 48, 9

@@ -33,7 +33,7 @@ from cinetune.artifacts import (
     Timing,
     Window,
 )
-from cinetune.footage.stills import write_png16
+from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
 from cinetune.store import Project
 from cinetune.timecode import Span

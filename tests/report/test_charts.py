@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from cinetune.report.charts import Interval, Line, Pair, interval_plot, intervals_plot, line_chart, pairs_plot, smooth
+from cinetune.pages.charts import Interval, Line, Pair, interval_plot, intervals_plot, line_chart, pairs_plot, smooth
 
 
 def parse(svg: Markup) -> ET.Element:

@@ -17,8 +17,8 @@ import pytest
 
 from cinetune.errors import ConfigError
 from cinetune.footage.video import write_video
-from cinetune.report.live import page, read_arms, watching, write_page
-from cinetune.report.watch import serving
+from cinetune.pages.live import page, read_arms, watching, write_page
+from cinetune.pages.watch import serving
 from cinetune.store import Project
 from cinetune.timecode import Fraction
 

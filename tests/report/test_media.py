@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cinetune.artifacts import Window
-from cinetune.report import media
+from cinetune.pages import media
 from cinetune.store import Project
 
 

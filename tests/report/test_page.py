@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cinetune import report
 from cinetune.errors import StoreError
 from cinetune.runtime import Quiet
+from cinetune.stages import report
 from cinetune.store import Project
 
 _VOID = {"meta", "img", "input", "br", "hr", "link", "source"}

@@ -13,8 +13,8 @@ import pytest
 from captioned import SHOTS, make_film
 from cinetune.cli import main
 from cinetune.errors import StoreError
-from cinetune.footage.sidecars import METADATA, Generated, write_generated
-from cinetune.report.review import write_review
+from cinetune.footage.notes.sidecars import METADATA, Generated, write_generated
+from cinetune.pages.review import write_review
 from cinetune.runtime import Quiet
 from cinetune.stages import prepare
 from cinetune.store import Project

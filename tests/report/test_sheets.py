@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cinetune.report.sheets import SURROUND, Cell, candidates_sheet, film_sheet, shot_strip, to_image
+from cinetune.pages.sheets import SURROUND, Cell, candidates_sheet, film_sheet, shot_strip, to_image
 
 RED, BLUE = (200, 20, 20), (20, 20, 200)
 

@@ -15,7 +15,7 @@ from cinetune.errors import FootageError
 from cinetune.footage import video
 from cinetune.footage.video import read_window
 from cinetune.models import load_model
-from cinetune.models.wan21 import WanVideo, pad_text
+from cinetune.models.wan.wan21 import WanVideo, pad_text
 from cinetune.processes import meet
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection

@@ -16,8 +16,8 @@ from caption_server import serve
 from captioned import GOOD, SHOTS, make_film, settings
 from cinetune.cli import main
 from cinetune.errors import ConfigError, ModelError, ServiceError, StoreError, WeightsError
-from cinetune.footage.sidecars import GENERATED, read_generated
-from cinetune.models import chat
+from cinetune.footage.notes.sidecars import GENERATED, read_generated
+from cinetune.models.captioning import chat
 from cinetune.pipeline import status
 from cinetune.runtime import Quiet
 from cinetune.stages import caption, prepare
@@ -268,6 +268,6 @@ def test_prepare_says_who_can_help(film):
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-    code = "import sys, cinetune.stages.caption, cinetune.models.chat; print(*sys.modules)"
+    code = "import sys, cinetune.stages.caption, cinetune.models.captioning.chat; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"torch", "transformers", "cinetune.models.captioner"} & set(done.stdout.split()) == set()
+    assert {"torch", "transformers", "cinetune.models.captioning.captioner"} & set(done.stdout.split()) == set()

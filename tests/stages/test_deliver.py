@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from cinetune.artifacts import Sequence, Timing
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.cutlists import plan_cuts, spans_of
-from cinetune.footage.signing import read_manifest
-from cinetune.footage.stills import read_image
+from cinetune.footage.edit.cutlists import plan_cuts, spans_of
+from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
+from cinetune.footage.write.signing import read_manifest
 from cinetune.runtime import Quiet
 from cinetune.stages import deliver
 from cinetune.store import Project, sha256_file

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cinetune.artifacts import Sequence
-from cinetune.footage.stills import read_image
+from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
 from cinetune.runtime import Quiet
 from cinetune.stages import expand, keyframes

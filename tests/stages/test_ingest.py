@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from cinetune.artifacts import Window
-from cinetune.backlot import leaders
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage import decode, video
-from cinetune.footage.edl import EdlCut, write_edl
+from cinetune.footage import video
+from cinetune.footage.edit.edl import EdlCut, write_edl
+from cinetune.footage.read import decode
 from cinetune.footage.video import read_frames, write_video
 from cinetune.runtime import Quiet
 from cinetune.stages import ingest
 from cinetune.store import Project, sha256_file
 from films import FILM, counter, drift, write_counted, write_sound, write_tagged
+from reels import leaders
 
 
 def write_two_shots(path, *, timecode="01:00:00:00"):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from cinetune.artifacts import Keyframe
 from cinetune.errors import ConfigError, StoreError
-from cinetune.footage.stills import read_image, write_png16
+from cinetune.footage.read.stills import read_image, write_png16
 from cinetune.runtime import Quiet
 from cinetune.stages import expand, keyframes
 from cinetune.store import Project, StageRecord

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from cinetune.artifacts import FileRef, Scorecard, Segment, Sequence, Timing
 from cinetune.errors import ConfigError
 from cinetune.footage.video import write_video
-from cinetune.models import pocket
+from cinetune.models.wan import pocket
 from cinetune.runtime import Quiet
 from cinetune.stages import score
 from cinetune.store import Project, StageRecord

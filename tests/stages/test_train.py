@@ -15,9 +15,9 @@ from cinetune import pipeline
 from cinetune.artifacts import Look
 from cinetune.errors import ConfigError, ModelError, StoreError, WeightsError
 from cinetune.models import load_model
-from cinetune.models.export import adapter_metadata, read_adapter
-from cinetune.models.lora import load_lora, lora_state, start_from
-from cinetune.models.weights import adapter_sha256
+from cinetune.models.adapters.export import adapter_metadata, read_adapter
+from cinetune.models.adapters.lora import load_lora, lora_state, start_from
+from cinetune.models.files.weights import adapter_sha256
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection
 from cinetune.stages import cache, train

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cinetune.models import pocket
+from cinetune.models.wan import pocket
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from pocket_training import short_text

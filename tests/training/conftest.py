@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from cinetune.metrics import ClipMaps
-from cinetune.models.lora import lora_names, remove_lora
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.lora import lora_names, remove_lora
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, window_file
 from support import tiny_wan

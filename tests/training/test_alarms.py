@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cinetune.errors import ModelError
-from cinetune.models.lora import lora_names, lora_state, remove_lora
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.lora import lora_names, lora_state, remove_lora
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import Quiet
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import Finished, Validator, WindowFile, train, window_file

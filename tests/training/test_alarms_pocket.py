@@ -18,8 +18,8 @@ from transformers import CLIPVisionModel
 from cinetune.backlot.scenes import caption, render, sample_scene
 from cinetune.metrics import ClipMaps
 from cinetune.models import load_model, model_folder
+from cinetune.models.adapters.lora import lora_names, remove_lora
 from cinetune.models.family import VideoModel
-from cinetune.models.lora import lora_names, remove_lora
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, train, window_file

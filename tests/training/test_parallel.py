@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from cinetune.errors import ConfigError, ModelError
 from cinetune.metrics import ClipMaps
-from cinetune.models.fit import fit, settle
-from cinetune.models.lora import lora_state
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.lora import lora_state
+from cinetune.models.memory.fit import fit, settle
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.processes import Processes, meet
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, ParallelSection, TrainSection
@@ -26,7 +26,7 @@ from support import tiny_wan
 
 CPU = Device("cpu", "float32", "test")
 PLAIN = ModelSection()
-ULYSSES = 2e-5
+ULYSSES = 5e-5
 """Tolerance of losses and gradients, relative to their length, where tokens are added up in another order: float32
 rounding (6e-8), grown over the layers. An average instead of a sum would be off by 0.5."""
 ADAM = 1e-3

@@ -19,10 +19,10 @@ from cinetune.cost.memory import (
 )
 from cinetune.cost.operations import Checkpointing, forward, training
 from cinetune.cost.shape import TARGET_LAYERS, WAN21, Denoiser
-from cinetune.models.pocket import DENOISER
-from cinetune.models.storage import store_linears, stored_bytes
-from cinetune.models.wan21 import wan21_meta
-from cinetune.training.shadow import count_operations, hollow, saved_bytes, trace_step
+from cinetune.models.memory.storage import store_linears, stored_bytes
+from cinetune.models.wan.pocket import DENOISER
+from cinetune.models.wan.wan21 import wan21_meta
+from memory_trace import count_operations, hollow, saved_bytes, trace_step
 from shadows import MODES, POCKET, RANK, TINY, TINY_SHAPE, WIDE_SHAPE, denoiser, loss_of
 
 

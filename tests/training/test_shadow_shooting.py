@@ -18,9 +18,9 @@ from cinetune.cost.shape import TARGET_LAYERS, WAN21, WAN21_ENCODERS, Encoders, 
 from cinetune.cost.shooting import decoding_bytes, denoising_bytes, encoding_bytes
 from cinetune.generation.segment import Recipe, generate, pictures
 from cinetune.models import load_model
-from cinetune.models.pocket import VAE, weights_folder
+from cinetune.models.wan.pocket import VAE, weights_folder
 from cinetune.sections import ModelSection
-from cinetune.training.shadow import Live, hollow
+from memory_trace import Live, hollow
 from shadows import POCKET, RANK, WIDE_SHAPE, denoiser, loss_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cinetune.models.lora import add_lora
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.lora import add_lora
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.sections import TrainSection
 from cinetune.training.data import WindowFile, batch_shape, load_batch
 from cinetune.training.step import Draws, draw, step_loss

@@ -13,8 +13,8 @@ import torch
 
 from cinetune.footage.video import probe
 from cinetune.metrics import delta_e2000, lab, lpips_curve
-from cinetune.models.lora import add_lora
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.adapters.lora import add_lora
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.sections import TrainSection
 from cinetune.training import Validator
 from cinetune.training.validate import Plateau, quantile_sigmas
@@ -41,7 +41,7 @@ def test_slow_gains_add_up_to_a_gain() -> None:
 
 @pytest.mark.parametrize("timesteps", ["logit-normal", "uniform"])
 def test_sigmas_sit_at_quantiles_of_training(timesteps: str) -> None:
-    from cinetune.models.flow import sample_sigmas
+    from cinetune.models.wan.flow import sample_sigmas
 
     drawn = sample_sigmas(20_000, torch.Generator().manual_seed(0), scheme=timesteps, shift=3.0)
     for sigma, share in zip(quantile_sigmas(timesteps, 3.0), (0.125, 0.375, 0.625, 0.875), strict=True):

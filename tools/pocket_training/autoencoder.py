@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from cinetune.models import pocket
+from cinetune.models.wan import pocket
 from pocket_training.common import (
     Log,
     MatrixOptimiser,

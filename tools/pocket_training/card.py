@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cinetune.models import pocket
-from cinetune.models.sample import sample
-from cinetune.models.wan21 import WanVideo
+from cinetune.models.wan import pocket
+from cinetune.models.wan.sample import sample
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import generator
 from pocket_training import autoencoder, contrast, denoiser, pictures
 from pocket_training.common import Run, pixels, psnr

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel
 
-from cinetune.models import pocket
+from cinetune.models.wan import pocket
 from pocket_training.common import Log, Run, cosine, load_checkpoint, pixels, save_checkpoint
 from pocket_training.film_set import held_clips, training_clips
 

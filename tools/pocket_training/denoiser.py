@@ -12,7 +12,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
-from cinetune.models import pocket
+from cinetune.models.wan import pocket
 from pocket_training import autoencoder, contrast, self_attention, short_text
 from pocket_training.common import (
     Log,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cinetune.backlot.scenes import caption, render, sample_scene
-from cinetune.models.pocket import FRAMES, HEIGHT, WIDTH
+from cinetune.models.wan.pocket import FRAMES, HEIGHT, WIDTH
 from pocket_training.common import Run
 
 BLOCK = 40

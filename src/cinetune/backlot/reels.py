@@ -17,7 +17,7 @@ import numpy as np
 
 from cinetune.backlot.looks import FilmLook, apply_look
 from cinetune.backlot.scenes import Scene, caption, render
-from cinetune.footage.edl import EdlCut, write_edl
+from cinetune.footage.edit.edl import EdlCut, write_edl
 from cinetune.footage.video import MOVIES, write_video
 from cinetune.store import atomic_write
 from cinetune.timecode import timecode_to_frames

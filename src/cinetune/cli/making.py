@@ -19,7 +19,7 @@ def ingest(
 ) -> None:
     """Look at every film file: what it is, where its shots are, or why it cannot be used."""
     if explain:
-        from cinetune.footage.explain import write_explanation
+        from cinetune.pages.explain import write_explanation
 
         return print(f"open   {write_explanation(open_project(project, settings), explain)}")
     run_stage("ingest", project, settings, again=again)
@@ -32,7 +32,7 @@ def caption(
     review: Annotated[bool, typer.Option("--review", help="Write the page to read and edit them on.")] = False,
 ) -> None:
     """Optional: let a vision-language model caption the shots that nobody captioned."""
-    from cinetune.report.review import write_review
+    from cinetune.pages.review import write_review
     from cinetune.stages import caption as stage
 
     (write_review if review else stage.run)(open_project(project, settings), reporter_to())
@@ -71,7 +71,7 @@ def train(
     settings = [*(settings or []), *([f"train.init_from={init_from.resolve()}"] if init_from else [])]
     if not (watch or port):
         return run_stage("train", project, settings, again=again, force=force)
-    from cinetune.report.watch import serving
+    from cinetune.pages.watch import serving
 
     with serving(open_project(project, settings), port) as address:
         print(f"watch  {address}   (the same page stays in {project / 'work' / 'train' / 'index.html'})", flush=True)

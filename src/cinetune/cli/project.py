@@ -34,7 +34,7 @@ def new(
     from cinetune.store import atomic_write
 
     if source is not None:
-        from cinetune.handover import adopt_dataset
+        from cinetune.export_look import adopt_dataset
 
         adopt_dataset(folder, source, reporter_to())
     for name, template in NEW_FILES.items():

@@ -41,15 +41,15 @@ def export(
     settings: Settings = None,
 ) -> None:
     """Write the trained look, or what it was trained on, for another program."""
-    from cinetune import handover
+    from cinetune import export_look
 
     if not (push and out.is_dir()):
-        handover.export(open_project(project, settings), out, reporter_to(), to="hub" if push else to, arm=arm)
+        export_look.export(open_project(project, settings), out, reporter_to(), to="hub" if push else to, arm=arm)
         print(f"wrote  {out}")
     if push:
         agreed(f"send {out} to {push}, {'for everybody to see' if public else 'private'}?", yes=yes)
         go_online()
-        print(f"sent   {handover.push(out, push, public=public, report=reporter_to())}")
+        print(f"sent   {export_look.push(out, push, public=public, report=reporter_to())}")
 
 
 weights = typer.Typer(help="List the weights there are to use, or download some.", invoke_without_command=True)
@@ -82,7 +82,7 @@ def pull(
 ) -> None:
     """Download a model from the hub: licence and size first, every file checked, continued after an interruption."""
     go_online()
-    from cinetune.models import download
+    from cinetune.models.files import download
 
     offer = download.look_up(name)
     folder = to or Path(offer.repository.rsplit("/", 1)[-1])

@@ -80,8 +80,8 @@ ELEMENTWISE = 184
 """Values per token and unit of width that elementwise kernels of a block read and write, forward, not compiled."""
 
 UNPACKING = {"plain": 0, "fp8": 7, "int8": 19, "nf4": 39}
-"""Bytes read and written to decode one weight to bfloat16 for one product, kernel by kernel of models/storage.py:
-storage saves memory and costs time."""
+"""Bytes read and written to decode one weight to bfloat16 for one product, kernel by kernel of
+models/memory/storage.py: storage saves memory and costs time."""
 STORAGES = tuple(UNPACKING)
 SAME = 1.05
 """Times within this factor of each other count as equal: the rates are known no better."""

@@ -1,10 +1,10 @@
 """Film in and out: files, colour, shots, captions, edits, deliveries. Knows no model and no stage."""
 
-from cinetune.footage.color import decide_colour, resize
-from cinetune.footage.cutlists import plan_cuts, read_cut_list, spans_of
-from cinetune.footage.cuts import Watcher, find_bars, find_pieces
-from cinetune.footage.stills import read_image, write_png16
-from cinetune.footage.timeline import TimelineEntry, write_edit
+from cinetune.footage.cut.cuts import Watcher, find_bars, find_pieces
+from cinetune.footage.edit.cutlists import plan_cuts, read_cut_list, spans_of
+from cinetune.footage.edit.timeline import TimelineEntry, write_edit
+from cinetune.footage.read.color import decide_colour, resize
+from cinetune.footage.read.stills import read_image, write_png16
 from cinetune.footage.video import Probe, iterate, probe, read_at_rate, read_frames, read_window, write_video
 
 __all__ = [

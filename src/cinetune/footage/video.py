@@ -1,13 +1,13 @@
-"""Film files in and out, through PyAV: reading is `cinetune.footage.reading`, writing `cinetune.footage.movies`. No
-ffmpeg program is needed.
+"""Film files in and out, through PyAV: `cinetune.footage.read.reading` and `cinetune.footage.write.movies`.
+No ffmpeg program is needed.
 
-Rates are exact fractions, and colour is converted by `cinetune.footage.color` alone. `size` is always (width, height).
+Rates are exact fractions, and colour is converted by `cinetune.footage.read.color` alone. `size` is (width, height).
 """
 
 from __future__ import annotations
 
-from cinetune.footage.movies import MOVIES, Movie, write_video
-from cinetune.footage.reading import Probe, iterate, probe, read_at_rate, read_clip, read_frames, read_window
+from cinetune.footage.read.reading import Probe, iterate, probe, read_at_rate, read_clip, read_frames, read_window
+from cinetune.footage.write.movies import MOVIES, Movie, write_video
 
 __all__ = [
     "MOVIES",

@@ -22,8 +22,8 @@ import torch
 from cinetune.artifacts import Arm
 from cinetune.errors import ModelError
 from cinetune.models import load_model
+from cinetune.models.adapters.lora import load_lora, use_lora
 from cinetune.models.family import VideoModel
-from cinetune.models.lora import load_lora, use_lora
 from cinetune.runtime import choose_device
 from cinetune.sections import ModelSection
 

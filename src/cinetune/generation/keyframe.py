@@ -26,7 +26,7 @@ from cinetune.generation.segment import Recipe, conditioning, generate, pictures
 from cinetune.metrics import lab_cloud, lab_frechet, nearest_scenes
 from cinetune.metrics.checks import Array
 from cinetune.models.family import Conditioning, VideoModel
-from cinetune.models.sample import sample
+from cinetune.models.wan.sample import sample
 from cinetune.runtime import derive
 
 __all__ = ["Candidate", "candidate_seed", "film_clouds", "look_distance", "make_candidate", "pick"]

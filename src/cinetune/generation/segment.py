@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cinetune.errors import ConfigError
-from cinetune.footage.color import resize
+from cinetune.footage.read.color import resize
 from cinetune.models.family import Conditioning, ModelInfo, VideoModel
-from cinetune.models.sample import sample
+from cinetune.models.wan.sample import sample
 from cinetune.timecode import frames_to_latent
 
 __all__ = ["Recipe", "centre_box", "conditioning", "fit_picture", "generate", "pictures", "shot_size", "starting_noise"]

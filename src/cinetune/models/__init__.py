@@ -12,7 +12,7 @@ from cinetune.runtime import Device, choose_device
 from cinetune.sections import ModelSection
 
 if TYPE_CHECKING:
-    from cinetune.models.wan21 import WanVideo
+    from cinetune.models.wan.wan21 import WanVideo
 
 __all__ = ["load_model", "model_folder", "model_ref"]
 
@@ -43,8 +43,8 @@ def load_model(
     folder = model_folder(section)
     match section.family:
         case "wan21" | "pocket":
-            from cinetune.models.fit import settle
-            from cinetune.models.wan21 import WanVideo
+            from cinetune.models.memory.fit import settle
+            from cinetune.models.wan.wan21 import WanVideo
 
             return WanVideo.from_folder(
                 folder,
@@ -62,7 +62,7 @@ def model_ref(section: ModelSection) -> ModelRef:
 
     Raises `WeightsError` when they are not usable.
     """
-    from cinetune.models import weights
+    from cinetune.models.files import weights
 
     folder = model_folder(section)
     weights.need_folder(folder)

@@ -14,7 +14,7 @@ from cinetune.config import MODEL_GEOMETRY
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
 from cinetune.cost.operations import Work, image_encoding, text_encoding, training, video_encoding
 from cinetune.errors import CinetuneError
-from cinetune.models import weights
+from cinetune.models.files import weights
 from cinetune.pipeline import Row, status
 from cinetune.plan.run import Run, bytes_each, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows

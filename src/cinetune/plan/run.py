@@ -26,7 +26,8 @@ from cinetune.cost.operations import Work, forward, video_decoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
 from cinetune.cost.shooting import clips_at_once, decoding_bytes, denoising_bytes, encoding_bytes
 from cinetune.errors import CinetuneError
-from cinetune.models import model_folder, weights
+from cinetune.models import model_folder
+from cinetune.models.files import weights
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.store import Project
 

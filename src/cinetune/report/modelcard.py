@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import FootageClip, Look, Scorecard, Window
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.models import weights
-from cinetune.report import media, sheets, verdicts
+from cinetune.models.files import weights
+from cinetune.pages import media, sheets
+from cinetune.report import verdicts
 from cinetune.store import Project, atomic_write
 
 if TYPE_CHECKING:

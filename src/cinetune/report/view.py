@@ -10,7 +10,8 @@ from typing import Any
 from cinetune.artifacts import FootageClip, Keyframe, Look, PlannedShot, Rejected, Scorecard, Window
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.errors import StoreError
-from cinetune.report import charts, media, sheets, verdicts
+from cinetune.pages import charts, media, sheets
+from cinetune.report import verdicts
 from cinetune.runtime import Reporter
 from cinetune.store import Project, StageRecord
 

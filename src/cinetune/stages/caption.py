@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from cinetune.artifacts import FootageClip, Shot
 from cinetune.config import Config
 from cinetune.errors import CinetuneError, ConfigError, FootageError, ModelError, WeightsError
-from cinetune.footage.captions import PROMPT, ask_again, complaints, frames_to_show, question, tidy
-from cinetune.footage.sidecars import GENERATED, Generated, Row, captions_of, read_generated, write_generated
+from cinetune.footage.notes.captions import PROMPT, ask_again, complaints, frames_to_show, question, tidy
+from cinetune.footage.notes.sidecars import GENERATED, Generated, Row, captions_of, read_generated, write_generated
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, choose_device
 from cinetune.store import Project, Store, content_key
@@ -27,7 +27,7 @@ from cinetune.store import Project, Store, content_key
 if TYPE_CHECKING:
     import numpy as np
 
-    from cinetune.models.captioner import Captioner
+    from cinetune.models.captioning.captioner import Captioner
 
 __all__ = ["NAME", "run"]
 
@@ -102,7 +102,7 @@ def _model(config: Config) -> tuple[str, str]:
         case "http":
             return section.model, section.model
         case "transformers":
-            from cinetune.models import weights
+            from cinetune.models.files import weights
 
             if not section.path:
                 remedy = 'set caption.path to a Qwen2.5-VL or Qwen3-VL folder, or caption.backend = "http"'
@@ -116,7 +116,7 @@ def _captioner(config: Config, report: Reporter) -> Captioner:
     section = config.caption
     match section.backend:
         case "http":
-            from cinetune.models.chat import ChatCaptioner
+            from cinetune.models.captioning.chat import ChatCaptioner
 
             key = os.environ.get(section.key_env, "").strip() if section.key_env else ""
             if section.key_env and not (key and key.isascii() and key.isprintable()):
@@ -127,7 +127,7 @@ def _captioner(config: Config, report: Reporter) -> Captioner:
                 section.base_url, section.model, key=key, timeout=section.timeout, retries=section.retries
             )
         case "transformers":
-            from cinetune.models.captioner import LocalCaptioner
+            from cinetune.models.captioning.captioner import LocalCaptioner
 
             device = choose_device(config.model.device, config.model.dtype)
             report.say(f"loading {section.path} on {device.name} in {device.dtype} ({device.reason})")

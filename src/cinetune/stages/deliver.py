@@ -19,7 +19,8 @@ from safetensors import safe_open
 from cinetune.artifacts import Delivery, FileRef, Sequence
 from cinetune.config import section_sha
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.footage.formats import (
+from cinetune.footage.edit.timeline import TimelineEntry, write_edit
+from cinetune.footage.write.formats import (
     DELIVERIES,
     FIRST_FRAME,
     Card,
@@ -28,9 +29,8 @@ from cinetune.footage.formats import (
     first_frame_number,
     slate_frames,
 )
-from cinetune.footage.sequences_out import STILLS
-from cinetune.footage.signing import SIGNABLE, check_signer, sign_movie
-from cinetune.footage.timeline import TimelineEntry, write_edit
+from cinetune.footage.write.sequences import STILLS
+from cinetune.footage.write.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.records import from_json, to_json
 from cinetune.runtime import Reporter, provenance
 from cinetune.sections import DeliverSection

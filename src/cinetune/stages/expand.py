@@ -144,7 +144,7 @@ def _keep(store: Store, config: Config, cast: Any, task: _Task) -> None:
 
 
 def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
-    from cinetune.footage.stills import read_image
+    from cinetune.footage.read.stills import read_image
     from cinetune.generation import drift, plan_segments, shot_frames, worst_seam
 
     started, keyframe, model = time.monotonic(), task.keyframe, cast.wear(task.keyframe.arm)
@@ -192,7 +192,7 @@ def _render(store: Store, config: Config, model: Any, task: _Task, segments: tup
     import torch
     from safetensors.torch import load_file
 
-    from cinetune.footage.stills import read_image
+    from cinetune.footage.read.stills import read_image
     from cinetune.generation import Opening, Recipe, chain
 
     keyframe, shoot = task.keyframe, config.shoot

@@ -20,10 +20,12 @@ import av
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.config import section_sha
 from cinetune.errors import FootageError
-from cinetune.footage.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
-from cinetune.footage.cuts import Watcher
-from cinetune.footage.events import CutEvent
-from cinetune.footage.sidecars import (
+from cinetune.footage.cut.cuts import Watcher
+from cinetune.footage.cut.slates import Samples
+from cinetune.footage.cut.usable import usable_pieces
+from cinetune.footage.edit.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
+from cinetune.footage.edit.events import CutEvent
+from cinetune.footage.notes.sidecars import (
     clip_stem,
     footage_files,
     is_sequence,
@@ -33,9 +35,7 @@ from cinetune.footage.sidecars import (
     sidecar_files,
     source_sha256,
 )
-from cinetune.footage.slates import Samples
-from cinetune.footage.spaces import in_project, rule_for
-from cinetune.footage.usable import usable_pieces
+from cinetune.footage.read.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance

@@ -212,7 +212,7 @@ def _keep(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None
 def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None, task: _Task) -> Keyframe:
     import torch
 
-    from cinetune.footage.stills import read_image
+    from cinetune.footage.read.stills import read_image
     from cinetune.generation import Recipe, candidate_seed, fit_picture, make_candidate, pick, shot_size
 
     model, shoot = cast.wear(task.arm), config.shoot
@@ -258,7 +258,7 @@ def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None
 
 
 def _picture(store: Store, picture_HWC: Tensor) -> FileRef:
-    from cinetune.footage.stills import write_png16
+    from cinetune.footage.read.stills import write_png16
 
     with store.new_object(".png") as (path, done):
         write_png16(path, picture_HWC.numpy())

@@ -17,12 +17,12 @@ from pathlib import Path
 from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
 from cinetune.config import MODEL_GEOMETRY, Config, Geometry, section_sha
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.measure import find_copies, fingerprint, measure, sampled_pairs
-from cinetune.footage.selection import crowded, held_scenes, left_out, repeats, scene_table
-from cinetune.footage.sheet import Card, render_sheet, start_label, strip
-from cinetune.footage.sidecars import GENERATED, Row, captions_of, rights_csv, sidecar_files
+from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
+from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repeats, scene_table
+from cinetune.footage.cut.windows import centre_crop, window_frames
+from cinetune.footage.notes.sidecars import GENERATED, Row, captions_of, rights_csv, sidecar_files
 from cinetune.footage.video import read_clip
-from cinetune.footage.windows import centre_crop, window_frames
+from cinetune.pages.sheet import Card, render_sheet, start_label, strip
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
 from cinetune.store import Project, StageRecord, content_key, sha256_file

@@ -115,7 +115,7 @@ def _check_primary(config: Config) -> None:
 
 def _load_clip() -> _Clip | None:
     """The pocket's CLIP; None when the package came without its weights."""
-    from cinetune.models import pocket
+    from cinetune.models.wan import pocket
 
     folder = pocket.weights_folder() / "clip"
     if not folder.is_dir():

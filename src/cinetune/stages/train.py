@@ -49,7 +49,7 @@ def inputs(project: Project) -> dict[str, str]:
 
 
 def _start_sha(project: Project) -> dict[str, str]:
-    from cinetune.models.weights import adapter_sha256
+    from cinetune.models.files.weights import adapter_sha256
 
     path = _start(project)
     return {"train.init_from": adapter_sha256(path)} if path else {}
@@ -229,7 +229,7 @@ class _Run:
     def train(self, report: Reporter, world: World) -> Callable[[], Look]:
         """Load and train. The result is to be called by one process: it exports the adapter and says what it is."""
         from cinetune.models import load_model
-        from cinetune.models.fit import fit
+        from cinetune.models.memory.fit import fit
         from cinetune.training import load_empty, train
 
         started = time.monotonic()
@@ -270,8 +270,8 @@ class _Run:
 
     def _start(self, model: VideoModel, report: Reporter) -> dict[str, Tensor] | None:
         """The adapter to start from, of any origin, as this recipe's own; None = a fresh one."""
-        from cinetune.models.export import adapter_metadata
-        from cinetune.models.lora import start_from
+        from cinetune.models.adapters.export import adapter_metadata
+        from cinetune.models.adapters.lora import start_from
 
         path, recipe = _start(self.project), self.recipe
         if path is None:
@@ -343,8 +343,8 @@ class _Run:
         return shots
 
     def _record(self, model: VideoModel, finished: Finished, device: str, wall_seconds: float) -> Look:
-        from cinetune.models.export import save_adapter
-        from cinetune.models.lora import lora_state
+        from cinetune.models.adapters.export import save_adapter
+        from cinetune.models.adapters.lora import lora_state
 
         project, recipe, config = self.project, self.recipe, self.project.config
         facts = {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cinetune.errors import ModelError
 from cinetune.models.family import Batch, Conditioning
-from cinetune.models.wan21 import pad_text
+from cinetune.models.wan.wan21 import pad_text
 from cinetune.runtime import generator
 from cinetune.sections import AugmentSection
 

@@ -18,7 +18,26 @@ __all__ = ["Fingerprint", "code_fingerprint", "differences", "summary"]
 Fingerprint = Mapping[str, str | Mapping[str, Any]]
 
 _PACKAGES = ("cinetune", "torch", "diffusers", "peft")
-_MODELS = ("conv", "family", "fit", "flow", "lora", "sample", "storage", "wan21")
+_SHAPES_NUMBERS = (
+    "metrics/distances.py",
+    "metrics/features.py",
+    "metrics/similarity.py",
+    "models/adapters/lora.py",
+    "models/family.py",
+    "models/memory/*.py",
+    "models/wan/*.py",
+    "runtime.py",
+    "training/augment.py",
+    "training/average.py",
+    "training/data.py",
+    "training/judge.py",
+    "training/loop.py",
+    "training/parallel.py",
+    "training/step.py",
+    "training/validate.py",
+)
+"""Our own sources that shape the numbers of a run: the step itself, its seeds, and what chooses the step that is kept.
+Trackers, meters and alarms only look on."""
 
 
 def code_fingerprint() -> dict[str, str]:
@@ -26,8 +45,8 @@ def code_fingerprint() -> dict[str, str]:
 
     After an upgrade an unfinished run is therefore refused unless it is forced; finished looks are not affected.
     """
-    here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), *(here.parent / "models" / f"{name}.py" for name in _MODELS)]
+    package = Path(__file__).parents[1]
+    sources = [path for pattern in _SHAPES_NUMBERS for path in sorted(package.glob(pattern))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return {name: metadata.version(name) for name in _PACKAGES} | {"sources": digest[:16]}
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cinetune.errors import ModelError
+from cinetune.models.adapters.lora import add_lora, set_lora_state
 from cinetune.models.family import Batch, VideoModel
-from cinetune.models.lora import add_lora, set_lora_state
 from cinetune.runtime import Reporter, derive, generator
 from cinetune.sections import TrainSection
 from cinetune.training.average import follow

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cinetune.models import flow
 from cinetune.models.family import Batch, VideoModel
+from cinetune.models.wan import flow
 from cinetune.sections import TrainSection
 
 __all__ = ["Draws", "draw", "flow_loss", "step_loss"]

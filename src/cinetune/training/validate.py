@@ -14,10 +14,11 @@ from torch import Tensor
 
 from cinetune.footage.video import write_video
 from cinetune.metrics import ClipMaps, PerceptualNet, colour_drift, colour_error, lpips_curve, motion
-from cinetune.models import flow, model_folder
+from cinetune.models import model_folder
+from cinetune.models.adapters.lora import use_lora
 from cinetune.models.family import Batch, VideoModel
-from cinetune.models.lora import use_lora
-from cinetune.models.sample import sample
+from cinetune.models.wan import flow
+from cinetune.models.wan.sample import sample
 from cinetune.runtime import generator
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training.data import WindowFile, load_batch

@@ -1,0 +1,1 @@
+"""Edit lists: EDL, OTIO and XML in, the timeline of delivered shots out."""

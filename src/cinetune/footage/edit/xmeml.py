@@ -1,0 +1,234 @@
+"""Final Cut Pro 7 XML (`xmeml`) in, as Premiere, Resolve and Final Cut 7 write it.
+
+The file comes from elsewhere, so it is read without trust: no internal document type, no entities, bounded depth.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+from urllib.parse import unquote
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.edit.events import Counted, CutEvent
+from cinetune.timecode import timecode_to_frames
+
+__all__ = ["parse_xmeml"]
+
+Element = ElementTree.Element
+_MAX_DEPTH = 200  # elements inside each other; an edit with deep nests has some dozens
+_NUMBER = re.compile(r"\s*([+-]?\d{1,12})\s*", re.ASCII)
+_REMEDY = "export it again as Final Cut Pro 7 XML, or remove it"
+
+
+def _tree(data: bytes) -> Element:
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    depth = 0
+
+    def refuse(*_: object) -> None:
+        raise FootageError("the XML defines a document type or entities of its own", remedy=_REMEDY)
+
+    def doctype(_name: str, system: str | None, public: str | None, internal: bool) -> None:
+        if internal or system or public:
+            refuse()
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise FootageError(f"the XML is nested more than {_MAX_DEPTH} deep", remedy=_REMEDY)
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    parser.StartDoctypeDeclHandler = doctype
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(data, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise FootageError(f"the XML cannot be read: {error}", remedy=_REMEDY) from error
+    return builder.close()
+
+
+def parse_xmeml(data: bytes, *, edit: str) -> list[CutEvent] | None:
+    """The picture events of every sequence, those that no file can serve marked with the reason; None when the XML is
+    something else (camera metadata, say).
+
+    Raises `FootageError` for XML that is damaged or dangerous, for FCPXML, and when there is no event.
+    """
+    root = _tree(data)
+    if root.tag == "fcpxml":
+        raise FootageError("FCPXML is not read", remedy="export the edit as FCP7 XML, OTIO or a CMX3600 EDL")
+    if root.tag != "xmeml":
+        return None
+    files = {node.get("id", ""): node for node in root.iter("file") if len(node)}
+    events: list[CutEvent] = []
+    for sequence in _sequences(root):
+        rate, origin = _rate(sequence), _origin(sequence)
+        for track in sequence.findall("media/video/track"):
+            for item in _placed(track):
+                record = _record(item, rate, origin)
+                event = CutEvent(edit=edit, kind="xml", label=str(len(events) + 1), record=record)
+                events.append(_event(item, rate, files, event))
+    if not events:
+        raise FootageError("the XML has no picture in any sequence", remedy=_REMEDY)
+    return events
+
+
+def _sequences(node: Element) -> list[Element]:
+    """Sequences that are not inside a clip of another."""
+    found: list[Element] = []
+    for child in node:
+        if child.tag == "sequence":
+            found.append(child)
+        elif child.tag not in ("clipitem", "clip", "file"):
+            found += _sequences(child)
+    return found
+
+
+def _number(node: Element, path: str) -> int | None:
+    match = _NUMBER.fullmatch(node.findtext(path) or "")
+    return int(match[1]) if match else None
+
+
+def _rate(node: Element) -> Fraction | None:
+    base = _number(node, "rate/timebase")
+    if base is None or not 0 < base <= 1000:
+        return None
+    ntsc = (node.findtext("rate/ntsc") or "").strip().upper() == "TRUE"
+    return Fraction(base * 1000, 1001) if ntsc else Fraction(base)
+
+
+def _placed(track: Element) -> list[tuple[Element, int | None, int | None, int, int]]:
+    """(clip, start, end, head, tail) in sequence frames; `head` and `tail` lie under transitions. A side the file gives
+    as -1 begins or ends with the transition beside it.
+    """
+    items = [node for node in track if node.tag in ("clipitem", "generatoritem", "transitionitem")]
+    placed: list[tuple[Element, int | None, int | None, int, int]] = []
+    for k, node in enumerate(items):
+        if node.tag == "transitionitem":
+            continue
+        start, end = _number(node, "start"), _number(node, "end")
+        head = tail = 0
+        before = items[k - 1] if k and items[k - 1].tag == "transitionitem" else None
+        after = items[k + 1] if k + 1 < len(items) and items[k + 1].tag == "transitionitem" else None
+        if before is not None:
+            first, last = _number(before, "start"), _number(before, "end")
+            start = first if start == -1 else start
+            head = max(0, last - start) if last is not None and start is not None else 0
+        if after is not None:
+            first, last = _number(after, "start"), _number(after, "end")
+            end = last if end == -1 else end
+            tail = max(0, end - first) if first is not None and end is not None else 0
+        placed.append((node, start, end, head, tail))
+    return placed
+
+
+def _record(
+    item: tuple[Element, int | None, int | None, int, int], rate: Fraction | None, origin: Fraction
+) -> Counted | None:
+    """The place of a clip in the edit, whose timecode begins at `origin`; 0: counted from the first frame."""
+    _, start, end, head, tail = item
+    if rate is None or start is None or end is None or not 0 <= start < end:
+        return None
+    return Counted(
+        start=origin + start / rate,
+        length=(end - start) / rate,
+        rate=rate,
+        origin=None if origin else origin,
+        head=head / rate,
+        tail=tail / rate,
+    )
+
+
+def _event(
+    item: tuple[Element, int | None, int | None, int, int],
+    sequence_rate: Fraction | None,
+    files: dict[str, Element],
+    event: CutEvent,
+) -> CutEvent:
+    node, start, end, head, tail = item
+    name = (node.findtext("name") or "").strip()
+    reference = node.find("file")
+    media = None if reference is None else files.get(reference.get("id", ""), reference)
+    skip = _why_not(node)
+    first, last, rate = _number(node, "in"), _number(node, "out"), _rate(node) or sequence_rate
+    source = None
+    if not skip:
+        if first is None or last is None or rate is None or min(first, last) < 0 or first >= last:
+            skip = "no source time"
+        elif start is None or end is None or sequence_rate is None or min(start, end) < 0:
+            skip = "no place in the sequence"
+        elif (last - first) / rate != (end - start) / sequence_rate:
+            skip = f"{last - first} source frames in {end - start} frames of the sequence: a speed change"
+        else:
+            origin = _origin(media)
+            source = Counted(
+                start=origin + first / rate,
+                length=(last - first) / rate,
+                rate=rate,
+                origin=origin,
+                head=head / sequence_rate,
+                tail=tail / sequence_rate,
+            )
+    names = [] if media is None else [media.findtext("pathurl") or "", media.findtext("name") or ""]
+    return replace(
+        event,
+        label=f"{event.label} {name!r}" if name else event.label,
+        files=tuple(unquote(text.strip()) for text in names if text.strip()),
+        clips=(name,) if name else (),
+        reel="" if media is None else (media.findtext("timecode/reel/name") or "").strip(),
+        source=source,
+        skip=skip,
+    )
+
+
+def _why_not(node: Element) -> str:
+    if node.tag == "generatoritem":
+        return "generator or title"
+    if (node.findtext("enabled") or "").strip().upper() == "FALSE":
+        return "disabled"
+    if node.find("sequence") is not None:
+        return "nested sequence"
+    if node.find("multiclip") is not None:
+        return "multicam clip"
+    if (node.findtext("stillframe") or "").strip().upper() == "TRUE":
+        return "still or freeze frame"
+    for effect in node.findall("filter/effect"):
+        if (effect.findtext("effectid") or "").strip().lower() != "timeremap":
+            continue
+        for parameter in effect.findall("parameter"):
+            kind, value = (parameter.findtext("parameterid") or "").strip(), (parameter.findtext("value") or "").strip()
+            if kind == "speed" and re.fullmatch(r"100(\.0*)?", value) is None:
+                return f"speed change ({value[:12]} %)"
+            if kind == "reverse" and value.upper() == "TRUE":
+                return "played backwards"
+    return ""
+
+
+def _origin(media: Element | None) -> Fraction:
+    """Seconds of timecode at which the list thinks a file, or its own sequence, starts; 0 where it does not say."""
+    timecode = None if media is None else media.find("timecode")
+    if media is None or timecode is None:
+        return Fraction(0)
+    rate = _rate(timecode) or _rate(media)
+    if rate is None:
+        return Fraction(0)
+    frame = _number(timecode, "frame")
+    if frame is None:
+        try:
+            frame = timecode_to_frames((timecode.findtext("string") or "").strip(), rate)
+        except ConfigError:
+            return Fraction(0)
+    return Fraction(max(0, frame)) / rate

@@ -1,0 +1,1 @@
+"""What people wrote beside their films: captions, sidecar files, datasets."""

@@ -1,0 +1,1 @@
+"""LoRA: made, read from any origin, written for others."""

@@ -1,0 +1,179 @@
+"""Adapter files of any origin, read into one form: diffusers' layer names, float32, alpha applied.
+
+    file                                          layer names       strength
+    diffusers, .safetensors or its folder         diffusers         header `lora_adapter_metadata`
+    ComfyUI, ai-toolkit, DiffSynth, VideoX-Fun    original          `.alpha` beside a layer; without it alpha = rank
+    kohya, musubi-tuner                           lora_unet_...     `.alpha` beside a layer
+    PEFT, diffusion-pipe folder                   any of the two    `adapter_config.json`
+
+The strength is part of the adapter: a reader that forgets alpha plays it at half or at twice its strength. What cannot
+be carried exactly (DoRA, LoHa, LoKr, OFT, differences, biases) is refused by name, and so are pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cinetune.errors import WeightsError
+from cinetune.models.adapters.names import layer_name
+from cinetune.models.files.weights import adapter_file, adapter_settings
+
+__all__ = ["adapter_metadata", "read_adapter"]
+
+_PART = re.compile(r"(.+?)\.lora_(A|B|down|up)(?:\.(?!weight$|bias$)\w+)?(?:\.weight)?")
+_SIDE = {"A": "A", "down": "A", "B": "B", "up": "B"}
+_OTHER_KINDS = (
+    (r"dora_scale$|lora_magnitude_vector", "a DoRA: its magnitudes"),
+    (r"[._]hada_", "a LoHa: its Hadamard factors"),
+    (r"[._]lokr_", "a LoKr: its Kronecker factors"),
+    (r"[._]b?oft_", "an OFT: its rotations"),
+    (r"lora_mid", "a LoCon in Tucker form: its middle factors"),
+    (r"\.diff(_b|_m)?$|\.set_weight$", "full differences beside or in place of a LoRA: they"),
+    (r"lora_bias|\.lora_[AB](\.\w+)?\.bias$|\.bias$", "a LoRA with biases: they"),
+    (r"^(base_model\.model\.)?transformer_2\.", "for the second expert of Wan2.2: its layers"),
+)
+"""Parts of a name that tell another kind of adapter, and what of it cannot be carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What a file says about itself beside its tensors: PEFT's settings."""
+
+    settings: dict[str, Any]
+
+    def scale(self, module: str, rank: int, path: Path) -> float:
+        """Strength of one layer: alpha / rank (or over its root); 1 where nothing is said, as all readers agree."""
+        settings = self.settings
+        try:
+            alpha = _of_pattern(settings.get("alpha_pattern"), module)
+            alpha = alpha if alpha is not None else settings.get("lora_alpha")
+            if alpha is None:
+                return 1.0
+            scale = float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+        except (AttributeError, TypeError, ValueError, re.error) as error:
+            raise WeightsError(f"the adapter's header is damaged: {error}", where=str(path)) from error
+        return scale
+
+
+def adapter_metadata(path: Path) -> dict[str, str]:
+    """The header that `save_adapter` wrote, without the `cinetune.` prefix; empty for files made elsewhere. Raises
+    `WeightsError`.
+    """
+    header = _open(adapter_file(path))[1]
+    return {key.removeprefix("cinetune."): value for key, value in header.items() if key.startswith("cinetune.")}
+
+
+def read_adapter(path: Path) -> dict[str, Tensor]:
+    """A LoRA of any origin, file or folder, by `blocks.0.attn2.to_q.lora_A.weight` and so on.
+
+    Float32, with alpha applied (alpha = rank from now on) and layers of zeros left out. Raises `WeightsError` for
+    pickles, damaged files, other kinds of adapters, and names that are not a LoRA of a Wan transformer.
+    """
+    file = adapter_file(path)
+    tensors, header = _open(file)
+    _refuse_other_kinds(tensors, file)
+    declared = _declared(file, header, tensors)
+    alphas = {key.removesuffix(".alpha"): float(value) for key, value in tensors.items() if key.endswith(".alpha")}
+    state: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if key.endswith(".alpha"):
+            continue
+        found = _PART.fullmatch(key)
+        module = layer_name(found[1]) if found else None
+        if found is None or module is None or value.ndim != 2:
+            raise WeightsError(
+                f"{key!r} is not a layer of a Wan LoRA",
+                where=str(file),
+                remedy="it was made for another model, or is of another kind",
+            )
+        side, value = _SIDE[found[2]], value.float()
+        if side == "B":
+            rank = value.shape[1]
+            own = alphas.get(found[1])
+            value = value * (own / rank if own is not None else declared.scale(module, rank, file))
+        state[f"{module}.lora_{side}.weight"] = value
+    return _complete(state, file)
+
+
+def _complete(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Without the layers that do nothing and hold nothing. Raises `WeightsError` for halves, NaN, and no layer left."""
+    modules = {key.rpartition(".lora_")[0] for key in state}
+    for module in sorted(modules):
+        down, up = state.get(f"{module}.lora_A.weight"), state.get(f"{module}.lora_B.weight")
+        if down is None or up is None or len(down) != up.shape[1]:
+            raise WeightsError(f"the adapter is incomplete at {module}", where=str(file))
+        if not bool(torch.isfinite(down).all() and torch.isfinite(up).all()):
+            raise WeightsError(f"the adapter holds NaN or infinite values at {module}", where=str(file))
+    used = {m for m in modules if bool(state[f"{m}.lora_A.weight"].any()) or bool(state[f"{m}.lora_B.weight"].any())}
+    if not used:
+        raise WeightsError("the adapter is empty", where=str(file))
+    return {key: value for key, value in state.items() if key.rpartition(".lora_")[0] in used}
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"not readable as safetensors: {error}", where=str(path), remedy="download or export it again"
+        ) from error
+
+
+def _refuse_other_kinds(tensors: dict[str, Tensor], file: Path) -> None:
+    for key in sorted(tensors):
+        for pattern, kind in _OTHER_KINDS:
+            if re.search(pattern, key):
+                raise WeightsError(
+                    f"the adapter is {kind} cannot be carried over ({key})",
+                    where=str(file),
+                    remedy="save it as a plain LoRA, or merge it with the program that made it",
+                )
+
+
+def _declared(file: Path, header: dict[str, str], tensors: dict[str, Tensor]) -> _Declared:
+    """PEFT's settings from `adapter_config.json` beside the file, else from diffusers' header.
+
+    Raises `WeightsError` when they are damaged, ask for DoRA, or are missing where alpha can be nowhere else.
+    """
+    beside = adapter_settings(file)
+    try:
+        if beside is not None:
+            settings: Any = json.loads(beside.read_text(encoding="utf-8"))
+        else:
+            listed = json.loads(header.get("lora_adapter_metadata", "{}"))
+            settings = {key.removeprefix("transformer."): value for key, value in listed.items()}
+        if not isinstance(settings, dict):
+            raise ValueError("not a table")
+    except (OSError, ValueError, AttributeError) as error:
+        raise WeightsError(f"the adapter's header is damaged: {error}", where=str(file)) from error
+    if settings.get("use_dora"):
+        raise WeightsError(
+            "the adapter is a DoRA by its settings, and cannot be carried over", where=str(file),
+            remedy="save it as a plain LoRA, or merge it with the program that made it",
+        )  # fmt: skip
+    alone = not settings and not any(key.endswith(".alpha") for key in tensors)
+    if alone and any(key.startswith("base_model.model.") for key in tensors):
+        raise WeightsError(
+            "the strength of this PEFT adapter is not known: adapter_config.json is missing",
+            where=str(file),
+            remedy="put adapter_config.json beside adapter_model.safetensors",
+        )
+    return _Declared(settings)
+
+
+def _of_pattern(table: dict[str, Any] | None, module: str) -> Any | None:
+    """PEFT's per-layer settings: the first key that fits the end of the module's name as a pattern."""
+    for pattern, value in (table or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return None

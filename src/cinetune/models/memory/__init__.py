@@ -1,0 +1,1 @@
+"""How a model fits the card: quantised weights, offloaded blocks, checkpointing, compilation."""

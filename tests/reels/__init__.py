@@ -1,0 +1,1 @@
+"""Films with every fault that a reel can have, for tests and benchmarks."""
