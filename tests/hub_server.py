@@ -8,6 +8,10 @@ ones at once, `.safetensors` through a redirect, with byte ranges, as the hub's 
     drop      {path: bytes}     hang up after so many bytes, every time
     wrong     [path]            other bytes of the same length
     delay     seconds           between pieces of 4 KiB
+    drip      {path: seconds}   between bytes of a file, or of "api"
+    says      {"facts"|"tree": [text, times]}  the answer in place of the true one
+    entry     {key: value}      what is put over the entry of the denoiser's file in the list; its "lfs" too
+    more      [entry]           further entries of the list
 Each request is written to LOG, one JSON line each. The port is printed first.
 """
 
@@ -102,14 +106,23 @@ def main(root: Path, log: Path, faults: dict[str, Any]) -> None:
                 return self.answer(status, b"{}")
             if not folder.is_dir():
                 return self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+            if pause := faults.get("drip", {}).get("api"):
+                return self.drip(b" " * 100_000, pause)
+            if said := faults.get("says", {}).get("tree" if rest[:1] == ["tree"] else "facts"):
+                return self.answer(200, said[0].encode() * said[1])
             if rest[:1] == ["tree"]:
-                files = sorted(file for file in folder.rglob("*") if file.is_file())
-                return self.answer(200, json.dumps([_entry(folder, file) for file in files]).encode())
+                entries = [_entry(folder, file) for file in sorted(folder.rglob("*")) if file.is_file()]
+                for entry in entries:
+                    if entry["path"].startswith("transformer/diffusion"):
+                        entry.update(faults.get("entry", {}))
+                return self.answer(200, json.dumps(entries + faults.get("more", [])).encode())
             facts = {"id": f"{owner}/{name}", "sha": COMMIT, "cardData": {"license": "apache-2.0"}, "siblings": []}
             return self.answer(200, json.dumps(facts).encode())
 
         def content(self, file: Path, inside: str, start: int) -> None:
             data = file.read_bytes()
+            if pause := faults.get("drip", {}).get(inside):
+                return self.drip(data[start:], pause)
             if inside in faults.get("wrong", []):
                 data = bytes(255 - byte for byte in data)
             piece = data[start:]
@@ -125,6 +138,15 @@ def main(root: Path, log: Path, faults: dict[str, Any]) -> None:
                     time.sleep(faults.get("delay", 0))
             if limit < len(piece):
                 self.close_connection = True
+
+        def drip(self, body: bytes, pause: float) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(pause)
 
         def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)

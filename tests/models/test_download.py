@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -167,6 +169,102 @@ def test_a_full_disk_is_seen_before_the_first_byte(
         with pytest.raises(StoreError, match=r"GiB are needed.*nothing was downloaded"):
             download.pull(offer, tmp_path / "model", Quiet())
         assert hub.ranges("") == []
+
+
+SHA = "0" * 64
+HOSTILE: dict[str, dict[str, Any]] = {
+    "a hash that is a path": {"entry": {"lfs": {"oid": "../../victim", "size": 6}}},
+    "a hash that is an absolute path": {"entry": {"lfs": {"oid": "/etc/passwd", "size": 6}}},
+    "git's hash for a big file": {"entry": {"lfs": {"oid": "0" * 40, "size": 6}}},
+    "a hash with a line break": {"entry": {"lfs": {"oid": SHA + "\n", "size": 6}}},
+    "an empty hash": {"entry": {"lfs": None, "oid": ""}},
+    "a hash that is a number": {"entry": {"lfs": {"oid": 7, "size": 6}}},
+    "no size": {"entry": {"lfs": {"oid": SHA, "size": None}}},
+    "a size below nothing": {"entry": {"lfs": {"oid": SHA, "size": -5}}},
+    "half a byte": {"entry": {"lfs": {"oid": SHA, "size": 6.5}}},
+    "a size that is true": {"entry": {"lfs": {"oid": SHA, "size": True}}},
+    "an exabyte": {"entry": {"lfs": {"oid": SHA, "size": 10**18}}},
+    "a file without a name": {"more": [{"type": "file"}]},
+    "an entry that is no table": {"more": ["x"]},
+    "a file twice": {"more": [{"type": "file", "path": "model_index.json", "size": 1, "oid": "0" * 40}]},
+    "a file that differs in case": {"more": [{"type": "file", "path": "vae/CONFIG.json", "size": 1, "oid": "0" * 40}]},
+    "a file inside a file": {"more": [{"type": "file", "path": f"{BIG}/a.json", "size": 1, "oid": "0" * 40}]},
+    "a login page": {"says": {"facts": ["<html>log in</html>", 1]}},
+    "nothing": {"says": {"facts": ["null", 1]}},
+    "a list for facts": {"says": {"facts": ["[]", 1]}},
+    "no commit": {"says": {"facts": ['{"sha": null}', 1]}},
+    "a commit that is a path": {"says": {"facts": ['{"sha": "../../x"}', 1]}},
+    "a page for the list": {"says": {"tree": ["<html>log in</html>", 1]}},
+    "facts for the list": {"says": {"tree": ["{}", 1]}},
+    "an empty list": {"says": {"tree": ["[]", 1]}},
+    "nested without end": {"says": {"tree": ["[", 200_000]}},
+    "a list without end": {"says": {"tree": [" ", 17 << 20]}},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hub_that_lies_is_refused_and_touches_nothing(
+    what: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "victim").write_text("precious", encoding="utf-8")
+    with serve_hub(published, tmp_path / "log", **HOSTILE[what]) as hub:
+        connect(monkeypatch, hub.url)
+        with pytest.raises(ServiceError, match="not as a hub does"):
+            download.pull(download.look_up(NAME), tmp_path / "model", Quiet())
+    assert {path.name for path in tmp_path.iterdir()} == {"log", "victim"}
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "transformer/../../x.json",
+        "/tmp/x.json",
+        "..",
+        "vae/..\\..\\x.json",
+        "vae/\x1b.json",
+        "vae/.hidden.json",
+        "vae//x.json",
+        "vae/" + "a" * 300 + ".json",
+    ],
+)
+def test_a_name_that_could_lead_elsewhere_is_none_of_the_model(
+    path: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_hub(
+        published, tmp_path / "log", more=[{"type": "file", "path": path, "size": 1, "oid": "0" * 40}]
+    ) as hub:
+        connect(monkeypatch, hub.url)
+        assert path not in {file.path for file in download.look_up(NAME).files}
+
+
+def test_a_licence_with_terminal_codes_is_not_repeated(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = json.dumps({"sha": COMMIT, "cardData": {"license": "\x1b]0;owned\x07"}})
+    with serve_hub(published, tmp_path / "log", says={"facts": [facts, 1]}) as hub:
+        connect(monkeypatch, hub.url)
+        assert download.look_up(NAME).said == "not said"
+
+
+def test_a_hub_that_drips_is_given_up_and_what_came_is_kept(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_LIST_SECONDS", 0.5)
+    monkeypatch.setattr(download, "_PATIENCE", 0.5)
+    monkeypatch.setattr(download, "_TRIES", 2)
+    with serve_hub(published, tmp_path / "log", drip={"api": 0.05}) as hub:
+        connect(monkeypatch, hub.url)
+        with pytest.raises(ServiceError, match=r"more than 0\.5 s for its list"):
+            download.look_up(NAME)
+    report = Quiet()
+    with serve_hub(published, tmp_path / "log", drip={BIG: 0.05}) as hub:
+        connect(monkeypatch, hub.url)
+        monkeypatch.setattr(download, "_LIST_SECONDS", 30.0)
+        with pytest.raises(ServiceError, match=r"the hub sent \d+ bytes"):
+            download.pull(download.look_up(NAME), tmp_path / "model", report)
+    assert len(report.warnings) == 1 and f"{BIG}: the hub sent" in report.warnings[0]
+    assert not (tmp_path / "model" / BIG).exists()
 
 
 def test_models_that_are_not_there_yet_say_why() -> None:

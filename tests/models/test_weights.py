@@ -29,6 +29,11 @@ def _garbage(folder: Path) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes((5).to_bytes(8, "little") + b"hello")
 
 
+def _header(text: str) -> Callable[[Path], object]:
+    head = len(text).to_bytes(8, "little") + text.encode()
+    return lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(head)
+
+
 def _pickle(folder: Path) -> None:
     (folder / "text_encoder" / "model.safetensors").rename(folder / "text_encoder" / "pytorch_model.bin")
 
@@ -46,6 +51,12 @@ def _shards(folder: Path) -> None:
         (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "no .safetensors"),
         (_cut, "cut short"),
         (_garbage, "not a safetensors file"),
+        (_header("[" * 50_000), "not a safetensors file"),
+        (_header("[1]"), "not a safetensors file"),
+        (_header('{"a": {"data_offsets": [0]}}'), "not a safetensors file"),
+        (_header('{"a": {"data_offsets": [0, null]}}'), "not a safetensors file"),
+        (lambda f: (f / "vae" / "x.safetensors.index.json").write_text('{"weight_map": [1]}'), "names no files"),
+        (lambda f: (f / "vae" / "x.safetensors.index.json").write_text('{"weight_map": {"a": 1}}'), "names no files"),
         (_pickle, "pickled weights only"),
         (_shards, "2 of 2 files are missing, first model-1"),
         (lambda f: _edit(f, image_dim=None), "no image branch"),

@@ -84,6 +84,7 @@ def pull(
     go_online()
     from cinetune.models.files import download
 
+    print(f"asking   {name}: what the hub has of it", flush=True)
     offer = download.look_up(name)
     folder = to or Path(offer.repository.rsplit("/", 1)[-1])
     print(f"model    {offer.repository} at commit {offer.commit[:12]}")

@@ -2,8 +2,13 @@
 
 The hub's list of files gives each one's size and hash at one commit. A file is written to `.partial/<hash>` inside the
 target folder, continued there after an interruption by an HTTP range, checked, and only then moved to its name. So a
-name in the folder is always a whole, checked file. huggingface_hub makes the requests; its own download function is not
-used because (as of 2.4) it starts over after a kill and compares sizes only.
+name in the folder is always a whole, checked file. huggingface_hub's session makes the requests; its own functions are
+not used because (as of 2.4) its download starts over after a kill and compares sizes only, and its listing reads
+answers of any length for any time and trusts what they say.
+
+A mirror, or whatever sits between here and the hub, may answer anything. So every answer has a limit in bytes and in
+seconds; a name is used only if it is one of the model's, a hash only if it is 40 or 64 hex digits, a size only if it is
+a whole number.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,7 +32,7 @@ from cinetune.runtime import Bar, Reporter
 from cinetune.store import sha256_file
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from httpx2 import Response
 
 __all__ = ["Offer", "RemoteFile", "hub_errors", "look_up", "pull"]
 
@@ -37,6 +44,16 @@ _PARTIAL = ".partial"
 _TRIES = 5
 _PAUSE = 1.0
 """Seconds before a lost connection is taken up again; longer each time that nothing came."""
+_PATIENCE = 10.0
+"""Seconds in which at least `_LEAST` bytes of a file must come; a slower connection is treated as a lost one."""
+_LEAST = 10_000
+_LIST_SECONDS = 30.0
+"""For the whole list of files, however many pages it has."""
+_LIST_BYTES = 16 << 20
+_MOST_BYTES = 1 << 50
+_MOST_FILES = 5_000
+_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,8 @@ class Offer:
 def look_up(name: str) -> Offer:
     """Ask the hub what a model of `weights.SOURCES` consists of. Nothing is downloaded.
 
-    Raises `ConfigError` for another name, `ServiceError` when the hub cannot be reached or refuses.
+    Raises `ConfigError` for another name, `ServiceError` when the hub cannot be reached, refuses, takes too long, or
+    answers with anything else than a list of files.
     """
     if name in weights.NOT_YET:
         known = f"one of {', '.join(weights.SOURCES)}"
@@ -81,36 +99,146 @@ def look_up(name: str) -> Offer:
         raise ConfigError(f"no model is called {name!r}", remedy=f"one of {', '.join(weights.SOURCES)}")
     source = weights.SOURCES[name]
     with hub_errors(source.repository):
-        from huggingface_hub.hf_api import RepoFile
-
-        api = _api()
-        info = api.model_info(source.repository)
-        commit = info.sha or "main"
-        listed = [
-            RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
-            for entry in api.list_repo_tree(source.repository, recursive=True, revision=commit)
-            if isinstance(entry, RepoFile) and _wanted(entry.path)
-        ]
-    said = str(getattr(info.card_data, "license", None) or "not said")
+        listing = _Listing(source.repository)
+        facts = listing.ask("")
+        if not isinstance(facts, dict):
+            raise _odd(source.repository, "no facts about the model")
+        commit, card = facts.get("sha"), facts.get("cardData")
+        if not isinstance(commit, str) or re.fullmatch("[0-9a-f]{40}", commit) is None:
+            raise _odd(source.repository, f"a commit called {_short(commit)}")
+        files = _files(source.repository, listing.pages(f"/tree/{commit}?recursive=true"))
+    said = card.get("license") if isinstance(card, dict) else None
     return Offer(
-        name=name, repository=source.repository, licence=source.licence, said=said, commit=commit, files=tuple(listed)
+        name=name, repository=source.repository, licence=source.licence,
+        said=said[:60] if isinstance(said, str) and said.isprintable() and said else "not said",
+        commit=commit, files=files,
+    )  # fmt: skip
+
+
+def _short(value: object) -> str:
+    return f"{value!r}"[:80]
+
+
+def _odd(where: str, what: str) -> ServiceError:
+    return ServiceError(
+        f"the hub answers, but not as a hub does: {what}",
+        where=where,
+        remedy="log in to the network if it asks for that (open any page in a browser); if HF_ENDPOINT is set, see "
+        "that it names a mirror of the hub",
     )
 
 
+def _files(where: str, entries: Iterator[Any]) -> tuple[RemoteFile, ...]:
+    """The model's files out of a listing, each checked. Raises `ServiceError` for one that cannot be true."""
+    files: dict[str, RemoteFile] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+            raise _odd(where, f"a file without a name: {_short(entry)}")
+        if entry.get("type") != "file" or not _wanted(entry["path"]):
+            continue
+        lfs = entry.get("lfs")
+        path, kept = entry["path"], lfs if isinstance(lfs, dict) else entry
+        size, digest = kept.get("size"), kept.get("oid")
+        if type(size) is not int or not 0 <= size <= _MOST_BYTES:
+            raise _odd(where, f"{path} has {_short(size)} bytes")
+        if not isinstance(digest, str) or _HASH.fullmatch(digest) is None or (kept is lfs and len(digest) != 64):
+            raise _odd(where, f"the hash of {path} is {_short(digest)}")
+        if path.casefold() in files:
+            raise _odd(where, f"{path} is listed twice")
+        files[path.casefold()] = RemoteFile(path, size, digest)
+        if len(files) > _MOST_FILES:
+            raise _odd(where, f"more than {_MOST_FILES} files")
+    for name, file in files.items():
+        if any(parent.as_posix() in files for parent in PurePosixPath(name).parents):
+            raise _odd(where, f"{file.path} lies inside another file")
+    if not files:
+        raise _odd(where, "none of the model's files is listed")
+    return tuple(files.values())
+
+
 def _wanted(path: str) -> bool:
-    """Whether a listed file belongs to the model: no pickles, no examples, nothing outside the folder."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts:
+    """Whether a listed file belongs to the model: no pickles, no examples, no name that could lead elsewhere."""
+    parts = path.split("/")
+    if not 1 <= len(parts) <= 4 or any(_NAME.fullmatch(part) is None for part in parts):
         return False
-    if len(pure.parts) == 1:
+    if len(parts) == 1:
         return path in _TOP
-    return pure.parts[0] in _FOLDERS and pure.suffix in (".json", ".safetensors", ".model", ".txt")
+    return parts[0] in _FOLDERS and PurePosixPath(path).suffix in (".json", ".safetensors", ".model", ".txt")
 
 
-def _api() -> HfApi:
-    from huggingface_hub import HfApi
+class _Listing:
+    """Questions about one repository: together they may take `_LIST_SECONDS` and bring `_LIST_BYTES`."""
 
-    return HfApi(library_name="cinetune")
+    def __init__(self, repository: str) -> None:
+        from huggingface_hub import constants
+
+        self._where, self._origin = repository, f"{constants.ENDPOINT}/"
+        self._base = f"{constants.ENDPOINT}/api/models/{repository}"
+        self._ends, self._left = time.monotonic() + _LIST_SECONDS, _LIST_BYTES
+
+    def ask(self, what: str) -> Any:
+        """The answer to one question as JSON."""
+        return self._get(self._base + what)[0]
+
+    def pages(self, what: str) -> Iterator[Any]:
+        """The items of a list that comes in pages."""
+        url = self._base + what
+        while url:
+            items, url = self._get(url)
+            if not isinstance(items, list):
+                raise _odd(self._where, "no list of files")
+            yield from items
+            if url and not url.startswith(self._origin):
+                raise _odd(self._where, f"the list goes on at {_short(url)}")
+
+    def _get(self, url: str) -> tuple[Any, str]:
+        """(parsed answer, address of the next page or "")."""
+        body = bytearray()
+        with _request(url, self._where) as response:
+            following = response.links.get("next", {}).get("url", "")
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > self._left:
+                    raise _odd(self._where, f"more than {_LIST_BYTES >> 20} MiB where a list was asked for")
+                if time.monotonic() > self._ends:
+                    raise ServiceError(
+                        f"the hub needs more than {_LIST_SECONDS:g} s for its list of files",
+                        where=self._where, remedy="try again later, or over another connection",
+                    )  # fmt: skip
+        self._left -= len(body)
+        try:
+            return json.loads(body), following
+        except (ValueError, RecursionError) as error:
+            raise _odd(self._where, f"{bytes(body[:60])!r} is no JSON") from error
+
+
+@contextmanager
+def _request(url: str, where: str, *, start: int | None = None) -> Iterator[Response]:
+    """An answer that was not refused, its body still to come. `start` asks for the rest of a file."""
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    headers = build_hf_headers(library_name="cinetune") | {"Accept-Encoding": "identity"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-"
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=_PATIENCE) as response:
+        if response.status_code >= 400:
+            raise _refused(response.status_code, gated=response.headers.get("X-Error-Code") == "GatedRepo", where=where)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise _odd(where, f"packed bytes ({_short(response.headers['Content-Encoding'])})")
+        yield response
+
+
+_AGAIN = "check the connection and run the same command again: it goes on where it stopped"
+_ASK_FIRST = "open the model's page, accept its conditions, then `hf auth login`, and run the same command again"
+
+
+def _refused(status: int, *, gated: bool, where: str) -> ServiceError:
+    if gated:
+        return ServiceError("the hub gives this model only to people it knows", where=where, remedy=_ASK_FIRST)
+    if status in (401, 403):
+        return ServiceError(f"the hub refuses access ({status})", where=where, remedy=_ASK_FIRST)
+    what = "the hub does not have it (404)" if status == 404 else f"the hub answers with an error ({status})"
+    return ServiceError(what, where=where, remedy="it may have moved; else try again later")
 
 
 @contextmanager
@@ -118,33 +246,29 @@ def hub_errors(where: str) -> Iterator[None]:
     """Errors of the network and of the hub as our own, with what to do."""
     from huggingface_hub import errors
 
-    again = "check the connection and run the same command again: it goes on where it stopped"
     offline = "unset HF_HUB_OFFLINE, or copy the folder from a machine with a network and set model.path to it"
-    refused = "open the model's page, accept its conditions, then `hf auth login`, and run the same command again"
     try:
         yield
     except errors.OfflineModeIsEnabled as error:
         raise ServiceError(
             "this machine is set to work offline (HF_HUB_OFFLINE)", where=where, remedy=offline
         ) from error
-    except errors.GatedRepoError as error:
-        raise ServiceError("the hub gives this model only to people it knows", where=where, remedy=refused) from error
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise ServiceError(f"the hub refuses access ({status})", where=where, remedy=refused) from error
-        what = "the hub does not have it (404)" if status == 404 else f"the hub answers with an error ({status})"
-        raise ServiceError(what, where=where, remedy="it may have moved; else try again later") from error
+        gated = isinstance(error, errors.GatedRepoError)
+        raise _refused(error.response.status_code, gated=gated, where=where) from error
     except errors.HTTPError as error:  # what the HTTP library raises for lost and refused connections
-        raise ServiceError(f"the hub cannot be reached: {error}", where=where, remedy=again) from error
+        raise ServiceError(f"the hub cannot be reached: {error}", where=where, remedy=_AGAIN) from error
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG):
             raise StoreError(
                 f"the file cannot be written: {error.strerror}",
                 where=where,
                 remedy="free space, or choose another disk",
             ) from error
-        raise ServiceError(f"the download broke off: {error}", where=where, remedy=again) from error
+        raise ServiceError(f"the download broke off: {error}", where=where, remedy=_AGAIN) from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # The hub's library takes an answer apart without checking it first.
+        raise _odd(where, f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def pull(offer: Offer, folder: Path, report: Reporter) -> None:
@@ -165,8 +289,8 @@ def pull(offer: Offer, folder: Path, report: Reporter) -> None:
         meter = _Meter(bar)
         for file in missing:
             with hub_errors(f"{offer.repository}, {file.path}"):
-                _fetch(offer, file, partial, meter)
-            _land(folder, file)
+                _fetch(offer, file, partial, meter, report)
+                _land(folder, file)
             if file.is_sha256:
                 known[weights.stamp(folder, folder / file.path)] = file.digest
                 weights.keep_sha256(folder, known)
@@ -226,9 +350,9 @@ class _Part(io.FileIO):
         return len(chunk)
 
 
-def _fetch(offer: Offer, file: RemoteFile, partial: Path, meter: _Meter) -> None:
-    """Bring `.partial/<hash>` to its full length, from where it is. A lost connection is taken up again until `_TRIES`
-    in a row bring nothing. Raises what the HTTP library raises.
+def _fetch(offer: Offer, file: RemoteFile, partial: Path, meter: _Meter, report: Reporter) -> None:
+    """Bring `.partial/<hash>` to its full length, from where it is. A lost or very slow connection is taken up again,
+    and that is said, until `_TRIES` in a row bring next to nothing. Raises what the HTTP library raises.
     """
     from huggingface_hub import errors
 
@@ -240,34 +364,40 @@ def _fetch(offer: Offer, file: RemoteFile, partial: Path, meter: _Meter) -> None
         while (before := path.stat().st_size) != file.size:
             try:
                 _stream(offer, file, part)
-            except errors.HfHubHTTPError:
-                raise
-            except errors.HTTPError:
-                fruitless = 0 if path.stat().st_size > before else fruitless + 1
+            except (errors.HTTPError, _TooSlow) as error:
+                fruitless = 0 if path.stat().st_size - before >= _LEAST else fruitless + 1
                 if fruitless == _TRIES:
                     raise
+                report.warn(f"{file.path}: {str(error) or 'the connection was lost'}; trying again")
                 time.sleep(_PAUSE * (1 + fruitless))
+
+
+class _TooSlow(OSError):
+    """A server that answers, and then sends next to nothing."""
 
 
 def _stream(offer: Offer, file: RemoteFile, part: _Part) -> None:
     """One request for the rest of a file, written as it arrives."""
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     done = part.seek(0, io.SEEK_END)
     if done > file.size:
         done = 0
     url = hf_hub_url(offer.repository, file.path, revision=offer.commit)
-    headers = build_hf_headers(library_name="cinetune") | {"Accept-Encoding": "identity", "Range": f"bytes={done}-"}
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=60) as response:
-        hf_raise_for_status(response)
+    with _request(url, f"{offer.repository}, {file.path}", start=done) as response:
         start = done if response.status_code == 206 else 0  # a server may answer with the whole file
         part.truncate(start)
         part.seek(start)
-        for chunk in response.iter_bytes():
+        since, mark = time.monotonic(), start
+        for chunk in response.iter_raw():
             part.write(chunk)
             if part.tell() > file.size:
                 raise OSError("more bytes than the hub lists")
+            if time.monotonic() - since > _PATIENCE:
+                came = part.tell() - mark
+                if came < _LEAST:
+                    raise _TooSlow(f"the hub sent {came} bytes in {_PATIENCE:g} s")
+                since, mark = time.monotonic(), part.tell()
     if part.tell() < file.size:
         raise OSError("fewer bytes than the hub lists")
 

@@ -50,6 +50,8 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors
 """What PEFT and diffusers call the file inside an adapter's folder."""
 _SIDECAR = ".cinetune-sha256.json"
 _SIDECAR_BYTES = 256 << 20
+_HEADER_BYTES = 100_000_000
+"""The longest header that the safetensors library itself reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,10 @@ def _check_files(part: Path) -> list[str]:
         table = _read_json(index)
         if table is None:
             return [f"{part.name}/{index.name} is not readable as JSON"]
-        wanted = set(table.get("weight_map", {}).values())
+        named = table.get("weight_map")
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            return [f"{part.name}/{index.name} names no files"]
+        wanted = set(named.values())
         missing = sorted(wanted - names)
         if missing:
             return [f"{part.name}: {len(missing)} of {len(wanted)} files are missing, first {missing[0]}"]
@@ -209,18 +214,20 @@ def _damage(path: Path) -> str:
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
         if 8 + length > size:
             return "cut short (an interrupted download?)"
+        if length > _HEADER_BYTES:
+            return "not a safetensors file"
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
             return "not a safetensors file"
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     return "" if size == 8 + length + max(ends, default=0) else "cut short (an interrupted download?)"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return table if isinstance(table, dict) else None
 
