@@ -15,8 +15,10 @@ from cinetune.timecode import Span
 
 __all__ = [
     "Arm",
+    "Claim",
     "Colour",
     "Delivery",
+    "Design",
     "Domain",
     "FileRef",
     "FootageClip",
@@ -38,11 +40,14 @@ __all__ = [
     "ShotPlan",
     "Timing",
     "Trial",
+    "Veto",
     "Window",
 ]
 
 Domain = Literal["in", "out"]
-Arm = Literal["base", "look", "plain"]
+Arm = Literal["base", "trigger", "look", "plain"]
+"""What was rendered: the base model; the base model with the look's trigger phrase before its prompt; with the trained
+look; with a control trained without reference augmentation."""
 Split = Literal["train", "held"]
 Method = Literal["as-is", "late", "restyle", "develop"]
 
@@ -352,9 +357,59 @@ class Delivery:
 
 
 @artifact
+class Claim:
+    """One thing the page may put in words, declared before shots are made: what `metric` of `arm` does against
+    `versus`.
+
+    `closer`: it should improve. `guard`: it must not be lost. `interaction` (domain `both`): the effect inside the
+    film's world differs from the one outside. `margin`, in the measure's own unit, is how much worse still counts as
+    no worse; None = no such word."""
+
+    kind: Literal["closer", "guard", "interaction"]
+    metric: str
+    arm: Arm
+    versus: Arm
+    domain: Literal["in", "out", "both"]
+    margin: float | None = None
+
+
+@artifact
+class Design:
+    """The experiment as declared: `sha` is over everything but `shots` (by domain) and `declared_utc`, the time at
+    which this design was first seen in the project. `power` says in words what so many shots can show."""
+
+    arms: tuple[Arm, ...]
+    seeds: int
+    alpha: float
+    claims: tuple[Claim, ...]
+    shots: dict[str, int]
+    power: tuple[str, ...]
+    sha: str
+    declared_utc: str
+    schema: int = SCHEMA
+
+
+@artifact
+class Veto:
+    """Why the named measures of an arm may not read `improved` in a domain, such as copies of training frames;
+    `picture` is the evidence."""
+
+    arm: Arm
+    domain: Domain
+    metrics: tuple[str, ...]
+    why: str
+    picture: FileRef | None = None
+    schema: int = SCHEMA
+
+
+@artifact
 class Score:
-    """One number with its meaning. `better` is the direction that is good; `low`/`high` a 95 % interval; `n` the count
-    of shots."""
+    """One number with its meaning. `better` is the direction that is good; `low`/`high` a 95 % interval and `low90`/
+    `high90` a 90 % one; `n` the count of shots, `harmed` how many of them moved the wrong way.
+
+    A row of a declared claim has its kind in `claim`, a `verdict` in words, and `adjusted`, its p after step-down
+    over all claims of the page. Any other row is exploratory: no word, but `q`, its p after Benjamini and
+    Hochberg."""
 
     metric: str
     version: str
@@ -363,8 +418,15 @@ class Score:
     value: float | None
     low: float | None = None
     high: float | None = None
+    low90: float | None = None
+    high90: float | None = None
     p: float | None = None
+    adjusted: float | None = None
+    q: float | None = None
     n: int = 0
+    harmed: int | None = None
+    claim: Literal["", "closer", "guard", "interaction"] = ""
+    margin: float | None = None
     verdict: str = ""
     why: str = ""
 

@@ -17,6 +17,7 @@ from cinetune.metrics import (
     not_worse,
     paired,
     paired_set,
+    pseudo_values,
     sign_flip,
     student_interval,
     tost,
@@ -127,6 +128,27 @@ def test_paired_set_interval_counts_the_reference_too():
     spread = np.hypot(reference.mean() * scipy_stats.sem(d), d.mean() * scipy_stats.sem(reference))
     half = scipy_stats.t.ppf(0.975, 7) * spread
     assert (score.low, score.high) == pytest.approx((score.value - half, score.value + half))
+
+
+def test_pseudo_values_of_a_mean_are_the_differences():
+    rng = np.random.default_rng(9)
+    base, look, reference = rng.normal(size=7), rng.normal(1, 1, 7), rng.normal(5, 2, 6)
+    values, error = pseudo_values(
+        lambda x, r: float(np.mean(x) * np.mean(r)), base.tolist(), look.tolist(), reference=reference.tolist()
+    )
+    assert values == pytest.approx((look - base) * reference.mean())
+    assert error == pytest.approx(abs((look - base).mean()) * scipy_stats.sem(reference))
+
+
+def test_pseudo_values_of_kid_average_to_its_effect_and_need_three_shots():
+    rng = np.random.default_rng(10)
+    clips = [rng.normal(size=(4, 6)) for _ in range(15)]
+    table = KidTable.of(clips)
+    values, error = pseudo_values(table.distance, range(5), range(5, 10), reference=range(10, 15))
+    effect = table.distance(range(5, 10), range(10, 15)) - table.distance(range(5), range(10, 15))
+    assert values.mean() == pytest.approx(effect, abs=1e-9) and error > 0
+    with pytest.raises(ScoreError, match="three pairs"):
+        pseudo_values(table.distance, [0, 1], [2, 3], reference=[4, 5])
 
 
 def kid_effect(seed: int, *, pull: float, n: int) -> Estimate:

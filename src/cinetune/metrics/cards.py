@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ from cinetune.metrics.stats import (
 )
 from cinetune.metrics.suite import CONTENT, METRICS
 
-__all__ = ["TOLERANCE", "Measured", "Results", "Rules", "scorecards"]
+__all__ = ["TOLERANCE", "Measured", "Results", "Rules", "SetEffect", "scorecards"]
 
 PAIRS: tuple[tuple[Arm, Arm], ...] = (("look", "base"), ("plain", "base"), ("look", "plain"))
 KID = "clip_kid"
@@ -49,6 +49,27 @@ class Measured:
     seed: int
     values: dict[str, tuple[float | None, str]]
     features_TD: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetEffect:
+    """A set metric of `arm` against `versus` in one domain. `effects` holds one number for each of `shots`, as
+    `stats.pseudo_values` makes them; their mean is the effect. `reference_error` is the standard error that the
+    choice of reference clips adds. Where it could not be measured `effects` is empty and `why` says so.
+    """
+
+    metric: str
+    version: str
+    unit: str
+    better: Better
+    arm: Arm
+    versus: Arm
+    domain: Domain
+    shots: tuple[str, ...] = ()
+    effects: tuple[float, ...] = ()
+    reference_error: float = 0.0
+    levels: Mapping[str, float | None] = field(default_factory=dict)
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

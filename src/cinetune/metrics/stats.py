@@ -26,6 +26,7 @@ __all__ = [
     "not_worse",
     "paired",
     "paired_set",
+    "pseudo_values",
     "sign_flip",
     "student_interval",
     "tost",
@@ -133,6 +134,34 @@ def paired_set(
         p, why = _at_least(np.abs(turned), abs(value), exact=exact), ""
     low, high = (None, None) if half is None else (value - half, value + half)
     return Estimate(value=value, low=low, high=high, p=p, n=n, why=why)
+
+
+def pseudo_values(
+    statistic: Callable[[Sequence[T], Sequence[R]], float],
+    base: Sequence[T],
+    look: Sequence[T],
+    *,
+    reference: Sequence[R],
+) -> tuple[Array, float]:
+    """The effect `statistic(look, reference) - statistic(base, reference)` of a set metric as one number a shot.
+
+    Jackknife pseudo-values `n e - (n - 1) e_-i` (Tukey 1958), shot i left out of both arms; a U-statistic such as KID
+    equals their mean. They stand where the per-shot differences of other measures stand. The second result is the
+    standard error from leaving out reference items, to be added in quadrature; 0 with fewer than three. Items can be
+    clip numbers into a `KidTable`. Raises `ScoreError` for unpaired arms or fewer than three shots.
+    """
+    n = len(base)
+    if n != len(look) or n < 3:
+        raise ScoreError(f"{n} base and {len(look)} look shots, three pairs or more are needed", where="pseudo_values")
+
+    def effect(kept: Sequence[int], against: Sequence[R]) -> float:
+        return statistic([look[i] for i in kept], against) - statistic([base[i] for i in kept], against)
+
+    everyone = list(range(n))
+    whole = effect(everyone, reference)
+    values = [n * whole - (n - 1) * effect([*everyone[:i], *everyone[i + 1 :]], reference) for i in everyone]
+    error = jackknife_error(lambda kept: effect(everyone, kept), reference) if len(reference) >= 3 else 0.0
+    return np.asarray(values), error
 
 
 def interaction(
