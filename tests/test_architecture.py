@@ -26,6 +26,7 @@ LAYERS = (
     ("training", "generation"),
     ("models", "metrics", "footage", "backlot"),
     ("cost", "processes", "store", "runtime"),
+    ("shotlist",),
     ("config",),
     ("sections",),
     ("artifacts",),

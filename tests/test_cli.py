@@ -17,7 +17,8 @@ import pytest
 import cinetune
 from cinetune import pipeline
 from cinetune.cli import main
-from cinetune.config import load_config, load_shots
+from cinetune.config import load_config
+from cinetune.shotlist import load_shots
 from cinetune.store import Project
 
 VERBS = [

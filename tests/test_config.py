@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cinetune.config import PRESETS, Config, flatten, load_config, load_shots, section_sha
+from cinetune.config import PRESETS, Config, flatten, load_config, section_sha
 from cinetune.errors import ConfigError
 
 
@@ -145,41 +145,3 @@ def test_section_hash_moves_only_with_its_sections() -> None:
     changed = plain.model_copy(update={"train": plain.train.model_copy(update={"lr": 1.0})})
     assert section_sha(plain, ("train",)) != section_sha(changed, ("train",))
     assert section_sha(plain, ("shoot",)) == section_sha(changed, ("shoot",))
-
-
-GOOD_SHOT = '[[shot]]\nid = "s1"\nprompt = "a rider"\ndomain = "in"\nreference = "ref.png"\n'
-
-
-def shots(folder: Path, text: str) -> Path:
-    (folder / "ref.png").write_bytes(b"png")
-    path = folder / "shots.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_shots_are_read_in_order(tmp_path: Path) -> None:
-    plan = load_shots(shots(tmp_path, GOOD_SHOT + GOOD_SHOT.replace("s1", "s2") + "seconds = 4\n"))
-    assert [(shot.id, shot.seconds) for shot in plan.shots] == [("s1", 2.0), ("s2", 4.0)]
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (GOOD_SHOT + GOOD_SHOT, "two shots are called 's1'"),
-        (GOOD_SHOT.replace("ref.png", "gone.png"), "reference 'gone.png' does not exist"),
-        (GOOD_SHOT.replace("ref.png", "../ref.png"), "outside the project"),
-        (GOOD_SHOT.replace("ref.png", "/etc/hostname"), "outside the project"),
-        (GOOD_SHOT + 'truth = "gone.mp4"\n', "truth 'gone.mp4' does not exist"),
-        (GOOD_SHOT.replace('"in"', '"past"'), "shot 0: domain"),
-        (GOOD_SHOT.replace("prompt", "promt"), "did you mean 'prompt'"),
-        (GOOD_SHOT.replace('"s1"', '"../s1"'), "shot id"),
-        (GOOD_SHOT + "seconds = 0\n", "more than 0"),
-        (GOOD_SHOT + "seconds = nan\n", "seconds"),
-        (GOOD_SHOT + 'method = "magic"\n', "method"),
-        ("[[shots]]\n", "did you mean 'shot'"),
-        ('[[shot]]\nid = "s1"\n', "shot 0"),
-    ],
-)
-def test_a_wrong_shot_is_named(tmp_path: Path, text: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason):
-        load_shots(shots(tmp_path, text))

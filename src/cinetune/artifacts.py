@@ -17,6 +17,7 @@ __all__ = [
     "Arm",
     "Claim",
     "Colour",
+    "Cue",
     "Delivery",
     "Design",
     "Domain",
@@ -261,20 +262,43 @@ class Trial:
 
 
 @artifact
+class Cue:
+    """A prompt that takes over `at` seconds into a shot, at the segment that begins nearest to it."""
+
+    at: float
+    prompt: str
+
+
+@artifact
 class PlannedShot:
-    """A shot to be made. `reference` is a picture file relative to the project folder; `truth` an optional video file
-    of what the film itself would show (known only on the backlot or for held-out shots). `pick` is the number of the
-    keyframe candidate to use, from 0, in place of the ranking's choice."""
+    """A shot to be made.
+
+    `sequence` names the scene it is cut into: shots of one are held against each other, and deliveries carry its name.
+    `reference` is a picture file relative to the project folder; `keyframe` a painted first picture that is taken as it
+    is; `last` a picture to arrive at; `truth` an optional video file of what the film itself would show (known only on
+    the backlot or for held-out shots). `prompts` take over later in the shot; `camera` is put behind every prompt.
+    `height` and `width` in pixels, 0 = `shoot`'s; `rate` is the frame rate the list asks for, which must be the
+    model's. `candidates` and `method` overrule those of `keyframes`; `pick` is the number of the candidate to use, from
+    0, in place of the ranking's choice."""
 
     id: str
     prompt: str
     domain: Domain
-    reference: str
+    reference: str = ""
+    sequence: str = ""
     seconds: float = 2.0
     seed: int = 0
     negative: str = ""
+    camera: str = ""
+    prompts: tuple[Cue, ...] = ()
+    height: int = 0
+    width: int = 0
+    rate: str = ""
     method: Method | None = None
+    candidates: int | None = None
     pick: int | None = None
+    keyframe: str | None = None
+    last: str | None = None
     truth: str | None = None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
 import tomllib
 from fractions import Fraction
@@ -19,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 
 import pydantic
 
-from cinetune.artifacts import PlannedShot, ShotPlan
 from cinetune.errors import ConfigError
 from cinetune.sections import (
     CaptionSection,
@@ -39,13 +37,15 @@ from cinetune.timecode import exact_rate, nearest_legal_frames
 __all__ = [
     "MODEL_GEOMETRY",
     "PRESETS",
+    "SAFE_NAME",
     "Config",
     "Geometry",
     "flatten",
     "load_config",
-    "load_shots",
     "preset_table",
+    "read_toml",
     "section_sha",
+    "unknown_key",
 ]
 
 PRESETS = ("like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "pocket", "wan21")
@@ -68,7 +68,8 @@ MODEL_GEOMETRY = {
 """Known without loading a model. Wan2.1: VAE stride 8 times patch 2; pocket: VAE stride 4 times patch 2."""
 
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What may become part of a file name."""
 
 
 class Config(Section):
@@ -98,7 +99,7 @@ def _legal_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _unknown(key: str, legal: list[str]) -> str:
+def unknown_key(key: str, legal: list[str]) -> str:
     """`unknown key 'train.lrr'; did you mean 'train.lr'?`, also when the right key sits in another section."""
     leaves = {name.rsplit(".", 1)[-1]: name for name in legal}
     leaf = key.rsplit(".", 1)[-1]
@@ -114,7 +115,7 @@ def _explain(error: pydantic.ValidationError, where: str) -> ConfigError:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(_unknown(key, legal))
+            lines.append(unknown_key(key, legal))
         else:
             lines.append(f"{key}: {item['msg'].lower()} (got {item['input']!r})")
     return ConfigError(
@@ -143,7 +144,8 @@ def _assign(table: dict[str, Any], dotted: str, value: Any) -> None:
     table[leaf] = value
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file of the project. Raises `ConfigError` when it is missing or is none."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -179,7 +181,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config,
 
     Raises `ConfigError` naming every wrong key at once, with the nearest legal one.
     """
-    table = _read_toml(path)
+    table = read_toml(path)
     pairs = [_override(text) for text in overrides]
     preset = next((value for key, value in reversed(pairs) if key == "preset"), table.get("preset", ""))
     layers: list[tuple[str, dict[str, Any]]] = []
@@ -215,59 +217,9 @@ def _cross_check(config: Config, where: str) -> None:
     exact_rate(config.deliver.rate)
     exact_rate(config.footage.sequence_rate)
     for key, name in (("name", config.name), ("deliver.seq", config.deliver.seq)):
-        if not _SAFE_NAME.fullmatch(name):
+        if not SAFE_NAME.fullmatch(name):
             remedy = "use letters, digits, '.', '_' and '-'"
             raise ConfigError(f"{key} = {name!r} cannot be part of a file name", where=where, remedy=remedy)
-
-
-def load_shots(path: Path) -> ShotPlan:
-    """The shot list `shots.toml`: an array of tables `[[shot]]`, keys as `PlannedShot`.
-
-    Raises `ConfigError` for unknown keys, unusable or repeated ids, and pictures that are not there.
-    """
-    table = _read_toml(path)
-    unknown = sorted(set(table) - {"shot"})
-    if unknown:
-        remedy = "the shot list is an array of [[shot]] tables"
-        raise ConfigError(_unknown(unknown[0], ["shot"]), where=str(path), remedy=remedy)
-    try:
-        plan = pydantic.TypeAdapter(ShotPlan).validate_python({"shots": table.get("shot", [])})
-    except pydantic.ValidationError as error:
-        extra = ("extra_forbidden", "unexpected_keyword_argument")
-        item = next((item for item in error.errors() if item["type"] in extra), error.errors()[0])
-        index = item["loc"][1] if len(item["loc"]) > 1 else "?"
-        key = ".".join(str(part) for part in item["loc"][2:])
-        unknown_key = _unknown(key, list(PlannedShot.__dataclass_fields__))
-        what = unknown_key if item["type"] in extra else f"{key}: {item['msg'].lower()}"
-        raise ConfigError(f"shot {index}: {what}", where=str(path)) from error
-    seen: set[str] = set()
-    for shot in plan.shots:
-        _check_shot(shot, path)
-        if shot.id in seen:
-            raise ConfigError(f"two shots are called {shot.id!r}", where=str(path))
-        seen.add(shot.id)
-    return plan
-
-
-def _check_shot(shot: PlannedShot, path: Path) -> None:
-    if not _SAFE_NAME.fullmatch(shot.id):
-        remedy = "use letters, digits, '.', '_' and '-'; it becomes part of file names"
-        raise ConfigError(f"shot id {shot.id!r} cannot be used", where=str(path), remedy=remedy)
-    if shot.seconds <= 0:
-        raise ConfigError(f"shot {shot.id!r}: seconds must be more than 0, not {shot.seconds}", where=str(path))
-    if shot.pick is not None and shot.pick < 0:
-        raise ConfigError(f"shot {shot.id!r}: pick counts from 0, not {shot.pick}", where=str(path))
-    for role, name in (("reference", shot.reference), ("truth", shot.truth)):
-        if name is None:
-            continue
-        if not Path(os.path.normpath(path.parent / name)).is_relative_to(os.path.normpath(path.parent)):
-            remedy = "copy it into the project folder"
-            raise ConfigError(
-                f"shot {shot.id!r}: {role} {name!r} is outside the project", where=str(path), remedy=remedy
-            )
-        if not (path.parent / name).is_file():
-            remedy = "give a path relative to the project folder"
-            raise ConfigError(f"shot {shot.id!r}: {role} {name!r} does not exist", where=str(path), remedy=remedy)
 
 
 def section_sha(config: Config, sections: tuple[str, ...]) -> str:

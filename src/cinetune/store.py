@@ -30,9 +30,10 @@ from typing import Any, TypeVar
 
 from cinetune import artifacts
 from cinetune.artifacts import FileRef, Provenance
-from cinetune.config import Config, flatten, load_config, load_shots
+from cinetune.config import Config, flatten, load_config
 from cinetune.errors import StoreError
 from cinetune.records import from_json, to_json
+from cinetune.shotlist import load_shots
 
 __all__ = ["PARTIAL", "Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
 

@@ -1,0 +1,218 @@
+"""The shot list `shots.toml`: what is to be shot. It is checked whole before anything runs, and every fault is named by
+shot and line.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from cinetune.artifacts import Cue, PlannedShot, ShotPlan
+from cinetune.config import SAFE_NAME, read_toml, unknown_key
+from cinetune.errors import ConfigError
+from cinetune.timecode import exact_rate
+
+__all__ = ["LONGEST_PROMPT", "LONGEST_SHOT", "Row", "check_shots", "load_shots", "shots_text"]
+
+LONGEST_PROMPT = 2000
+"""Characters. The text encoder reads 512 tokens, about so many characters of English, and drops the rest unsaid."""
+LONGEST_SHOT = 600.0
+"""Seconds; more is a slip of the pen."""
+
+Row = Mapping[str, Any]
+"""One `[[shot]]` table as it is written."""
+
+_HEADER = re.compile(r"\s*\[\[\s*(?P<name>shot(?:\s*\.\s*prompts)?)\s*\]\]\s*(#.*)?")
+_KEY = re.compile(r"\s*(?P<name>[A-Za-z0-9_-]+)\s*(=|\.)")
+_PICTURES = ("reference", "keyframe", "last")
+_EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def load_shots(path: Path) -> ShotPlan:
+    """The shot list: an array of tables `[[shot]]`, keys as `PlannedShot`. A shot with a painted `keyframe` and no
+    `reference` has the painting for its reference.
+
+    Raises `ConfigError` that names every fault at once, by line and shot: unknown keys, values out of range, unusable
+    or repeated ids, files that are not there.
+    """
+    table = read_toml(path)
+    unknown = sorted(set(table) - {"shot"})
+    if unknown:
+        remedy = "the shot list is an array of [[shot]] tables"
+        raise ConfigError(unknown_key(unknown[0], ["shot"]), where=str(path), remedy=remedy)
+    rows = table.get("shot", [])
+    lines = _lines(path.read_text(encoding="utf-8"))
+    faults = sorted(_faults(rows, path.parent), key=lambda fault: fault[0])
+    if faults:
+        known = lines if isinstance(rows, list) and len(lines) == len(rows) else []
+        raise ConfigError("\n  ".join(_words(rows, known, *fault) for fault in faults), where=str(path))
+    return ShotPlan(shots=tuple(_planned(row) for row in rows))
+
+
+def check_shots(rows: Sequence[Row], folder: Path) -> None:
+    """Raises `ConfigError` that names every fault of shots from elsewhere (a table, a timeline), before they are
+    written.
+    """
+    faults = sorted(_faults(rows, folder), key=lambda fault: fault[0])
+    if faults:
+        raise ConfigError("\n  ".join(_words(rows, [], *fault) for fault in faults))
+
+
+def shots_text(rows: Sequence[Row]) -> str:
+    """The rows as `shots.toml`. Raises `ConfigError` for a value that TOML cannot hold."""
+    return "\n".join(_table_text("shot", row) for row in rows)
+
+
+def _table_text(name: str, row: Row) -> str:
+    plain = [f"{key} = {_toml(value)}\n" for key, value in row.items() if key != "prompts"]
+    cues = [_table_text("shot.prompts", cue) for cue in row.get("prompts", ())]
+    return f"[[{name}]]\n" + "".join(plain) + "".join(f"\n{cue}" for cue in cues)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + "".join(_escaped(letter) for letter in value) + '"'
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return repr(value)
+    raise ConfigError(f"{value!r} cannot be written into a shot list")
+
+
+def _escaped(letter: str) -> str:
+    known = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return known.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08x}")
+
+
+def _lines(text: str) -> list[dict[str, int]]:
+    """For each `[[shot]]` the line (from 1) of its head ("") and of its keys (`seconds`, `prompts.0.at`)."""
+    found: list[dict[str, int]] = []
+    prefix, cues, quote = "", 0, ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        inside = quote
+        for mark in ('"""', "'''"):
+            if quote in ("", mark) and line.count(mark) % 2:
+                quote = "" if quote else mark
+        if inside:
+            continue
+        head, key = _HEADER.fullmatch(line), _KEY.match(line)
+        if head and head["name"] == "shot":
+            found.append({"": number})
+            prefix, cues = "", 0
+        elif head and found:
+            prefix, cues = f"prompts.{cues}.", cues + 1
+            found[-1][prefix.rstrip(".")] = number
+        elif key and found:
+            found[-1].setdefault(prefix + key["name"], number)
+    return found
+
+
+def _words(rows: Any, lines: Sequence[Mapping[str, int]], index: int, key: str, what: str) -> str:
+    row = rows[index] if isinstance(rows, list) and 0 <= index < len(rows) else {}
+    name = row.get("id") if isinstance(row, dict) else None
+    shot = f"shot {name!r}" if isinstance(name, str) and name else f"shot {index}"
+    parts = key.split(".")
+    places = (".".join(parts[:length]) for length in range(len(parts), -1, -1))
+    line = next((lines[index][place] for place in places if place in lines[index]), None) if lines else None
+    return f"{shot}{'' if line is None else f' (line {line})'}: {what}"
+
+
+Fault = tuple[int, str, str]
+"""Number of the shot, the key, what is wrong."""
+
+
+def _faults(rows: Any, folder: Path) -> Iterator[Fault]:
+    broken: set[int] = set()
+    try:
+        pydantic.TypeAdapter(ShotPlan).validate_python({"shots": rows})
+    except pydantic.ValidationError as error:
+        for item in error.errors():
+            index = item["loc"][1] if len(item["loc"]) > 1 and isinstance(item["loc"][1], int) else 0
+            broken.add(index)
+            yield index, *_schema_fault(item)
+    if not isinstance(rows, list):
+        return
+    seen: dict[str, str] = {}
+    for index, row in enumerate(rows):
+        name = row.get("id") if isinstance(row, dict) else None
+        if isinstance(name, str):
+            # some file systems do not tell A from a, and the id becomes part of file names
+            if name.lower() in seen:
+                yield index, "id", f"two shots are called {seen[name.lower()]!r}"
+            seen.setdefault(name.lower(), name)
+        if index not in broken:
+            yield from ((index, key, what) for key, what in _shot_faults(_planned(row), row, folder))
+
+
+def _schema_fault(item: Any) -> tuple[str, str]:
+    key = ".".join(str(part) for part in item["loc"][2:])
+    if item["type"] not in _EXTRA:
+        return key, f"{key or 'shot'}: {item['msg'].lower()}"
+    record = Cue if key.startswith("prompts.") else PlannedShot
+    return key, unknown_key(key.rsplit(".", 1)[-1], [field.name for field in fields(record)])
+
+
+def _planned(row: Row) -> PlannedShot:
+    shot = pydantic.TypeAdapter(PlannedShot).validate_python(row)
+    return shot if shot.reference else replace(shot, reference=shot.keyframe or "")
+
+
+def _shot_faults(shot: PlannedShot, row: Row, folder: Path) -> Iterator[tuple[str, str]]:
+    if not SAFE_NAME.fullmatch(shot.id):
+        yield "id", f"shot id {shot.id!r} cannot be used: letters, digits, '.', '_' and '-'; it becomes a file name"
+    if shot.sequence and not SAFE_NAME.fullmatch(shot.sequence):
+        yield "sequence", f"sequence {shot.sequence!r} cannot be used: letters, digits, '.', '_' and '-'"
+    if not 0 < shot.seconds <= LONGEST_SHOT:
+        yield "seconds", f"seconds must be more than 0 and at most {LONGEST_SHOT:g}, not {shot.seconds}"
+    for key in ("pick", "height", "width"):
+        value = getattr(shot, key)
+        if value is not None and value < 0:
+            yield key, f"{key} counts from 0, not {value}"
+    if shot.candidates is not None and shot.candidates < 1:
+        yield "candidates", f"candidates must be 1 or more, not {shot.candidates}"
+    yield from _prompt_faults(shot)
+    try:
+        _ = exact_rate(shot.rate) if shot.rate else None
+    except ConfigError as error:
+        yield "rate", f"rate: {error.what}"
+    if not row.get("reference") and shot.keyframe is None:
+        yield "reference", "a shot needs a reference picture, or a painted keyframe"
+    if shot.keyframe is not None and shot.method not in (None, "as-is"):
+        yield "method", f"a painted keyframe is taken as it is, so method cannot be {shot.method!r}"
+    for key in (*_PICTURES, "truth"):
+        yield from ((key, what) for what in _file_faults(key, getattr(shot, key), folder))
+
+
+def _prompt_faults(shot: PlannedShot) -> Iterator[tuple[str, str]]:
+    texts = {"prompt": shot.prompt, "negative": shot.negative, "camera": shot.camera}
+    texts |= {f"prompts.{number}.prompt": cue.prompt for number, cue in enumerate(shot.prompts)}
+    for key, text in texts.items():
+        if len(text) > LONGEST_PROMPT:
+            yield (
+                key,
+                f"{key} has {len(text)} characters; the model reads about {LONGEST_PROMPT} and would drop the rest",
+            )
+    last = 0.0
+    for number, cue in enumerate(shot.prompts):
+        if not last < cue.at < shot.seconds:
+            yield (
+                f"prompts.{number}.at",
+                (f"at = {cue.at:g} must lie after {last:g} and before the end of the shot, {shot.seconds:g} s"),
+            )
+        last = max(last, cue.at)
+
+
+def _file_faults(role: str, name: str | None, folder: Path) -> Iterator[str]:
+    if not name:
+        return
+    if "\0" in name:
+        yield f"{role} is no file name"
+    elif not Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(folder)):
+        yield f"{role} {name!r} is outside the project: copy it into the project folder"
+    elif not (folder / name).is_file():
+        yield f"{role} {name!r} does not exist: give a path relative to the project folder"
