@@ -65,6 +65,7 @@ from cinetune.metrics.stats import (
     tost,
     verdict,
 )
+from cinetune.metrics.structure import gradient_correlation, standardised_luma, structure_similarity, warp_error
 from cinetune.metrics.temporal import (
     Flicker,
     Motion,
@@ -105,6 +106,7 @@ __all__ = [
     "frame_similarity",
     "frechet",
     "frechet_null",
+    "gradient_correlation",
     "holm",
     "interaction",
     "jackknife_error",
@@ -132,7 +134,9 @@ __all__ = [
     "shrink",
     "sign_flip",
     "split_tone",
+    "standardised_luma",
     "stillness",
+    "structure_similarity",
     "student_interval",
     "text_similarity",
     "tlp",
@@ -142,4 +146,5 @@ __all__ = [
     "training_neighbours",
     "verdict",
     "vision_maps",
+    "warp_error",
 ]
