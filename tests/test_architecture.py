@@ -31,7 +31,7 @@ LAYERS = (
     ("sections",),
     ("artifacts",),
     ("records",),
-    ("timecode",),
+    ("durable", "timecode"),
     ("errors",),
     ("presets",),
 )

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from cinetune.artifacts import FileRef, Keyframe, Provenance, Rejected, Shot
+from cinetune.durable import PARTIAL, atomic_write
 from cinetune.errors import StoreError
 from cinetune.runtime import provenance
-from cinetune.store import PARTIAL, Project, Store, atomic_write, content_key, file_refs, sha256_file
+from cinetune.store import Project, Store, content_key, file_refs, sha256_file
 from cinetune.timecode import Span
 
 SHOT = Shot(id="a.0", clip="a", span=Span(start=0, frames=48, rate=Fraction(24)), source="whole")
@@ -226,15 +227,6 @@ def test_a_second_process_cannot_hold_the_project(store: Store) -> None:
     with store.lock():
         assert f"process {os.getpid()}" in python(code)
     assert python(code) == "got it"
-
-
-def test_what_a_killed_writer_left_is_swept(store: Store) -> None:
-    (store.work / "objects").mkdir(parents=True)
-    (store.work / "objects" / f"{PARTIAL}x.bin").write_bytes(b"half")
-    (store.root / "deliveries" / f"{PARTIAL}sequence").mkdir(parents=True)
-    (store.root / "deliveries" / f"{PARTIAL}sequence" / "0001.png").write_bytes(b"half")
-    with store.lock():
-        assert not leftovers(store.root)
 
 
 # ---------------------------------------------------------------- disks

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cinetune.artifacts import FootageClip, Look, Window
+from cinetune.durable import atomic_write, sweep, whole_folder
 from cinetune.errors import ConfigError, StoreError
 from cinetune.runtime import Reporter
-from cinetune.store import Project, atomic_write
+from cinetune.store import Project
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +26,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 
 def export(project: Project, out: Path, report: Reporter, *, to: str, arm: str = "look") -> None:
     """`export_look`, or with `to="dataset"` `export_dataset`. Raises `ConfigError` for another word, and as they do."""
+    sweep(out.parent)  # what a killed export left there
     target: Target | None = next((name for name in TARGETS if name == to), None)
     if to == "dataset":
         export_dataset(project, out, report)
@@ -89,7 +88,7 @@ def _hub_folder(project: Project, look: Look, out: Path) -> None:
 
     words = re.sub(r"[^A-Za-z0-9]+", "-", look.name).strip("-").lower() or "look"
     comfy = f"{words}-comfyui.safetensors"
-    with _whole(out) as staging:
+    with whole_folder(out) as staging:
         _adapter(project, look, staging / ADAPTER, "diffusers")
         _adapter(project, look, staging / comfy, "comfy")
         write_card(project, look, staging, comfy=comfy)
@@ -158,17 +157,6 @@ def _merge(project: Project, look: Look, out: Path, *, original: bool) -> None:
         save_merged(model, out, name=look.arm, base=model_folder(section))
 
 
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A folder to fill that gets the name `out` when it is full: a run that is stopped leaves no half of it there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as temporary:
-        staging = Path(temporary) / "folder"
-        staging.mkdir()
-        yield staging
-        staging.rename(out)
-
-
 def export_dataset(project: Project, out: Path, report: Reporter) -> None:
     """Write the prepared windows as a Hugging Face VideoFolder: `train/` and `validation/`, one mp4 for each window at
     the model's rate and size, `metadata.jsonl` with `file_name` and `text` as training gives it, and `rights.csv`.
@@ -186,7 +174,7 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
         raise ConfigError(f"{out} is there already", remedy="choose another name; nothing is overwritten")
     trigger = project.config.prepare.trigger
     rows: dict[str, list[str]] = {}
-    with _whole(out) as staging, report.progress("export", len(windows)) as bar:
+    with whole_folder(out) as staging, report.progress("export", len(windows)) as bar:
         for window in windows:
             clip, folder = clips[window.clip], "train" if window.split == "train" else "validation"
             path = staging / folder / f"{window.id}.mp4"
@@ -218,6 +206,8 @@ def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
     if (folder / "cinetune.toml").exists():
         raise ConfigError("there is a project already", where=str(folder), remedy="choose another folder")
     dataset = read_dataset(source)
+    for place in (folder, folder / "footage"):
+        sweep(place)  # what a killed run left there
     rows: list[str] = []
     for clip in dataset.clips:
         link = folder / "footage" / clip.group / clip.path.name

@@ -9,19 +9,17 @@
     DIR/work/lock                        held while a stage runs
     DIR/deliveries/  DIR/report/         results for people
 
-All writes go to a temporary name in the same folder, are fsynced, then renamed. A stage is *stale* when its input key
-(its config sections, its own inputs, and the output hashes of its parents) is no longer the one it was made with.
+All writes go to a temporary name on the same disk, are fsynced, then renamed (`cinetune.durable`). A stage is *stale*
+when its input key (its config sections, its own inputs, and the output hashes of its parents) is no longer the one it
+was made with.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -31,16 +29,15 @@ from typing import Any, TypeVar
 from cinetune import artifacts
 from cinetune.artifacts import FileRef, Provenance
 from cinetune.config import Config, flatten, load_config
+from cinetune.durable import atomic_write, growing, inside, locked, publish, sweep, unfinished
 from cinetune.errors import StoreError
 from cinetune.records import from_json, to_json
 from cinetune.shotlist import load_shots
 
-__all__ = ["PARTIAL", "Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
+__all__ = ["Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
 
 T = TypeVar("T")
 Inputs = dict[str, dict[str, Any]]
-PARTIAL = ".partial-"
-"""Prefix of files (and folders) that are being written; what a killed run left is swept by the next one."""
 _VOLATILE = {"provenance", "timing", "created_utc", "wall_seconds"}
 
 
@@ -65,62 +62,8 @@ def _stable(value: Any) -> Any:
     return value
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_ONLY = {errno.EACCES, errno.EROFS, errno.EPERM}
-
-
 def _output_sha(groups: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(_stable(groups), sort_keys=True).encode()).hexdigest()
-
-
-def _storage_error(error: OSError, path: Path) -> StoreError:
-    if error.errno in _FULL:
-        remedy = "free space and run the same command again"
-        return StoreError("the disk is full; nothing was lost", where=str(path), remedy=remedy)
-    if error.errno in _READ_ONLY:
-        remedy = "change its permissions, or copy the project elsewhere"
-        return StoreError("the project folder cannot be written", where=str(path), remedy=remedy)
-    return StoreError(f"cannot write: {error.strerror or error}", where=str(path))
-
-
-@contextmanager
-def _partial(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` with its suffix, removed at the end if it was not renamed; disk errors typed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _storage_error(error, path) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-    except OSError as error:
-        if error.errno in _FULL | _READ_ONLY | {errno.EIO}:
-            raise _storage_error(error, path) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Flush a finished temporary file to disk, then give it its name in one step."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.chmod(0o644)
-    path.parent.mkdir(exist_ok=True)
-    temporary.replace(path)
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` with the same suffix; on success it is fsynced and renamed over `path`.
-
-    Raises `StoreError` on a full or read-only disk; the temporary file is removed on any failure.
-    """
-    with _partial(path) as temporary:
-        yield temporary
-        _publish(temporary, path)
 
 
 def file_refs(record: object) -> Iterator[FileRef]:
@@ -158,6 +101,14 @@ def _named_files(plain: Any) -> Iterator[str]:
             yield from _named_files(item)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; also for a name no disk could hold."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 class Store:
     """Files and records under `DIR/work`."""
 
@@ -178,12 +129,13 @@ class Store:
     def new_object(self, suffix: str) -> Iterator[tuple[Path, list[FileRef]]]:
         """Yields (temporary path to write, list that holds the `FileRef` once the block ends)."""
         done: list[FileRef] = []
-        objects = self.work / "objects"
-        with _partial(objects / f"new{suffix}") as temporary:
+        objects = inside(self.root, self.work / "objects")
+        with growing(objects / f"new{suffix}") as temporary:
+            temporary.touch(mode=0o600)
             yield temporary, done
             digest = sha256_file(temporary)
-            target = objects / digest[:2] / f"{digest}{suffix}"
-            _publish(temporary, target)
+            target = inside(self.root, objects / digest[:2] / f"{digest}{suffix}")
+            publish(temporary, target)
         done.append(FileRef(path=target.relative_to(self.root).as_posix(), sha256=digest))
 
     def path(self, ref: FileRef) -> Path:
@@ -194,7 +146,8 @@ class Store:
         path = Path(os.path.normpath(self.root / ref.path))
         if not path.is_relative_to(os.path.normpath(self.root)):
             raise StoreError("a record points outside the project folder", where=ref.path)
-        if not path.is_file():
+        inside(self.root, path)
+        if not _is_file(path):
             remedy = "`cinetune run` makes it again"
             raise StoreError("a file of the project is missing", where=ref.path, remedy=remedy)
         if ref not in self._verified:
@@ -206,7 +159,7 @@ class Store:
 
     def missing(self, record: object) -> str:
         """Path of the first file a record names that is not there; empty if all are."""
-        return next((ref.path for ref in file_refs(record) if not (self.root / ref.path).is_file()), "")
+        return next((ref.path for ref in file_refs(record) if not _is_file(self.root / ref.path)), "")
 
     def unit(self, stage: str, key: str, kind: Callable[..., T], make: Callable[[], T]) -> T:
         """The record of one piece of a stage: read if it was finished before under the same key and its files are
@@ -236,15 +189,15 @@ class Store:
         except ValueError as error:
             remedy = "delete it and run the stage again"
             raise StoreError("a piece of a stage is damaged", where=str(path), remedy=remedy) from error
-        return all((self.root / name).is_file() for name in _named_files(record))
+        return all(_is_file(self.root / name) for name in _named_files(record))
 
     def _unit_path(self, stage: str, key: str) -> Path:
         assert "/" not in key, key
         return self.work / "units" / stage / f"{key}.json"
 
     def write_text(self, path: Path, text: str) -> None:
-        """Atomic UTF-8 write."""
-        with atomic_write(path) as temporary:
+        """Atomic UTF-8 write of a file of the project."""
+        with atomic_write(inside(self.root, path)) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def save_stage(
@@ -315,36 +268,14 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Hold the project for one writer; the lock dies with its process. What a killed writer left is swept first.
 
-        Raises `StoreError` if another process has it, or the folder cannot be written.
+        Raises `StoreError` if another process has it, the folder cannot be written, or a link in it leads elsewhere.
         """
-        path = self.work / "lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+")
-        except OSError as error:
-            raise _storage_error(error, path) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                raise StoreError(
-                    f"another cinetune is working on this project (process {file.read().strip() or 'unknown'})",
-                    where=str(self.root), remedy="wait for it, or stop it",
-                ) from error  # fmt: skip
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            self._sweep()
+        written = (self.work, self.root / "deliveries", self.root / "report")
+        left = [folder for top in written for folder in unfinished(self.root, top)]
+        with locked(self.work / "lock", self.root):
+            for folder in (self.root, *left):
+                sweep(folder)
             yield
-
-    def _sweep(self) -> None:
-        for folder in (self.work, self.root / "deliveries", self.root / "report"):
-            for path in folder.rglob(f"{PARTIAL}*"):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
 
 
 class Project:

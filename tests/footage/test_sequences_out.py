@@ -13,6 +13,7 @@ from cinetune.footage.write import sequences as sequences_out
 from cinetune.footage.write.formats import DELIVERIES, Card, Picture
 from cinetune.footage.write.sequences import STILLS, read_header, read_values, write_still
 from films import FILM, patches
+from killed import left_by_a_killed_run
 
 TOLD = {"rate": FILM, "timecode": "01:02:03:04", "notes": {"shot": "SQ010 SH0010"}}
 
@@ -71,9 +72,7 @@ def test_a_sequence_is_whole_or_not_there(tmp_path, monkeypatch):
     master = np.rint(np.stack([patches(32, 48)] * 3) * 65535).astype(np.uint16)
     picture = Picture(frames_THWC=master, shown=[0, 1, 2], rate=Fraction(24))
     card = Card(film="film", shot="SH0010", version=1, look="look", conform="none")
-    stale = tmp_path / ".partial-a_tiff16"
-    stale.mkdir()
-    (stale / "a.1009.tif").write_bytes(b"old")
+    stale = left_by_a_killed_run(tmp_path / "a_tiff16")
     assert len(DELIVERIES["tiff16"].write(tmp_path / "a", picture, card)) == 3
     assert len(list((tmp_path / "a_tiff16").iterdir())) == 3 and not stale.exists()
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "a_tiff16").iterdir()}

@@ -15,9 +15,10 @@ import pytest
 
 from cinetune.artifacts import Look
 from cinetune.cli import main
+from cinetune.durable import PARTIAL
 from cinetune.runtime import Quiet
 from cinetune.stages import cache
-from cinetune.store import PARTIAL, Project
+from cinetune.store import Project
 from small_project import make_project, provenance_of
 
 KILLS = 20
@@ -73,7 +74,7 @@ def lines(folder: Path) -> int:
 
 def torn_files(folder: Path) -> set[str]:
     """Checkpoints that were being written."""
-    return {path.name for path in folder.glob(f"{PARTIAL}*.safetensors")}
+    return {path.parent.name for path in folder.glob(f"{PARTIAL}*/file.safetensors")}
 
 
 def kill_somewhere(root: Path, chance: random.Random) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 
-from cinetune.errors import StoreError
+from cinetune.durable import atomic_write, whole_folder
 from cinetune.footage.read.color import resize
 from cinetune.footage.write.conform import Master, conform_indices, conformed
 from cinetune.footage.write.movies import MOVIES, encode_movie
 from cinetune.footage.write.overlay import Card, burn_in, slate
 from cinetune.footage.write.readback import check_movie
 from cinetune.footage.write.sequences import STILLS, require_openimageio, write_still
-from cinetune.store import PARTIAL, atomic_write
 from cinetune.timecode import frames_to_timecode
 
 __all__ = [
@@ -136,23 +133,6 @@ def _movie(codec: str, suffix: str, meaning: str, *, dressed: bool = False) -> D
     return DeliveryFormat(write=write, suffix=suffix, meaning=meaning)
 
 
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Yields a folder to fill that becomes `folder` at the end, and is removed on any failure. Raises `StoreError` when
-    the disk refuses, or `folder` is there already.
-    """
-    growing = folder.with_name(f"{PARTIAL}{folder.name}")
-    try:
-        shutil.rmtree(growing, ignore_errors=True)  # of a run that was killed
-        growing.mkdir(parents=True)
-        yield growing
-        growing.rename(folder)
-    except OSError as error:
-        raise StoreError(f"cannot write: {error.strerror or error}", where=str(folder)) from error
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
-
-
 def _stills(name: str, meaning: str) -> DeliveryFormat:
     """A row for a folder of numbered pictures of the master's size, made whole before it gets its name."""
     still = STILLS[name]
@@ -161,7 +141,7 @@ def _stills(name: str, meaning: str) -> DeliveryFormat:
         folder = target.with_name(f"{target.name}_{name}")
         notes = {"shot": card.shot, "version": f"v{card.version:03d}", "look": card.look, "conform": card.conform}
         names: list[str] = []
-        with _whole_folder(folder) as growing:
+        with whole_folder(folder) as growing:
             for number, rgb in enumerate(picture):
                 names.append(f"{target.name}.{FIRST_FRAME + number}{still.suffix}")
                 timecode = frames_to_timecode(first_frame_number(picture.rate) + number, picture.rate)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,10 +25,10 @@ from peft.tuners.lora import Linear, LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cinetune.durable import atomic_write, whole_folder
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.adapters.foreign import adapter_metadata, read_adapter
 from cinetune.models.adapters.names import IMAGE_LAYERS, LAYERS, original_name
-from cinetune.store import atomic_write
 
 if TYPE_CHECKING:
     from cinetune.models.family import VideoModel
@@ -160,11 +159,10 @@ def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None
             "the folder for the merged model already exists", where=str(folder), remedy="choose a new folder"
         )
     state = _merged_state(model.denoiser, name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
-        staging = Path(temporary) / "model"
+    with whole_folder(folder) as staging:
         if base is not None:
-            shutil.copytree(base, staging, copy_function=_link, ignore=shutil.ignore_patterns("transformer", ".*"))
+            skip = shutil.ignore_patterns("transformer", ".*")
+            shutil.copytree(base, staging, copy_function=_link, ignore=skip, dirs_exist_ok=True)
         target = staging / "transformer"
         target.mkdir(parents=True)
         model.denoiser.save_config(target)  # pyright: ignore[reportCallIssue]
@@ -173,7 +171,6 @@ def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None
         )
         for path in target.iterdir():
             path.chmod(0o644)
-        staging.rename(folder)
 
 
 def save_merged_original(model: VideoModel, folder: Path, *, name: str) -> None:
@@ -188,16 +185,12 @@ def save_merged_original(model: VideoModel, folder: Path, *, name: str) -> None:
             "the folder for the merged model already exists", where=str(folder), remedy="choose a new folder"
         )
     state = {original_name(key): value for key, value in _merged_state(model.denoiser, name).items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
-        staging = Path(temporary) / "model"
-        staging.mkdir()
+    with whole_folder(folder) as staging:
         config = json.dumps(_original_config(model.denoiser), indent=2, sort_keys=True)
         (staging / "config.json").write_text(config, encoding="utf-8")
         save_file(state, staging / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         for path in staging.iterdir():
             path.chmod(0o644)
-        staging.rename(folder)
 
 
 def _original_config(denoiser: nn.Module) -> dict[str, Any]:
