@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from cinetune.errors import ScoreError
-from cinetune.metrics import KidTable, frechet, frechet_null, kid, kid_blocked
+from cinetune.metrics import FrechetTable, KernelTable, frechet, gaussian, kid, kid_blocked, split_level
 
 
 def with_moments(mean: list[float], covariance: np.ndarray, n: int = 64, seed: int = 0) -> np.ndarray:
@@ -59,24 +59,51 @@ def test_frechet_laws():
     assert steps == sorted(steps)
 
 
-def test_frechet_null_shrinks_with_n_and_repeats_exactly():
-    pool = np.random.default_rng(1).normal(size=(400, 30))
-    small, large = frechet_null(pool, sizes=(20, 20)), frechet_null(pool, sizes=(200, 200))
-    assert small.mean > 4 * large.mean > 0
-    assert frechet_null(pool, sizes=(20, 20)) == small
-    assert frechet_null(pool, sizes=(20, 20), seed=1) != small
+def test_the_frechet_table_equals_the_direct_form():
+    rng = np.random.default_rng(11)
+    clips = [rng.normal(size=(t, 30)) * 3 + 100 for t in (3, 5, 2, 4, 6)]
+    table = FrechetTable.of(clips)
+    for xs, ys in (([0, 1], [2, 3, 4]), ([0, 4], [1, 2]), ([0, 1], [0, 1])):
+        direct = frechet(np.concatenate([clips[i] for i in xs]), np.concatenate([clips[i] for i in ys]))
+        assert table.distance(xs, ys) == pytest.approx(direct, rel=1e-9, abs=1e-8)
+    with pytest.raises(ScoreError, match="two clips"):
+        table.distance([0], [1, 2])
+    with pytest.raises(ScoreError, match="widths"):
+        FrechetTable.of([np.zeros((2, 3)), np.zeros((2, 4))])
+
+
+def test_the_level_of_a_set_against_itself_shrinks_with_n_and_repeats_exactly():
+    clips = list(np.random.default_rng(1).normal(size=(400, 1, 30)))
+    table = FrechetTable.of(clips)
+    small = split_level(table.distance, range(400), sizes=(20, 20))
+    assert small[0] > 4 * split_level(table.distance, range(400), sizes=(200, 200), repeats=5)[0] > 0
+    assert split_level(table.distance, range(400), sizes=(20, 20)) == small
+    assert split_level(table.distance, range(400), sizes=(20, 20), seed=1) != small
     fresh = np.random.default_rng(2).normal(size=(20, 30))
-    assert frechet(fresh, pool[:20]) == pytest.approx(small.mean, rel=0.25)
+    assert frechet(fresh, np.concatenate(clips[:20])) == pytest.approx(small[0], rel=0.25)
     with pytest.raises(ScoreError, match="split"):
-        frechet_null(pool, sizes=(300, 200))
+        split_level(table.distance, range(400), sizes=(300, 200))
 
 
-def test_frechet_null_deals_out_whole_clips():
+def test_whole_clips_are_dealt_out():
     rng = np.random.default_rng(4)
-    clips = np.repeat(rng.normal(size=(20, 5)), 16, axis=0) + 0.1 * rng.normal(size=(320, 5))
-    by_clip = frechet_null(clips, blocks=np.repeat(np.arange(20), 16).tolist())
-    assert (by_clip.n, by_clip.m) == (10, 10)
-    assert by_clip.mean > 5 * frechet_null(clips).mean
+    clips = [rng.normal(size=5) + 0.1 * rng.normal(size=(16, 5)) for _ in range(20)]
+    frames = [row[None] for clip in clips for row in clip]
+    by_clip = split_level(FrechetTable.of(clips).distance, range(20))[0]
+    assert by_clip > 5 * split_level(FrechetTable.of(frames).distance, range(320), repeats=5)[0]
+
+
+def test_cmmd_is_near_ten_times_the_squared_mean_difference():
+    """With sigma 10 and rows of length 1 the kernel is all but linear (the published metric's own weakness)."""
+    rng = np.random.default_rng(12)
+    x, y = rng.normal(size=(60, 16)) + 0.5, rng.normal(size=(50, 16))
+    table = KernelTable.of([row[None] for row in (*x, *y)], kernel=gaussian)
+    found = table.distance(range(60), range(60, 110))
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y)]
+    # Unbiased squared distance of the means: like pairs without the diagonal.
+    inner = [((rows.sum(0) ** 2).sum() - len(rows)) / (len(rows) * (len(rows) - 1)) for rows in unit]
+    linear = inner[0] + inner[1] - 2 * unit[0].mean(0) @ unit[1].mean(0)
+    assert found == pytest.approx(10 * linear, rel=0.02)
 
 
 def test_kid_hand_case():
@@ -123,7 +150,7 @@ def test_kid_table_equals_the_direct_form_for_uneven_clips():
     y = [rng.normal(size=(t, 6)) + 0.5 for t in (4, 1)]
     direct = kid(np.concatenate(x), np.concatenate(y), blocks_x=list("aaabbbbbcc"), blocks_y=list("aaaab"))
     assert kid_blocked(x, y) == pytest.approx(direct)
-    table = KidTable.of([*x, *y])
+    table = KernelTable.of([*x, *y])
     assert table.distance([3, 4], [0, 1, 2]) == pytest.approx(direct)
     with pytest.raises(ScoreError, match="two clips"):
         table.distance([0], [1, 2])
@@ -150,3 +177,21 @@ def test_bad_features_are_refused():
         kid(good, good, blocks_x=[0] * 4)
     with pytest.raises(ScoreError, match="labels"):
         kid(good, good, blocks_x=[0] * 3)
+
+
+def test_a_shot_is_not_held_against_its_own_truth():
+    rng = np.random.default_rng(9)
+    truths = [rng.normal(size=(4, 10)) for _ in range(8)]
+    shots = [truth + 0.01 * rng.normal(size=truth.shape) for truth in truths]
+    names = [str(i) for i in range(8)]
+    bare = KernelTable.of([*shots, *truths]).distance(range(8), range(8, 16))
+    apart = KernelTable.of([*shots, *truths], shots=names * 2).distance(range(8), range(8, 16))
+    assert bare < -0.2
+    assert apart == pytest.approx(0, abs=0.05)
+    by_hand = kid(
+        np.concatenate(shots), np.concatenate(truths), blocks_x=np.repeat(names, 4).tolist(),
+        blocks_y=np.repeat(names, 4).tolist(), shared_blocks=True,
+    )  # fmt: skip
+    assert apart == pytest.approx(by_hand, rel=1e-9)
+    with pytest.raises(ScoreError, match="same scene"):
+        KernelTable.of([*shots[:1] * 2, *truths[:1] * 2], shots=["0"] * 4).distance([0, 1], [2, 3])

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from cinetune.errors import ScoreError
 from cinetune.metrics import (
     Estimate,
-    KidTable,
+    KernelTable,
     holm,
     interaction,
     jackknife_error,
@@ -143,7 +143,7 @@ def test_pseudo_values_of_a_mean_are_the_differences():
 def test_pseudo_values_of_kid_average_to_its_effect_and_need_three_shots():
     rng = np.random.default_rng(10)
     clips = [rng.normal(size=(4, 6)) for _ in range(15)]
-    table = KidTable.of(clips)
+    table = KernelTable.of(clips)
     values, error = pseudo_values(table.distance, range(5), range(5, 10), reference=range(10, 15))
     effect = table.distance(range(5, 10), range(10, 15)) - table.distance(range(5), range(10, 15))
     assert values.mean() == pytest.approx(effect, abs=1e-9) and error > 0
@@ -158,7 +158,7 @@ def kid_effect(seed: int, *, pull: float, n: int) -> Estimate:
     content = [0.8 + rng.normal(size=12) for _ in range(n)]
     base = [c + 0.3 * rng.normal(size=(3, 12)) for c in content]
     look = [c - 0.8 * pull + 0.3 * rng.normal(size=(3, 12)) for c in content]
-    table = KidTable.of([*reference, *base, *look])
+    table = KernelTable.of([*reference, *base, *look])
     before, after = range(20, 20 + n), range(20 + n, 20 + 2 * n)
     score = paired_set(table.distance, list(before), list(after), reference=list(range(20)), draws=200)
     assert score.value == pytest.approx(kid_blocked(look, reference) - kid_blocked(base, reference))

@@ -3,7 +3,16 @@
 No files are read here but one checked weight file, and no model is ours.
 """
 
-from cinetune.metrics.distances import FrechetNull, KidTable, frechet, frechet_null, kid, kid_blocked
+from cinetune.metrics.distances import (
+    FrechetTable,
+    KernelTable,
+    cubic,
+    frechet,
+    gaussian,
+    kid,
+    kid_blocked,
+    split_level,
+)
 from cinetune.metrics.features import (
     AlexNetLpips,
     ClipMaps,
@@ -82,8 +91,8 @@ __all__ = [
     "ClipMaps",
     "Estimate",
     "Flicker",
-    "FrechetNull",
-    "KidTable",
+    "FrechetTable",
+    "KernelTable",
     "Motion",
     "NearestTraining",
     "Neighbour",
@@ -101,11 +110,12 @@ __all__ = [
     "colour_drift",
     "colour_error",
     "conformal_p",
+    "cubic",
     "delta_e2000",
     "film_spread",
     "frame_similarity",
     "frechet",
-    "frechet_null",
+    "gaussian",
     "gradient_correlation",
     "holm",
     "interaction",
@@ -133,6 +143,7 @@ __all__ = [
     "seam_ratios",
     "shrink",
     "sign_flip",
+    "split_level",
     "split_tone",
     "standardised_luma",
     "stillness",

@@ -15,7 +15,7 @@ import numpy as np
 
 from cinetune.artifacts import Arm, Domain, Score, Scorecard
 from cinetune.metrics.checks import Array
-from cinetune.metrics.distances import KidTable
+from cinetune.metrics.distances import KernelTable
 from cinetune.metrics.stats import (
     LEAST_SHOTS,
     Estimate,
@@ -238,7 +238,7 @@ def _kid(
         return replace(blank, why="no CLIP is installed"), {}
     if len(shots) < 2 or len(results.film) < 2:
         return replace(blank, why="a set metric needs two shots and two scenes of the film"), {}
-    table = KidTable.of([*results.film, *(block for block in blocked if block is not None)])
+    table = KernelTable.of([*results.film, *(block for block in blocked if block is not None)])
     film = list(range(len(results.film)))
     ours, theirs = (list(range(len(film) + k * len(shots), len(film) + (k + 1) * len(shots))) for k in (0, 1))
     estimate = paired_set(table.distance, theirs, ours, reference=film)

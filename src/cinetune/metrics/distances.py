@@ -1,15 +1,27 @@
 """Distances between two feature sets: Fréchet (FID, FVD) and kernel (KID, KVD), small-sample traps handled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cinetune.errors import ScoreError
-from cinetune.metrics.checks import Array, feature_rows, same_width
+from cinetune.metrics.checks import Array, feature_rows, same_width, unit_rows
 
-__all__ = ["FrechetNull", "KidTable", "frechet", "frechet_null", "kid", "kid_blocked"]
+__all__ = [
+    "FrechetTable",
+    "KernelTable",
+    "cubic",
+    "frechet",
+    "gaussian",
+    "kid",
+    "kid_blocked",
+    "split_level",
+]
+
+_ROWS = 1024
+"""Rows of the kernel matrix that are in memory at a time."""
 
 
 def frechet(a_ND: ArrayLike, b_ND: ArrayLike) -> float:
@@ -18,7 +30,7 @@ def frechet(a_ND: ArrayLike, b_ND: ArrayLike) -> float:
     `|m_a - m_b|^2 + tr S_a + tr S_b - 2 tr (S_a S_b)^(1/2)` (Dowson & Landau 1982; Heusel et al. 2017), covariances
     with `1/(N-1)`. The last trace is the nuclear norm of `A B^T` with `A`, `B` the centred rows over `sqrt(N-1)`:
     exact when `N < D`, and no matrix square root. float64. Range [0, inf), in squared feature units; the two sets may
-    differ in N. Small N biases it upward by a lot: print `frechet_null` beside it. Raises `ScoreError` for fewer than
+    differ in N. Small N biases it upward by a lot: print `split_level` beside it. Raises `ScoreError` for fewer than
     two rows.
     """
     a, b = feature_rows(a_ND, name="frechet a", least=2), feature_rows(b_ND, name="frechet b", least=2)
@@ -27,46 +39,6 @@ def frechet(a_ND: ArrayLike, b_ND: ArrayLike) -> float:
     a, b = _root(a), _root(b)
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return max(0.0, float(shift @ shift + (a * a).sum() + (b * b).sum() - 2 * cross))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrechetNull:
-    """What `frechet` reads when nothing differs, over random splits into `n` and `m` rows or blocks."""
-
-    mean: float
-    sd: float
-    n: int
-    m: int
-    repeats: int
-
-
-def frechet_null(
-    pool_ND: ArrayLike,
-    *,
-    sizes: tuple[int, int] | None = None,
-    blocks: Sequence[object] | None = None,
-    repeats: int = 50,
-    seed: int = 0,
-) -> FrechetNull:
-    """Value of `frechet` between two disjoint random subsets of one pool: its bias at that N, by seeded random splits.
-
-    `sizes=(n, m)` defaults to two halves. Pool the two sets of a comparison and pass their sizes to get the null at
-    exactly that N; halves of a single set of N rows give the null at N/2. With `blocks` (one clip label per row)
-    whole clips are dealt out and `sizes` counts clips, as frames of one clip are not independent. Raises `ScoreError`
-    if the pool is too small.
-    """
-    pool = feature_rows(pool_ND, name="frechet_null pool", least=4)
-    label = np.arange(len(pool)) if blocks is None else _labels(blocks, len(pool), "frechet_null blocks")
-    count = int(label.max()) + 1
-    n, m = sizes if sizes is not None else (count // 2, count // 2)
-    if min(n, m) < 1 or n + m > count:
-        raise ScoreError(f"cannot split {count} units into {n} and {m}", where="frechet_null")
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(repeats):
-        order = rng.permutation(count)
-        values.append(frechet(pool[np.isin(label, order[:n])], pool[np.isin(label, order[n : n + m])]))
-    return FrechetNull(mean=float(np.mean(values)), sd=float(np.std(values)), n=n, m=m, repeats=repeats)
 
 
 def kid(
@@ -89,54 +61,74 @@ def kid(
     same_width(x, y)
     in_x = np.arange(len(x)) if blocks_x is None else _labels(blocks_x, len(x), "kid blocks_x")
     in_y = np.arange(len(y)) if blocks_y is None else _labels(blocks_y, len(y), "kid blocks_y")
-    cross = np.ones((len(x), len(y)), dtype=bool)
+    across = -1 - np.arange(len(y))
     if shared_blocks:
         if blocks_x is None or blocks_y is None:
             raise ScoreError("shared_blocks needs the clip labels of both sets", where="kid")
-        cross = np.asarray([[p != q for q in blocks_y] for p in blocks_x], dtype=bool)
-    inside_x, inside_y = in_x[:, None] != in_x, in_y[:, None] != in_y
-    if not (inside_x.any() and inside_y.any() and cross.any()):
-        raise ScoreError(
-            "a set has only one clip, no pair is left to compare", where="kid", remedy="score two or more shots"
-        )
-    return float(_cubic(x, x)[inside_x].mean() + _cubic(y, y)[inside_y].mean() - 2 * _cubic(x, y)[cross].mean())
+        both = _labels([*blocks_x, *blocks_y], len(x) + len(y), "kid blocks")
+        in_x, across = both[: len(x)], both[len(x) :]
+    return _pair_mean(x, x, in_x, in_x) + _pair_mean(y, y, in_y, in_y) - 2 * _pair_mean(x, y, in_x, across)
 
 
 def kid_blocked(clips_x: Sequence[ArrayLike], clips_y: Sequence[ArrayLike]) -> float:
     """`kid` over two lists of clips `[T_i, D]`, pairs inside a clip left out: the primary set metric."""
-    table = KidTable.of([*clips_x, *clips_y])
+    table = KernelTable.of([*clips_x, *clips_y])
     return table.distance(range(len(clips_x)), range(len(clips_x), len(clips_x) + len(clips_y)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KidTable:
-    """Kernel sums between clips, so that clip-blocked KID of any two groups of clips costs no further feature work.
+def cubic(x_ND: Array, y_MD: Array) -> Array:
+    """Kernel of KID (Binkowski et al. 2018): `(x.y / D + 1)^3`, `[N, M]`."""
+    return (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** 3
 
-    `sums_CC[a, b]` is the sum of the cubic kernel over frames of clip a and clip b, `frames_C` the frame counts.
-    Permutation tests and jackknives over shots call `distance` thousands of times.
+
+def gaussian(x_ND: Array, y_MD: Array) -> Array:
+    """Kernel of CMMD (Jayasumana et al. 2024), times 1000: `exp(-|x - y|^2 / (2 s^2))`, s = 10, on rows of length 1."""
+    x, y = unit_rows(x_ND, name="cmmd"), unit_rows(y_MD, name="cmmd")
+    return 1000 * np.exp((x @ y.T - 1) / 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelTable:
+    """Kernel sums between clips, so that the clip-blocked squared MMD of any two groups of clips costs no further
+    feature work.
+
+    `sums_CC[a, b]` is the sum of the kernel over frames of clip a and clip b, `frames_C` the frame counts, `apart_CC`
+    which clips may be compared across the groups. Jackknives over shots and references call `distance` often.
     """
 
     sums_CC: Array
     frames_C: Array
+    apart_CC: np.ndarray
 
     @classmethod
-    def of(cls, clips: Sequence[ArrayLike]) -> "KidTable":
-        """Build the table from clips `[T_i, D]` (any T_i >= 1, one D); raises `ScoreError` for bad features."""
-        rows = [feature_rows(clip, name=f"clip {i}") for i, clip in enumerate(clips)]
-        for one in rows[1:]:
-            same_width(rows[0], one)
-        sums = np.zeros((len(rows), len(rows)))
-        for i, one in enumerate(rows):
-            for j in range(i, len(rows)):
-                sums[i, j] = sums[j, i] = _cubic(one, rows[j]).sum()
-        return cls(sums_CC=sums, frames_C=np.asarray([len(one) for one in rows], dtype=np.float64))
+    def of(
+        cls,
+        clips: Sequence[ArrayLike],
+        *,
+        kernel: Callable[[Array, Array], Array] = cubic,
+        shots: Sequence[str] | None = None,
+    ) -> "KernelTable":
+        """Build the table from clips `[T_i, D]` (any T_i >= 1, one D). Clips that carry the same name in `shots` show
+        the same scene, such as a shot and its truth, and are not compared; "" is nobody's.
+
+        Raises `ScoreError` for bad features.
+        """
+        rows = _one_width(clips)
+        pool = np.concatenate(rows)
+        starts = np.cumsum([0, *(len(one) for one in rows[:-1])])
+        sums = np.concatenate([np.add.reduceat(kernel(one, pool), starts, axis=1).sum(0)[None] for one in rows])
+        named = np.asarray(["" for _ in rows] if shots is None else list(shots), dtype=object)
+        apart = (named[:, None] != named[None]) | (named == "")[:, None]
+        return cls(sums_CC=sums, frames_C=np.asarray([len(one) for one in rows], dtype=np.float64), apart_CC=apart)
 
     def distance(self, xs: Sequence[int], ys: Sequence[int]) -> float:
-        """Clip-blocked KID between clips numbered `xs` and `ys`; each side needs two or more (`ScoreError`)."""
-        x, y = np.asarray(xs, dtype=np.intp), np.asarray(ys, dtype=np.intp)
-        if min(len(x), len(y)) < 2:
-            raise ScoreError("a set has fewer than two clips", where="kid", remedy="score two or more shots")
-        cross = self.sums_CC[np.ix_(x, y)].sum() / (self.frames_C[x].sum() * self.frames_C[y].sum())
+        """Clip-blocked squared MMD between clips numbered `xs` and `ys`; each side needs two or more (`ScoreError`)."""
+        x, y = _two_sides(xs, ys)
+        both = np.ix_(x, y)
+        pairs = np.outer(self.frames_C[x], self.frames_C[y]) * self.apart_CC[both]
+        if not pairs.any():
+            raise ScoreError("every clip of one side is the same scene as every clip of the other", where="kid")
+        cross = (self.sums_CC[both] * self.apart_CC[both]).sum() / pairs.sum()
         return float(self._within(x) + self._within(y) - 2 * cross)
 
     def _within(self, x: np.ndarray) -> float:
@@ -145,8 +137,85 @@ class KidTable:
         return float(total / (frames.sum() ** 2 - (frames**2).sum()))
 
 
-def _cubic(x_ND: Array, y_MD: Array) -> Array:
-    return (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** 3
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrechetTable:
+    """`frechet` between any two groups of clips from the inner products of all their frames, `gram_FF`: what a group
+    costs depends on its frames, not on the width of the features. `clip_F` is the clip of each frame.
+    """
+
+    gram_FF: Array
+    clip_F: np.ndarray
+
+    @classmethod
+    def of(cls, clips: Sequence[ArrayLike]) -> "FrechetTable":
+        """Build the table from clips `[T_i, D]`. Raises `ScoreError` for bad features."""
+        rows = _one_width(clips)
+        # A common shift changes nothing and keeps the differences of large sums exact.
+        pool = np.concatenate(rows)
+        pool = pool - pool.mean(0)
+        return cls(gram_FF=pool @ pool.T, clip_F=np.repeat(np.arange(len(rows)), [len(one) for one in rows]))
+
+    def distance(self, xs: Sequence[int], ys: Sequence[int]) -> float:
+        """Fréchet distance between clips numbered `xs` and `ys`; each side needs two or more (`ScoreError`)."""
+        x, y = (np.flatnonzero(np.isin(self.clip_F, side)) for side in _two_sides(xs, ys))
+        own_x, own_y = self.gram_FF[np.ix_(x, x)], self.gram_FF[np.ix_(y, y)]
+        both = self.gram_FF[np.ix_(x, y)]
+        shift = own_x.mean() + own_y.mean() - 2 * both.mean()
+        spread = sum((np.trace(own) - len(own) * own.mean()) / (len(own) - 1) for own in (own_x, own_y))
+        centred = both - both.mean(0, keepdims=True) - both.mean(1, keepdims=True) + both.mean()
+        cross = np.linalg.svd(centred, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
+        return max(0.0, float(shift + spread - 2 * cross))
+
+
+def split_level(
+    distance: Callable[[Sequence[int], Sequence[int]], float],
+    items: Sequence[int],
+    *,
+    sizes: tuple[int, int] | None = None,
+    repeats: int = 50,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Mean and deviation of `distance` between two random disjoint groups of `items`, halves or of `sizes`: how far
+    apart a set reads from itself at that N. Seeded. Raises `ScoreError` for fewer than four items.
+    """
+    n, m = sizes or (len(items) // 2, len(items) // 2)
+    if min(n, m) < 2 or n + m > len(items):
+        raise ScoreError(f"{len(items)} clips cannot be split into {n} and {m}", where="split_level")
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(repeats):
+        order = rng.permutation(np.asarray(items))
+        values.append(distance(order[:n].tolist(), order[n : n + m].tolist()))
+    return float(np.mean(values)), float(np.std(values, ddof=1))
+
+
+def _two_sides(xs: Sequence[int], ys: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(xs, dtype=np.intp), np.asarray(ys, dtype=np.intp)
+    if min(len(x), len(y)) < 2:
+        raise ScoreError("a set has fewer than two clips", where="set metric", remedy="score two or more shots")
+    return x, y
+
+
+def _one_width(clips: Sequence[ArrayLike]) -> list[Array]:
+    rows = [feature_rows(clip, name=f"clip {i}") for i, clip in enumerate(clips)]
+    for one in rows[1:]:
+        same_width(rows[0], one)
+    return rows
+
+
+def _pair_mean(x_ND: Array, y_MD: Array, in_x: np.ndarray, in_y: np.ndarray) -> float:
+    """Mean kernel over the pairs whose labels differ, a thousand rows at a time."""
+    total, count = 0.0, 0
+    for start in range(0, len(x_ND), _ROWS):
+        part = slice(start, start + _ROWS)
+        keep = in_x[part, None] != in_y
+        total += float(cubic(x_ND[part], y_MD).sum(where=keep))
+        count += int(keep.sum())
+    if count == 0:
+        raise ScoreError(
+            "a set has only one clip, no pair is left to compare", where="kid", remedy="score two or more shots"
+        )
+    return total / count
 
 
 def _root(x_ND: Array) -> Array:

@@ -108,7 +108,7 @@ def paired_set(
     p: two-sided permutation that swaps base and look inside shots; every pattern when there are no more than `draws`,
     else seeded Monte Carlo. Interval: jackknife over pairs and, separately, over reference items, variances added,
     Student-t with n - 1 (with two reference items or fewer, the reference counts as fixed). Items can be clip numbers
-    into a `KidTable`, which makes each call cheap.
+    into a `KernelTable`, which makes each call cheap.
     """
     n = len(base)
     if n != len(look) or n < 2:
@@ -148,7 +148,7 @@ def pseudo_values(
     Jackknife pseudo-values `n e - (n - 1) e_-i` (Tukey 1958), shot i left out of both arms; a U-statistic such as KID
     equals their mean. They stand where the per-shot differences of other measures stand. The second result is the
     standard error from leaving out reference items, to be added in quadrature; 0 with fewer than three. Items can be
-    clip numbers into a `KidTable`. Raises `ScoreError` for unpaired arms or fewer than three shots.
+    clip numbers into a `KernelTable`. Raises `ScoreError` for unpaired arms or fewer than three shots.
     """
     n = len(base)
     if n != len(look) or n < 3:
