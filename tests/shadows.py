@@ -11,10 +11,10 @@ from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from cinetune.catalogue import TARGETS
 from cinetune.cost.memory import Storage
 from cinetune.cost.operations import Checkpointing
 from cinetune.cost.shape import Denoiser, denoiser_of
-from cinetune.models.adapters.lora import TARGETS
 from cinetune.models.memory.fit import fit
 from cinetune.models.memory.storage import store_linears
 from cinetune.models.wan.pocket import DENOISER

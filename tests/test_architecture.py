@@ -29,6 +29,7 @@ LAYERS = (
     ("shotlist",),
     ("config",),
     ("sections",),
+    ("catalogue",),
     ("artifacts",),
     ("records",),
     ("durable", "timecode"),

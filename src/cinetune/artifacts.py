@@ -193,11 +193,13 @@ class Measures:
 
 @artifact
 class ModelRef:
-    """The base model: family (`pocket`, `wan21`), folder or `builtin`, and the sha256 over its weights."""
+    """The base model: family (`pocket`, `wan21`), folder or `builtin`, the sha256 over its weights, and which release
+    they are ("" = none that is published)."""
 
     family: str
     location: str
     weights_sha256: str
+    release: str = ""
 
 
 @artifact
@@ -346,7 +348,8 @@ class Timing:
 @artifact
 class Sequence:
     """One generated shot. `video` is the lossless master (safetensors, uint16 `frames_THWC`); `seam_ratio` is |dF| at
-    joins over |dF| inside segments, `drift` the mean-colour dE2000 of the last frame against the keyframe."""
+    joins over |dF| inside segments, `drift` the mean-colour dE2000 of the last frame against the keyframe; `made_by` is
+    the base model as it ran (`cinetune.models.model_identity`)."""
 
     shot: str
     arm: Arm
@@ -364,6 +367,7 @@ class Sequence:
     keyframe: str
     timing: Timing
     provenance: Provenance
+    made_by: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
 

@@ -11,13 +11,13 @@ import hashlib
 import json
 import re
 import tomllib
-from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pydantic
 
+from cinetune.catalogue import Release, check_both, picture_size
 from cinetune.errors import ConfigError
 from cinetune.sections import (
     CaptionSection,
@@ -35,11 +35,9 @@ from cinetune.sections import (
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
 __all__ = [
-    "MODEL_GEOMETRY",
     "PRESETS",
     "SAFE_NAME",
     "Config",
-    "Geometry",
     "flatten",
     "load_config",
     "preset_table",
@@ -50,22 +48,6 @@ __all__ = [
 
 PRESETS = ("like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "pocket", "wan21")
 """Those named like-... are the recipes of other trainers, for comparison."""
-
-
-class Geometry(NamedTuple):
-    """What a model family expects of footage: frames per second, size in pixels, and what its sides must divide by."""
-
-    rate: Fraction
-    height: int
-    width: int
-    multiple: int
-
-
-MODEL_GEOMETRY = {
-    "pocket": Geometry(Fraction(16), 64, 96, 8),
-    "wan21": Geometry(Fraction(16), 480, 832, 16),
-}
-"""Known without loading a model. Wan2.1: VAE stride 8 times patch 2; pocket: VAE stride 4 times patch 2."""
 
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -87,6 +69,14 @@ class Config(Section):
     shoot: ShootSection = ShootSection()
     deliver: DeliverSection = DeliverSection()
     score: ScoreSection = ScoreSection()
+
+    def train_size(self, base: Release | None = None) -> tuple[int, int]:
+        """Picture (height, width) of training windows. Raises `ConfigError` for one the base model cannot take."""
+        return picture_size(base or self.model.base(), self.prepare.height, self.prepare.width, section="prepare")
+
+    def shoot_size(self, base: Release | None = None) -> tuple[int, int]:
+        """Picture (height, width) of shots. Raises `ConfigError` for one the base model cannot take."""
+        return picture_size(base or self.model.base(), self.shoot.height, self.shoot.width, section="shoot")
 
 
 def _legal_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
@@ -210,6 +200,8 @@ def _cross_check(config: Config, where: str) -> None:
         if low != frames:
             remedy = f"use {low} or {high}"
             raise ConfigError(f"{key} = {frames} does not fit the frame rule 4n+1", where=where, remedy=remedy)
+    for key, section in (("prepare", config.prepare), ("shoot", config.shoot)):
+        check_both(section.height, section.width, section=key)
     if config.train.plain_arm and config.train.augment.probability == 0:
         remedy = "set train.augment.probability, or plain_arm = false"
         what = "train.plain_arm is a control for train.augment, which is off"

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from cinetune.catalogue import NOT_YET, RELEASES, Release, find_release
 from cinetune.config import load_config
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder
@@ -19,9 +20,6 @@ from cinetune.store import atomic_write
 
 __all__ = ["Check", "examine", "weights_table"]
 
-RAM_GIB = {"pocket": 4, "wan21": 48}
-"""Memory below which a run of this family is likely to fail; for wan21 the 14B weights pass through it."""
-DISK_GIB = {"pocket": 2, "wan21": 60}
 ENCODERS = {"libx264": "review copies (.mp4)", "prores_ks": "ProRes masters"}
 
 
@@ -45,9 +43,10 @@ def examine(root: Path) -> list[Check]:
             checks.append(Check(name="project", state="ok", found=str(root.resolve())))
         except CinetuneError as error:
             checks.append(Check(name="project", state="fail", found=error.what, remedy=error.remedy))
+    base = find_release(model.family, release=model.release)
     return [
-        *checks, _python(), _torch(), _torchvision(), _gpu(model.family), _memory(model.family),
-        _disk(root, model.family), _writable(root), *_codecs(), _weights(model),
+        *checks, _python(), _torch(), _torchvision(), _gpu(base), _memory(base), _disk(root, base), _writable(root),
+        *_codecs(), _weights(model),
     ]  # fmt: skip
 
 
@@ -82,7 +81,7 @@ def _torchvision() -> Check:
     return Check(name="torchvision", state="ok", found=version)
 
 
-def _gpu(family: str) -> Check:
+def _gpu(base: Release) -> Check:
     import torch
 
     if torch.cuda.is_available():
@@ -93,29 +92,27 @@ def _gpu(family: str) -> Check:
         return Check(name="GPU", state="ok", found="; ".join(found))
     if torch.backends.mps.is_available():
         return Check(name="GPU", state="ok", found="Apple GPU")
-    if family == "pocket":
-        return Check(name="GPU", state="ok", found="none (the pocket model runs on the CPU)")
+    if base.small:
+        return Check(name="GPU", state="ok", found=f"none ({base.name} runs on the CPU)")
     remedy = 'use a machine with a CUDA GPU of 48 GB or more, or preset = "pocket"'
     return Check(name="GPU", state="warn", found="none", remedy=remedy)
 
 
-def _memory(family: str) -> Check:
+def _memory(base: Release) -> Check:
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return Check(name="memory", state="warn", found="cannot be told here")
     gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    need = RAM_GIB[family]
-    if gib < need:
-        remedy = f"{family} wants about {need} GiB"
+    if gib < base.ram_gib:
+        remedy = f"{base.name} wants about {base.ram_gib} GiB"
         return Check(name="memory", state="warn", found=f"{gib:.1f} GiB", remedy=remedy)
     return Check(name="memory", state="ok", found=f"{gib:.1f} GiB")
 
 
-def _disk(root: Path, family: str) -> Check:
+def _disk(root: Path, base: Release) -> Check:
     place = next(path for path in (root.resolve(), *root.resolve().parents) if path.exists())
     free = shutil.disk_usage(place).free / 2**30
-    need = DISK_GIB[family]
-    if free < need:
-        remedy = f"free at least {need} GiB"
+    if free < base.disk_gib:
+        remedy = f"free at least {base.disk_gib} GiB"
         return Check(name="disk", state="warn", found=f"{free:.1f} GiB free", remedy=remedy)
     return Check(name="disk", state="ok", found=f"{free:.1f} GiB free")
 
@@ -148,11 +145,12 @@ def _weights(model: ModelSection) -> Check:
     try:
         folder = model_folder(model)
         weights.need_folder(folder)
+        base = model.base()
     except CinetuneError as error:
         embedded = model.family == "pocket" and not model.path
         remedy = "install cinetune again: its embedded weights are missing" if embedded else error.remedy
         return Check(name="weights", state="fail", found=error.what, remedy=remedy)
-    return Check(name="weights", state="ok", found=f"{model.family}, {folder}")
+    return Check(name="weights", state="ok", found=f"{base.name}, {folder}")
 
 
 def weights_table(root: Path) -> list[dict[str, str]]:
@@ -163,13 +161,15 @@ def weights_table(root: Path) -> list[dict[str, str]]:
         if model.family != "pocket" or model.path:
             rows.append(_weights_row("this project", model, size="", licence=""))
     rows.append(_weights_row("pocket (embedded)", ModelSection(), size="in the package", licence="Apache-2.0"))
-    for name, source in weights.SOURCES.items():
+    for name, source in RELEASES.items():
+        if not source.repository:
+            continue
         remedy = f"`cinetune weights pull {name}`, or {source.command}; then set model.path to that folder"
         rows.append(
             {"name": f"{name} ({source.repository})", "state": "to download", "size": f"{source.gib:.0f} GiB",
              "licence": source.licence, "remedy": remedy}
         )  # fmt: skip
-    for name, why in weights.NOT_YET.items():
+    for name, why in NOT_YET.items():
         rows.append({"name": name, "state": "not yet", "size": "", "licence": "Apache-2.0", "remedy": why})
     return rows
 

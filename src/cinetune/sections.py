@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
+from cinetune.catalogue import RELEASES, TARGETS, Release, find_release
+
 __all__ = [
-    "TARGETS",
     "AugmentSection",
     "CaptionSection",
     "ColourRule",
@@ -25,10 +27,6 @@ __all__ = [
 ]
 
 
-TARGETS = ("cross", "cross-text", "attention", "all-linear")
-"""Sets of layers a LoRA can be put on by name."""
-
-
 class Section(pydantic.BaseModel):
     """Unknown keys and NaN are refused; nothing changes once it is read."""
 
@@ -39,6 +37,13 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
         raise ValueError("the first of the two must not be larger than the second")
     return pair
+
+
+def _known_family(family: str) -> str:
+    families = dict.fromkeys(row.family for row in RELEASES.values())
+    if family not in families:
+        raise ValueError(f"one of {', '.join(families)}")
+    return family
 
 
 def _known_targets(targets: str) -> str:
@@ -89,7 +94,9 @@ class ColourRule(pydantic.BaseModel):
 
 
 class ModelSection(Section):
-    family: Literal["pocket", "wan21"] = "pocket"
+    family: Annotated[str, pydantic.AfterValidator(_known_family)] = "pocket"
+    release: str = ""
+    """Which release of the family the weights are, where their folder does not say: `wan21-480p`, `wan21-720p`."""
     path: str = ""
     """Folder with the diffusers weights; empty = the weights inside the package (pocket only)."""
     device: str = "auto"
@@ -115,6 +122,18 @@ class ModelSection(Section):
         "sage",
     ] = "auto"
     """diffusers' name of the attention kernels; `auto` takes what suits the device and says why."""
+
+    @pydantic.model_validator(mode="after")
+    def _of_the_family(self) -> ModelSection:
+        known = [name for name, row in RELEASES.items() if row.family == self.family]
+        if self.release and self.release not in known:
+            raise ValueError(f"model.release must be one of {', '.join(known)}, not {self.release!r}")
+        return self
+
+    def base(self) -> Release:
+        """The base model, without loading it. Raises `ConfigError` when nothing says which release it is."""
+        folder = Path(self.path).expanduser() if self.path else None
+        return find_release(self.family, release=self.release, folder=folder)
 
 
 class FootageSection(Section):

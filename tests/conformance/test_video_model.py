@@ -135,6 +135,6 @@ def test_every_target_preset_trains_and_comes_off(model: VideoModel) -> None:
 
 def test_training_size_fits_the_models_own_rules(model: VideoModel) -> None:
     info = model.info
-    assert (info.train_frames - 1) % info.stride_time == 0
-    assert info.train_height % info.multiple == 0 and info.train_width % info.multiple == 0
+    assert (info.release.frames - 1) % info.stride_time == 0
+    assert info.release.height % info.multiple == 0 and info.release.width % info.multiple == 0
     assert len(info.weights_sha256) == 64 and info.rate > 0

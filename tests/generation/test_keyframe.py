@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from cinetune.errors import ConfigError
 from cinetune.footage.read.stills import read_image, write_png16
 from cinetune.generation import (
     Candidate,
@@ -23,7 +22,6 @@ from cinetune.generation import (
     pick,
     pictures,
     plan_segments,
-    shot_size,
 )
 from cinetune.generation.keyframe import _late_picture, _unpinned
 from cinetune.models.wan.wan21 import WanVideo
@@ -115,13 +113,6 @@ def test_a_reference_is_cut_to_shape_and_resized() -> None:
     same = moving_picture(1, frames=1)[0]
     assert np.array_equal(fit_picture(same, height=32, width=48).numpy(), same)
     assert fit_picture(np.ones((7, 5, 3), np.float32), height=32, width=48).shape == (32, 48, 3)
-
-
-def test_a_size_off_the_grid_names_the_next_ones(model: WanVideo) -> None:
-    assert shot_size(model.info, height=0, width=0) == (32, 48)
-    assert shot_size(model.info, height=40, width=64) == (40, 64)
-    with pytest.raises(ConfigError, match="use 32 or 40"):
-        shot_size(model.info, height=36, width=0)
 
 
 def test_a_keyframe_survives_its_png(tmp_path: Path, reference: torch.Tensor) -> None:

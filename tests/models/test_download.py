@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from cinetune.catalogue import FACTS, RELEASES, find_release
 from cinetune.cli import main
 from cinetune.errors import CinetuneError, ConfigError, ServiceError, StoreError, WeightsError
 from cinetune.models.files import download, weights
@@ -32,7 +33,7 @@ BIG = "transformer/diffusion_pytorch_model.safetensors"
 def published(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as the hub would hold it, with files beside it that nobody needs."""
     root = tmp_path_factory.mktemp("hub")
-    repository = root / weights.SOURCES[NAME].repository
+    repository = root / RELEASES[NAME].repository
     shutil.copytree(tiny_folder, repository)
     (repository / "cinetune.json").unlink(missing_ok=True)
     (repository / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
@@ -53,10 +54,13 @@ def connect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def same(folder: Path, published: Path) -> bool:
-    source = published / weights.SOURCES[NAME].repository
+    source = published / RELEASES[NAME].repository
     wanted = {p.relative_to(source) for p in source.rglob("*") if p.is_file()}
     wanted -= {Path("examples/big.json"), Path("transformer/old.bin")}
-    found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} - {Path(".cinetune-sha256.json")}
+    found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} - {
+        Path(".cinetune-sha256.json"),
+        Path(FACTS),
+    }
     return wanted == found and all((folder / p).read_bytes() == (source / p).read_bytes() for p in wanted)
 
 
@@ -70,7 +74,7 @@ def test_the_offer_is_exact_and_downloads_nothing(
     paths = {file.path for file in offer.files}
     assert {BIG, "model_index.json", "README.md", "tokenizer/tokenizer.json"} <= paths
     assert not {path for path in paths if "example" in path or path.endswith(".bin")}
-    source = published / weights.SOURCES[NAME].repository
+    source = published / RELEASES[NAME].repository
     assert offer.size == sum((source / path).stat().st_size for path in paths)
     assert (offer.commit, offer.licence, offer.said) == (COMMIT, "Apache-2.0", "apache-2.0")
 
@@ -78,7 +82,7 @@ def test_the_offer_is_exact_and_downloads_nothing(
 def test_a_dropped_connection_goes_on_where_it_was(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = (published / weights.SOURCES[NAME].repository / BIG).stat().st_size
+    size = (published / RELEASES[NAME].repository / BIG).stat().st_size
     with serve_hub(published, tmp_path / "log", drop={BIG: size // 2 + 100}) as hub:
         connect(monkeypatch, hub.url)
         download.pull(download.look_up(NAME), tmp_path / "model", Quiet())
@@ -90,6 +94,7 @@ def test_a_dropped_connection_goes_on_where_it_was(
         assert not [one for one in hub.requests()[before:] if not one["path"].startswith("/api/")]
         assert "0 files downloaded" in report.lines[-1]
     assert weights.check(tmp_path / "model") == []
+    assert find_release("wan21", folder=tmp_path / "model").key == NAME
     assert not (tmp_path / "model" / ".partial").exists()
     known = weights.known_sha256(tmp_path / "model")
     assert any(key.startswith(BIG) for key in known)  # and so training need not hash 65 GB again

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cinetune.catalogue import TARGETS
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.adapters import export, lora
 from cinetune.models.family import Conditioning
@@ -53,7 +54,7 @@ def test_presets_on_the_full_model(model: WanVideo) -> None:
         r"blocks\.\d+\.attn2\.(to_q|to_k|to_v)": (120, 9_830_400),
         r"blocks\.\d+\.attn2\.(to_k|to_v)": (80, 6_553_600),
     }
-    assert set(lora.TARGETS) < set(table)
+    assert set(TARGETS) < set(table)
     for targets, (modules, parameters) in table.items():
         added = lora.add_lora(meta, rank=8, alpha=16, targets=targets, seed=0)  # pyright: ignore[reportArgumentType]
         assert len(added) == 2 * modules and sum(p.numel() for _, p in added) == parameters, targets

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cinetune.catalogue import RELEASES
 from cinetune.errors import WeightsError
 from cinetune.models import load_model, model_ref
 from cinetune.models.files import weights
@@ -83,7 +84,7 @@ def test_missing_weights_say_what_to_download(tmp_path: Path) -> None:
 
 
 def test_sizes_are_those_of_the_published_parts() -> None:
-    source = weights.SOURCES["wan21-480p"]
+    source = RELEASES["wan21-480p"]
     assert set(source.components_gib) == set(weights.COMPONENTS)
     assert source.components_gib["transformer"] == pytest.approx(16_394_878_784 * 2 / 2**30, abs=0.01)
 

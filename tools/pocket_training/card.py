@@ -46,7 +46,7 @@ def _generate(model: WanVideo, held: np.ndarray, captions: list[str]) -> Tensor:
         cond = model.condition(captions[i : i + 2], first, pocket.FRAMES, negative=[""] * len(first))
         shape = (len(first), model.info.latent_channels, *cond.latent_BCfhw.shape[2:])
         noise = torch.randn(shape, generator=generator(0, "card", i))
-        latents = sample(model, cond, noise, steps=STEPS, guidance=GUIDANCE, shift=model.info.train_shift)
+        latents = sample(model, cond, noise, steps=STEPS, guidance=GUIDANCE, shift=model.info.release.shift)
         clips.append(torch.cat(list(model.decode(latents)), 2))
     return torch.cat(clips)
 

@@ -3,7 +3,7 @@
 from cinetune.generation.chain import Opening, anchored, chain, drift, plan_segments, shot_frames, worst_seam
 from cinetune.generation.executors import Cast, run_tasks
 from cinetune.generation.keyframe import Candidate, candidate_seed, film_clouds, look_distance, make_candidate, pick
-from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, shot_size, starting_noise
+from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, starting_noise
 
 __all__ = [
     "Candidate",
@@ -25,7 +25,6 @@ __all__ = [
     "plan_segments",
     "run_tasks",
     "shot_frames",
-    "shot_size",
     "starting_noise",
     "worst_seam",
 ]

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cinetune.errors import ConfigError
 from cinetune.footage.read.color import resize
 from cinetune.models.family import Conditioning, ModelInfo, VideoModel
 from cinetune.models.wan.sample import sample
 from cinetune.timecode import frames_to_latent
 
-__all__ = ["Recipe", "centre_box", "conditioning", "fit_picture", "generate", "pictures", "shot_size", "starting_noise"]
+__all__ = ["Recipe", "centre_box", "conditioning", "fit_picture", "generate", "pictures", "starting_noise"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,21 +30,6 @@ class Recipe:
     steps: int
     guidance: float
     shift: float
-
-
-def shot_size(info: ModelInfo, *, height: int, width: int) -> tuple[int, int]:
-    """Picture (height, width) of a shot; 0 stands for the model's training size. Raises `ConfigError` off the model's
-    grid.
-    """
-    size = height or info.train_height, width or info.train_width
-    for name, value in zip(("height", "width"), size, strict=True):
-        if value % info.multiple:
-            below = max(info.multiple, value // info.multiple * info.multiple)
-            raise ConfigError(
-                f"shoot.{name} = {value}: the model needs a multiple of {info.multiple}",
-                remedy=f"use {below} or {value // info.multiple * info.multiple + info.multiple}",
-            )
-    return size
 
 
 def centre_box(size: tuple[int, int], *, height: int, width: int) -> tuple[int, int, int, int]:

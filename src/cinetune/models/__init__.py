@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,11 @@ from cinetune.sections import ModelSection
 if TYPE_CHECKING:
     from cinetune.models.wan.wan21 import WanVideo
 
-__all__ = ["load_model", "model_folder", "model_ref"]
+__all__ = ["load_model", "model_folder", "model_identity", "model_ref"]
+
+_COMPUTES = ("torch", "diffusers", "transformers")
+_REVISION = 1
+"""Raise it when the same settings and libraries would give other numbers."""
 
 
 def model_folder(section: ModelSection) -> Path:
@@ -49,6 +54,7 @@ def load_model(
             return WanVideo.from_folder(
                 folder,
                 family=section.family,
+                release=section.release,
                 device=place.name,
                 dtype=place.dtype,
                 clip_preprocess=section.clip_preprocess,
@@ -67,5 +73,30 @@ def model_ref(section: ModelSection) -> ModelRef:
     folder = model_folder(section)
     weights.need_folder(folder)
     return ModelRef(
-        family=section.family, location=section.path or "builtin", weights_sha256=weights.weights_sha256(folder)
+        family=section.family,
+        location=section.path or "builtin",
+        weights_sha256=weights.weights_sha256(folder),
+        release=section.base().key,
     )
+
+
+def model_identity(section: ModelSection, *, device: Device | None = None) -> dict[str, str]:
+    """What makes two runs of one base model differ, by name: its weights, how they are stored, the type they compute in
+    and the attention kernels as they are chosen on this machine, CLIP's preprocessing, and the first two numbers of the
+    versions of the libraries that compute. Part of the key of every piece that a model made, so that base and look
+    always come from the same one.
+
+    Raises `WeightsError` when the weights are not usable, `ConfigError` when the device is not there.
+    """
+    from cinetune.models.memory.fit import choose_attention
+
+    place = device or choose_device(section.device, section.dtype)
+    versions = (f"{name} {'.'.join(metadata.version(name).split('.')[:2])}" for name in _COMPUTES)
+    return {
+        "weights": model_ref(section).weights_sha256,
+        "dtype": place.dtype,
+        "storage": section.storage,
+        "attention": choose_attention(section.attention, place)[0],
+        "clip_preprocess": section.clip_preprocess,
+        "computed by": ", ".join((*versions, f"revision {_REVISION}")),
+    }

@@ -6,7 +6,7 @@ Pixels are RGB in [-1, 1]. Latents are normalised (zero mean, unit variance per 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from cinetune.catalogue import Release
 from cinetune.errors import ModelError
 
 __all__ = ["Batch", "Conditioning", "ModelInfo", "VideoModel"]
@@ -21,23 +22,29 @@ __all__ = ["Batch", "Conditioning", "ModelInfo", "VideoModel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """Facts of a model. `targets` maps a preset name to a full-match regex over the denoiser's module names."""
+    """Facts of a loaded model: its release (name, rate, own size, LoRA targets, licence), and what its files say."""
 
-    family: str
-    name: str
-    rate: Fraction
+    release: Release
     latent_channels: int
     stride_time: int
     stride_space: int
     patch_space: int
-    train_frames: int
-    train_height: int
-    train_width: int
-    train_shift: float
-    targets: dict[str, str]
     weights_sha256: str
     location: str
-    licence: str
+
+    @property
+    def name(self) -> str:
+        return self.release.name
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second."""
+        return self.release.rate
+
+    @property
+    def targets(self) -> Mapping[str, str]:
+        """Full-match regex over the denoiser's module names, by preset name."""
+        return self.release.targets
 
     @property
     def multiple(self) -> int:

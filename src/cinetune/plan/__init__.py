@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cinetune.config import MODEL_GEOMETRY
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
 from cinetune.cost.operations import Work, image_encoding, text_encoding, training, video_encoding
 from cinetune.errors import CinetuneError
-from cinetune.models.files import weights
 from cinetune.pipeline import Row, status
-from cinetune.plan.run import Run, bytes_each, shapes_of
+from cinetune.plan.run import Run, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
 from cinetune.store import Project
 
@@ -64,9 +62,8 @@ def make_plan(project: Project) -> Plan:
 
 def _model_facts(run: Run) -> list[tuple[str, str]]:
     facts = [("model", f"{run.config.model.family}, denoiser of {_count(run.denoiser.parameters())} parameters")]
-    if run.config.model.family == "wan21":
-        source = next(iter(weights.SOURCES.values()))
-        facts.append(("weights on disk", f"about {source.gib:.0f} GiB ({source.licence})"))
+    if run.base.repository:
+        facts.append(("weights on disk", f"about {run.base.gib:.0f} GiB ({run.base.licence})"))
     return facts
 
 
@@ -105,7 +102,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
 def _compile_facts(run: Run) -> list[tuple[str, str]]:
     """What compiling the blocks could save at most: all elementwise work, on the card where most of it is. Compilers
     were not timed."""
-    if run.config.model.family == "pocket":
+    if run.base.small:
         return []
     train = run.config.train
     work = training(
@@ -130,7 +127,7 @@ def _window_bytes(run: Run) -> int:
     conditions = run.denoiser.channels_in - run.denoiser.channels_out
     cells = area * frames * (run.denoiser.channels_out + run.firsts * conditions)
     image = run.firsts * run.denoiser.image_tokens * run.denoiser.image_width
-    return 4 * (cells + image) + bytes_each(run.config) * run.denoiser.text_tokens * run.denoiser.text_width
+    return 4 * (cells + image) + run.setting.bytes_each * run.denoiser.text_tokens * run.denoiser.text_width
 
 
 def _caching_work(run: Run) -> Work:
@@ -160,8 +157,7 @@ def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]
 def _takes(run: Run, seconds: Sequence[float]) -> tuple[int, list[int]]:
     """Segments of all arms and seeds, and the frames of every shot."""
     shoot = run.config.shoot
-    rate = MODEL_GEOMETRY[run.config.model.family].rate
-    lengths = [max(1, math.ceil(second * rate)) for second in seconds]
+    lengths = [max(1, math.ceil(second * run.base.rate)) for second in seconds]
     joined = [max(1, math.ceil((length - 1) / (shoot.segment_frames - 1))) for length in lengths]
     return sum(joined) * run.arms * shoot.seeds, lengths
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from cinetune.config import MODEL_GEOMETRY, Config
+from cinetune.catalogue import Release, find_release
+from cinetune.config import Config
 from cinetune.cost.cards import (
     CARDS,
     CPU,
@@ -31,7 +32,11 @@ from cinetune.models.files import weights
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.store import Project
 
-__all__ = ["Run", "bytes_each", "in_words", "shapes_of", "size_of"]
+__all__ = ["Run", "in_words", "shapes_of"]
+
+
+_PUBLISHED = {"wan21": (WAN21, WAN21_ENCODERS)}
+"""Shapes of families whose weights need not be there to be planned with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,7 @@ class Run:
     """A project with the shapes of its model."""
 
     project: Project
+    base: Release
     denoiser: Denoiser
     encoders: Encoders
 
@@ -48,7 +54,7 @@ class Run:
 
     @property
     def cards(self) -> tuple[Card, ...]:
-        return (CPU,) if self.config.model.family == "pocket" else CARDS
+        return (CPU,) if self.base.small else CARDS
 
     @property
     def tokens(self) -> int:
@@ -56,7 +62,7 @@ class Run:
 
     @property
     def setting(self) -> Setting:
-        return setting_of(self.config)
+        return setting_of(self.config, small=self.base.small)
 
     @property
     def arms(self) -> int:
@@ -71,11 +77,11 @@ class Run:
 
     @property
     def train_size(self) -> tuple[int, int]:
-        return size_of(self.config.prepare.height, self.config.prepare.width, self.config)
+        return self.config.train_size(self.base)
 
     @property
     def shoot_size(self) -> tuple[int, int]:
-        return size_of(self.config.shoot.height, self.config.shoot.width, self.config)
+        return self.config.shoot_size(self.base)
 
     def memory(self, setting: Setting) -> Memory:
         """Training: a step, or decoding a held-out shot where that needs more. The autoencoder is loaded for it."""
@@ -147,13 +153,11 @@ class Run:
             return one * train.batch * train.accumulate / setting.batch
 
         each = self.setting.bytes_each
-        return fits(
-            settings(self.denoiser, offered(self.config), batches=batches, bytes_each=each), self.memory, seconds
-        )
+        return fits(settings(self.denoiser, offered(self.base), batches=batches, bytes_each=each), self.memory, seconds)
 
     def shooting_choices(self, card: Card, frames: int) -> list[Fit]:
         """All settings of segments of some frames, fastest first."""
-        offer = replace(offered(self.config), checkpointing=("full",))  # means nothing here
+        offer = replace(offered(self.base), checkpointing=("full",))  # means nothing here
         each = self.setting.bytes_each
         return fits(
             settings(self.denoiser, offer, batches=(1,), bytes_each=each),
@@ -162,22 +166,22 @@ class Run:
         )
 
 
-def setting_of(config: Config) -> Setting:
+def setting_of(config: Config, *, small: bool) -> Setting:
     """The choices of a project. The only place that reads these settings."""
     train, model = config.train, config.model
     return Setting(
         checkpointing=train.checkpointing, storage=model.storage,
-        offload_blocks=0 if model.family == "pocket" else model.offload_blocks, batch=train.batch,
-        bytes_each=bytes_each(config),
+        offload_blocks=0 if small else model.offload_blocks, batch=train.batch,
+        bytes_each=bytes_each(config, small=small),
     )  # fmt: skip
 
 
-def offered(config: Config) -> Offer:
-    """What this version can be told; on the CPU, where pocket is meant to run, host memory is all there is."""
+def offered(base: Release) -> Offer:
+    """What this version can be told; on the CPU, where small models are meant to run, host memory is all there is."""
     return Offer(
         checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation),
         storage=get_args(ModelSection.model_fields["storage"].annotation),
-        offload=config.model.family != "pocket",
+        offload=not base.small,
     )
 
 
@@ -198,31 +202,35 @@ def in_words(setting: Setting, config: Config, *, training: bool = True) -> str:
 
 def shapes_of(project: Project) -> tuple[Run | None, list[str]]:
     """The model's shapes from its own files, or Wan2.1 14B's where they are not there yet."""
-    config = project.config
+    model = project.config.model
+    found: list[str] = []
     try:
-        folder = model_folder(config.model)
+        base = model.base()
+    except CinetuneError as error:
+        base, found = find_release(model.family), [str(error)]
+    try:
+        folder = model_folder(model)
         weights.need_folder(folder)
     except CinetuneError as error:
-        known = Run(project=project, denoiser=WAN21, encoders=WAN21_ENCODERS)
-        return known if config.model.family == "wan21" else None, [str(error)]
+        found.append(str(error))
+        if model.family not in _PUBLISHED:
+            return None, found
+        denoiser, encoders = _PUBLISHED[model.family]
+        return Run(project=project, base=base, denoiser=denoiser, encoders=encoders), found
     parts = ("vae", "text_encoder", "image_encoder")
     encoders = encoders_of(*(_json(folder / part / "config.json") for part in parts))
     denoiser = denoiser_of(
         _json(folder / "transformer" / "config.json"), image_tokens=encoders.eye_tokens,
-        multiple=MODEL_GEOMETRY[config.model.family].multiple,
+        multiple=base.multiple,
     )  # fmt: skip
-    return Run(project=project, denoiser=denoiser, encoders=encoders), []
+    return Run(project=project, base=base, denoiser=denoiser, encoders=encoders), found
 
 
 def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def bytes_each(config: Config) -> int:
-    wide = config.model.dtype == "float32" or (config.model.dtype == "auto" and config.model.family == "pocket")
+def bytes_each(config: Config, *, small: bool) -> int:
+    """Bytes of a number in the type that the denoiser computes in; `auto` is float32 on a CPU."""
+    wide = config.model.dtype == "float32" or (config.model.dtype == "auto" and small)
     return 4 if wide else 2
-
-
-def size_of(height: int, width: int, config: Config) -> tuple[int, int]:
-    geometry = MODEL_GEOMETRY[config.model.family]
-    return (height, width) if height and width else (geometry.height, geometry.width)

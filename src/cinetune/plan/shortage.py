@@ -37,7 +37,7 @@ def memory_rows(memory: Memory) -> tuple[tuple[str, float], ...]:
 def fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
     """For every size of card the fastest settings that fit, or why none do, stage by stage."""
     rows: list[tuple[str, ...]] = [("card", "stage", "needs", "time", "fastest setting that fits")]
-    if run.config.model.family == "pocket":
+    if run.base.small:
         return *rows, *_stage_rows(run, CPU.name, CPU, math.inf)
     for size in SIZES:
         card = next(card for card in CARDS if card.gigabytes == size)
@@ -88,7 +88,7 @@ def explain_shortage(project: Project, stage: str = "") -> Iterator[None]:
 def _less(run: Run, stage: str) -> str:
     """The memory table of a stage, and the fastest settings below what was tried, as text."""
     size = _memory_here(run.config.model.device)
-    card = CPU if run.config.model.family == "pocket" else min(CARDS, key=lambda card: abs(card.gigabytes - size / GB))
+    card = CPU if run.base.small else min(CARDS, key=lambda card: abs(card.gigabytes - size / GB))
     match stage:
         case "train":
             lines = _table(run.memory(run.setting), "training", size)

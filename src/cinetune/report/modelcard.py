@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import FootageClip, Look, Scorecard, Window
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.models.files import weights
+from cinetune.catalogue import RELEASES
 from cinetune.pages import media, sheets
 from cinetune.report import verdicts
 from cinetune.store import Project, atomic_write
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ADAPTER", "write_card"]
 
+_FAMILIES = {"pocket": "cinetune's pocket model", "wan21": "Wan2.1 image-to-video"}
 ADAPTER = "pytorch_lora_weights.safetensors"
 """The name diffusers looks for in a folder."""
 _PICTURE = "sample.jpg"
@@ -49,7 +50,7 @@ def write_card(project: Project, look: Look, folder: Path, *, comfy: str, reposi
             "look": look,
             "trigger": _plain(look.trigger),
             "base": base,
-            "family": "Wan2.1 image-to-video" if look.model.family == "wan21" else "cinetune's pocket model",
+            "family": _FAMILIES.get(look.model.family, look.model.family),
             "repository": repository or "path/to/this/folder",
             "comfy": comfy,
             "picture": _PICTURE if sample is not None else "",
@@ -81,9 +82,8 @@ def _plain(text: str) -> str:
 
 
 def _base(look: Look) -> str:
-    """The base model's repository, when its folder is called like one; else empty."""
-    name = Path(look.model.location).name
-    return next((s.repository for s in weights.SOURCES.values() if s.repository.rsplit("/", 1)[-1] == name), "")
+    """The base model's repository; empty when it is no published release."""
+    return RELEASES[look.model.release].repository if look.model.release in RELEASES else ""
 
 
 def _scorecards(project: Project) -> tuple[Scorecard, ...]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NAME = "cache"
 PARENTS = ("ingest", "prepare")
 SECTIONS = ("model",)
-VERSION = 1
+VERSION = 2
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -46,7 +46,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
     """Encode the missing windows and save the stage; several processes share them out. Raises `StoreError` if a parent
     stage is missing, `ModelError` when a window comes out as NaN.
     """
-    from cinetune.models import load_model, model_ref
+    from cinetune.models import load_model, model_identity, model_ref
 
     started = time.monotonic()
     store, config = project.store, project.config
@@ -60,7 +60,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
             remedy="see why in the table of `cinetune prepare`",
         )
     ref = model_ref(config.model)
-    base = [NAME, VERSION, ref.family, ref.weights_sha256, config.model.dtype, config.model.clip_preprocess]
+    base = [NAME, VERSION, ref.family, model_identity(config.model)]
     keys = [
         content_key(*base, window, clip.sha256, clip.colour, clip.reading, inputs(project))
         for window, clip in ((window, clips[window.clip]) for window in windows)

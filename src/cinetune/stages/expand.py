@@ -29,7 +29,7 @@ __all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
 NAME = "expand"
 PARENTS = ("train", "keyframes")
 SECTIONS = ("model", "shoot")
-VERSION = 1
+VERSION = 2
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
 PROXY_HEIGHT = 240
 
@@ -39,6 +39,7 @@ class _Task:
     """One shot to make in one arm and seed; `prompt` is complete, trigger included."""
 
     key: str
+    made_by: dict[str, str]
     shot: PlannedShot
     keyframe: Keyframe
     prompt: str
@@ -93,19 +94,17 @@ def _notes(sequences: list[Sequence]) -> list[str]:
 
 
 def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...]) -> list[_Task]:
-    from cinetune.models import model_ref
+    from cinetune.models import model_identity
 
     config = project.config
     shots = {shot.id: shot for shot in project.shots().shots}
-    model, shoot = model_ref(config.model), config.shoot
+    made_by, shoot = model_identity(config.model), config.shoot
     settings = {
         "frames": shoot.segment_frames,
         "steps": shoot.steps,
         "guidance": shoot.guidance,
         "shift": shoot.shift,
         "anchor": shoot.anchor,
-        "dtype": config.model.dtype,
-        "clip": config.model.clip_preprocess,
     }
     tasks: list[_Task] = []
     for keyframe in keyframes:
@@ -117,7 +116,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         key = content_key(
             NAME,
             VERSION,
-            model.weights_sha256,
+            made_by,
             look.weights.sha256 if look else "",
             keyframe,
             prompt,
@@ -127,7 +126,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
             shot.domain,
             settings,
         )
-        tasks.append(_Task(key=key, shot=shot, keyframe=keyframe, prompt=prompt))
+        tasks.append(_Task(key=key, made_by=made_by, shot=shot, keyframe=keyframe, prompt=prompt))
     return tasks
 
 
@@ -175,6 +174,7 @@ def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
         video=video,
         proxy=proxy,
         keyframe=keyframe.image.sha256,
+        made_by=task.made_by,
         timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
         provenance=provenance(
             seed=task.shot.seed,

@@ -29,7 +29,7 @@ NAME = "keyframes"
 PARENTS = ("ingest", "prepare", "train")
 SECTIONS = ("model", "keyframes", "shoot")
 # Part of every unit key: raise it when the same inputs would give another picture.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +121,14 @@ def _ranked(config: Config, method: Method) -> bool:
 
 def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_Task]:
     """Every shot x arm x seed, arm by arm so that adapters are switched rarely."""
-    from cinetune.models import model_ref
+    from cinetune.models import model_identity
 
     config, shots = project.config, project.shots().shots
     if not shots:
         raise ConfigError(
             "the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table"
         )
-    model = model_ref(config.model)
+    made_by = model_identity(config.model)
     references = {shot.reference: sha256_file(project.root / shot.reference) for shot in shots}
     arms: list[Arm] = ["base", *sorted(looks)]
     tasks: list[_Task] = []
@@ -142,7 +142,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
                 key = content_key(
                     NAME,
                     VERSION,
-                    model.weights_sha256,
+                    made_by,
                     adapter,
                     arm,
                     shot.id,
@@ -161,7 +161,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
 def _settings(config: Config, method: Method) -> dict[str, Any]:
     """The settings a keyframe depends on; fewer for `as-is`, which computes nothing."""
     shoot = config.shoot
-    settings: dict[str, Any] = {"size": [shoot.height, shoot.width]}
+    settings: dict[str, Any] = {"size": config.shoot_size()}
     if method != "as-is":
         settings |= {
             "frames": shoot.segment_frames,
@@ -169,8 +169,6 @@ def _settings(config: Config, method: Method) -> dict[str, Any]:
             "guidance": shoot.guidance,
             "shift": shoot.shift,
             "candidates": config.keyframes.candidates,
-            "dtype": config.model.dtype,
-            "clip": config.model.clip_preprocess,
         }
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
@@ -213,10 +211,10 @@ def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None
     import torch
 
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import Recipe, candidate_seed, fit_picture, make_candidate, pick, shot_size
+    from cinetune.generation import Recipe, candidate_seed, fit_picture, make_candidate, pick
 
     model, shoot = cast.wear(task.arm), config.shoot
-    height, width = shot_size(model.info, height=shoot.height, width=shoot.width)
+    height, width = config.shoot_size()
     reference = _picture(store, fit_picture(read_image(store.root / task.shot.reference), height=height, width=width))
     # The model sees exactly what the file holds, so that a shot made later from the file is the same shot.
     given = torch.from_numpy(read_image(store.path(reference)))

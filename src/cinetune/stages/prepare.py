@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
-from cinetune.config import MODEL_GEOMETRY, Config, Geometry, section_sha
+from cinetune.catalogue import Release
+from cinetune.config import Config, section_sha
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
 from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repeats, scene_table
@@ -45,31 +46,13 @@ class _Seen:
     strip: FileRef
 
 
-def _geometry(config: Config) -> Geometry:
-    """The model's geometry with the project's own size. Raises `ConfigError` for half a size or one the model cannot
-    take.
-    """
-    own = MODEL_GEOMETRY[config.model.family]
-    height, width = config.prepare.height, config.prepare.width
-    if not height and not width:
-        return own
-    if not height or not width:
-        raise ConfigError("prepare.height and prepare.width go together", remedy="give both, or neither")
-    if height % own.multiple or width % own.multiple:
-        near = [max(own.multiple, round(side / own.multiple) * own.multiple) for side in (height, width)]
-        raise ConfigError(
-            f"{config.model.family} needs sides that are multiples of {own.multiple}, not {height}x{width}",
-            remedy=f"set prepare.height = {near[0]} and prepare.width = {near[1]}",
-        )
-    return own._replace(height=height, width=width)
-
-
 def inputs(project: Project) -> dict[str, str]:
     """sha256 of the caption sidecars, and the model's geometry."""
     folder = project.root / project.config.footage.folder
     files = [*sidecar_files(folder), *folder.glob(GENERATED)] if folder.is_dir() else []
     hashes = {Path(os.path.relpath(path, project.root)).as_posix(): sha256_file(path) for path in files}
-    return hashes | {"geometry": str(MODEL_GEOMETRY[project.config.model.family])}
+    base = project.config.model.base()
+    return hashes | {"geometry": f"{base.width}x{base.height}, {base.rate} fps, multiples of {base.multiple}"}
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
@@ -82,7 +65,9 @@ def run(project: Project, report: Reporter) -> StageRecord:
     config = project.config
     parent = project.store.need_stage("ingest")
     clips: dict[str, FootageClip] = {clip.id: clip for clip in parent.groups["clips"]}
-    geometry = _geometry(config)
+    base = config.model.base()
+    height, width = config.train_size(base)
+    geometry = replace(base, height=height, width=width)
     candidates = _candidates(project, report, clips, parent.groups["shots"], geometry)
     seen: list[_Seen] = []
     with report.progress(NAME, len(candidates)) as bar:
@@ -128,7 +113,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
 
 
 def _candidates(
-    project: Project, report: Reporter, clips: dict[str, FootageClip], shots: tuple[Shot, ...], geometry: Geometry
+    project: Project, report: Reporter, clips: dict[str, FootageClip], shots: tuple[Shot, ...], geometry: Release
 ) -> list[Window]:
     """Every window that the settings lay into the shots, captioned, all marked `train` so far. Raises as `run` does."""
     section = project.config.prepare
@@ -298,7 +283,7 @@ def _some(names: list[str]) -> str:
 
 
 def _tell(
-    report: Reporter, config: Config, geometry: Geometry, clips: dict[str, FootageClip], windows: list[Window]
+    report: Reporter, config: Config, geometry: Release, clips: dict[str, FootageClip], windows: list[Window]
 ) -> None:
     for rate in sorted({clips[window.clip].rate for window in windows}):
         mine = next(window for window in windows if clips[window.clip].rate == rate)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cinetune.artifacts import FootageClip, PlannedShot, Window
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.config import Config, section_sha
-from cinetune.errors import ConfigError
+from cinetune.errors import ConfigError, StoreError
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, content_key, sha256_file
 
@@ -32,7 +32,7 @@ NAME = "score"
 PARENTS = ("ingest", "prepare", "expand")
 SECTIONS = ("model", "score")
 # Part of the stage's key: raise it when the same shots would be measured or judged otherwise.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
     sequences: tuple[FilmSequence, ...] = project.store.need_stage("expand").groups["sequences"]
     planned = {shot.id: shot for shot in project.shots().shots}
     sequences = tuple(sequence for sequence in sequences if sequence.shot in planned)
+    _check_made_alike(sequences)
     film = _read_film(project, _load_clip(), report)
     clips = _measure_all(project, sequences, planned, film, report=report)
     results = Results(
@@ -99,6 +100,19 @@ def run(project: Project, report: Reporter) -> StageRecord:
         wall_seconds=time.monotonic() - started,
     )
     return project.store.save_stage(NAME, key, {"scorecards": cards}, made=made, notes=_notes(cards, config))
+
+
+def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
+    """Raise `StoreError` for shots of two different base models: their difference would be called the look's."""
+    first = sequences[0].made_by if sequences else {}
+    for sequence in sequences:
+        if sequence.made_by != first:
+            names = [name for name in first | sequence.made_by if first.get(name) != sequence.made_by.get(name)]
+            raise StoreError(
+                f"shots were made by different base models: they differ in {', '.join(names)}",
+                where=f"{sequences[0].shot} ({sequences[0].arm}) and {sequence.shot} ({sequence.arm})",
+                remedy="run `cinetune expand`: it makes again what is of another model",
+            )
 
 
 def _check_primary(config: Config) -> None:
@@ -308,6 +322,7 @@ def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film) ->
     from cinetune.metrics.suite import CLOUD_PIXELS, FRAME_STEP, METRICS
 
     protocol = {
+        "model": "; ".join(f"{name} {value}" for name, value in sequences[0].made_by.items()) if sequences else "none",
         "unit": "shot; seeds averaged inside a shot; arms share first picture, seed, noise and settings",
         "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
         "film": f"{film.windows} training windows, {len(film.clouds)} scenes; a shot is held against the "

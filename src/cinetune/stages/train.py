@@ -18,7 +18,7 @@ from cinetune.config import Config, flatten, section_sha
 from cinetune.errors import ConfigError, StoreError, WeightsError
 from cinetune.processes import meet
 from cinetune.runtime import Reporter, choose_device, provenance, relay
-from cinetune.sections import AugmentSection, ModelSection, TrainSection
+from cinetune.sections import AugmentSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = "train"
 PARENTS = ("ingest", "prepare", "cache")
 SECTIONS = ("model", "train")
-VERSION = 2
+VERSION = 3
 # Settings that change how a run is saved, where it runs or what else is trained, not what is asked for. Checkpointing
 # gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded. `init_from` is
 # a place: what lies there is in the fingerprint.
@@ -104,13 +104,13 @@ def trial(project: Project, report: Reporter, folder: Path, judge: TrainSection)
 
 def _runs(project: Project) -> list[_Run]:
     """The arms to train, each with what it is made from."""
-    from cinetune.models import model_ref
+    from cinetune.models import model_identity, model_ref
 
     store, config = project.store, project.config
     cached = store.need_stage("cache")
     entries: tuple[LatentEntry, ...] = cached.groups["entries"]
     shared: FileRef = cached.groups["shared"][0]
-    model = model_ref(config.model)
+    model, made_by = model_ref(config.model), model_identity(config.model)
     if any(entry.model.weights_sha256 != model.weights_sha256 for entry in entries):
         raise StoreError(
             f"the cache was made with another model than {model.location}",
@@ -125,7 +125,7 @@ def _runs(project: Project) -> list[_Run]:
         fingerprint = {
             "data set": dataset,
             "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
-            "base model": content_key(model.weights_sha256, _base(config.model)),
+            "base model": content_key(made_by),
             **_start_sha(project),
         }
         one = _Run(
@@ -134,6 +134,7 @@ def _runs(project: Project) -> list[_Run]:
             arm=arm,
             recipe=recipe,
             model=model,
+            made_by=made_by,
             fingerprint=fingerprint,
             entries=entries,
             shared=shared,
@@ -176,11 +177,6 @@ def _arms(recipe: TrainSection) -> dict[Arm, TrainSection]:
     return arms
 
 
-def _base(section: ModelSection) -> dict[str, str]:
-    """Settings of `[model]` that change the numbers of a run."""
-    return section.model_dump(mode="json", include={"dtype", "storage", "attention"})
-
-
 def _said(look: Look, log: Path) -> list[str]:
     """Why a look stopped, what it was forced over, and the alarms in the last line of its log."""
     last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
@@ -196,6 +192,8 @@ class _Run:
     arm: Arm
     recipe: TrainSection
     model: ModelRef
+    made_by: dict[str, str]
+    """The base model as it runs here (`cinetune.models.model_identity`)."""
     fingerprint: dict[str, str]
     entries: tuple[LatentEntry, ...]
     shared: FileRef
@@ -212,7 +210,7 @@ class _Run:
         return {
             "data set": windows | {"empty prompt": self.shared.sha256[:12]},
             "recipe": flatten(self.recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
-            "base model": {"weights": self.model.weights_sha256[:12], **_base(self.project.config.model)},
+            "base model": self.made_by,
             "first adapter": {name: sha[:12] for name, sha in _start_sha(self.project).items()},
             "code": code_fingerprint(),
         }
@@ -378,7 +376,7 @@ class _Run:
             recipe_sha=recipe_sha,
             weights=done[0],
             log=project.store.add(self.folder / "log.jsonl"),
-            licence=model.info.licence,
+            licence=model.info.release.licence,
             provenance=made,
             forced=finished.forced,
         )

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cinetune.models.family import VideoModel
 
 __all__ = [
-    "TARGETS",
     "add_lora",
     "load_lora",
     "lora_names",
@@ -35,15 +34,6 @@ __all__ = [
     "start_from",
     "use_lora",
 ]
-
-_BLOCK = r"blocks\.\d+\."
-TARGETS = {
-    "cross": _BLOCK + r"attn2\.(to_q|to_k|to_v|to_out\.0|add_k_proj|add_v_proj)",
-    "cross-text": _BLOCK + r"attn2\.(to_q|to_k|to_v|to_out\.0)",
-    "attention": _BLOCK + r"attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-    "all-linear": _BLOCK + r"(attn[12]\.(to_q|to_k|to_v|to_out\.0|add_k_proj|add_v_proj)|ffn\.net\.(0\.proj|2))",
-}
-"""Full-match patterns over module names. A list of suffixes would not do: `to_q` is also in self-attention."""
 
 
 def add_lora(

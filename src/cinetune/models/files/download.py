@@ -26,10 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from cinetune.catalogue import FACTS, NOT_YET, RELEASES, Recorded
 from cinetune.errors import ConfigError, ServiceError, StoreError, WeightsError
 from cinetune.models.files import weights
+from cinetune.records import to_json
 from cinetune.runtime import Bar, Reporter
-from cinetune.store import sha256_file
+from cinetune.store import atomic_write, sha256_file
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -87,17 +89,16 @@ class Offer:
 
 
 def look_up(name: str) -> Offer:
-    """Ask the hub what a model of `weights.SOURCES` consists of. Nothing is downloaded.
+    """Ask the hub what a release of the catalogue consists of. Nothing is downloaded.
 
     Raises `ConfigError` for another name, `ServiceError` when the hub cannot be reached, refuses, takes too long, or
     answers with anything else than a list of files.
     """
-    if name in weights.NOT_YET:
-        known = f"one of {', '.join(weights.SOURCES)}"
-        raise ConfigError(f"{name} cannot be used yet: {weights.NOT_YET[name]}", remedy=known)
-    if name not in weights.SOURCES:
-        raise ConfigError(f"no model is called {name!r}", remedy=f"one of {', '.join(weights.SOURCES)}")
-    source = weights.SOURCES[name]
+    published = {key: row for key, row in RELEASES.items() if row.repository}
+    if name not in published:
+        why = f"{name} cannot be used yet: {NOT_YET[name]}" if name in NOT_YET else f"no model is called {name!r}"
+        raise ConfigError(why, remedy=f"one of {', '.join(published)}")
+    source = published[name]
     with hub_errors(source.repository):
         listing = _Listing(source.repository)
         facts = listing.ask("")
@@ -295,6 +296,8 @@ def pull(offer: Offer, folder: Path, report: Reporter) -> None:
                 known[weights.stamp(folder, folder / file.path)] = file.digest
                 weights.keep_sha256(folder, known)
     shutil.rmtree(partial, ignore_errors=True)
+    with atomic_write(folder / FACTS) as temporary:  # the files themselves do not say which release they are
+        temporary.write_text(to_json(Recorded(release=offer.name, commit=offer.commit)), encoding="utf-8")
     report.say(f"{len(missing)} files downloaded, {len(offer.files) - len(missing)} were there; all hashes agree")
     weights.need_folder(folder)
 

@@ -1,4 +1,4 @@
-"""Which weights each family needs, what they weigh, under which licence, and whether a folder really holds them.
+"""Whether a folder really holds the weights it should, and by which hash they are known.
 
 Nothing here touches the network: a missing model is an error that says what to download and with which command.
 """
@@ -9,20 +9,17 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cinetune.catalogue import RELEASES
 from cinetune.errors import StoreError, WeightsError
 from cinetune.store import atomic_write, sha256_file
 
 __all__ = [
     "CAPTIONERS",
     "COMPONENTS",
-    "NOT_YET",
-    "SOURCES",
-    "Source",
     "adapter_file",
     "adapter_settings",
     "adapter_sha256",
@@ -54,40 +51,6 @@ _HEADER_BYTES = 100_000_000
 """The longest header that the safetensors library itself reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a model can be had. `gib` is its size in GiB with the networks at their usual precision (VAE and CLIP
-    float32, the rest bfloat16); repositories that store the denoiser in float32 need about twice as much disk.
-    """
-
-    repository: str
-    licence: str
-    gib: float
-    components_gib: dict[str, float]
-
-    @property
-    def command(self) -> str:
-        folder = self.repository.rsplit("/", 1)[-1]
-        return f"hf download {self.repository} --local-dir {folder}"
-
-
-_WAN_GIB = {"transformer": 30.54, "vae": 0.47, "text_encoder": 10.58, "image_encoder": 2.35}
-
-SOURCES = {
-    "wan21-480p": Source(
-        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "Apache-2.0", round(sum(_WAN_GIB.values()), 2), _WAN_GIB
-    ),
-    "wan21-720p": Source(
-        "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", "Apache-2.0", round(sum(_WAN_GIB.values()), 2), _WAN_GIB
-    ),
-}
-"""Models that can be trained, beside the embedded pocket model."""
-NOT_YET = {
-    "wan21-flf2v": "Wan2.1 FLF2V is always given a last frame, and shots here have none",
-    "wan22-i2v": "Wan2.2 I2V-A14B has two experts, and a look would need an adapter for each",
-}
-"""Relatives that are asked for, and why they are not supported."""
-
 CAPTIONERS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 """Values of `model_type` that `cinetune.models.captioning.captioner` can run."""
 _CAPTIONER_REMEDY = (
@@ -102,7 +65,7 @@ def need_folder(folder: Path) -> None:
     if not problems:
         return
     options = "; or ".join(
-        f"`{source.command}` ({source.licence}, about {source.gib:.0f} GiB)" for source in SOURCES.values()
+        f"`{row.command}` ({row.licence}, about {row.gib:.0f} GiB)" for row in RELEASES.values() if row.repository
     )
     raise WeightsError(
         "the model's weights cannot be used:\n  - " + "\n  - ".join(problems),

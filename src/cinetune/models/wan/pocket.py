@@ -9,7 +9,6 @@ through one word-level tokenizer for umT5 and CLIP alike.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,13 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from cinetune.catalogue import FACTS, RELEASES, Recorded
+from cinetune.records import to_json
+
 __all__ = ["FRAMES", "HEIGHT", "SHIFT", "WIDTH", "Parts", "fresh", "load_clip", "save", "tokenizer", "weights_folder"]
 
-FRAMES, HEIGHT, WIDTH = 33, 64, 96
-SHIFT = 3.0
+_OWN = RELEASES["pocket"]
+FRAMES, HEIGHT, WIDTH, SHIFT = _OWN.frames, _OWN.height, _OWN.width, _OWN.shift
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -168,16 +170,7 @@ def save(parts: Parts, folder: Path) -> None:
     pipeline = WanImageToVideoPipeline(**components)
     pipeline.save_pretrained(folder)
     parts.clip.save_pretrained(folder / "clip")
-    facts = {
-        "name": "pocket",
-        "rate": "16",
-        "frames": FRAMES,
-        "height": HEIGHT,
-        "width": WIDTH,
-        "shift": SHIFT,
-        "licence": "Apache-2.0",
-    }
-    (folder / "cinetune.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (folder / FACTS).write_text(to_json(Recorded(release="pocket")), encoding="utf-8")
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     for path in folder.rglob("*"):

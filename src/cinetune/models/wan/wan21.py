@@ -10,7 +10,6 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +25,11 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from cinetune.catalogue import Release, find_release
 from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import ModelError, WeightsError
-from cinetune.models.adapters import lora
 from cinetune.models.family import Conditioning, ModelInfo
 from cinetune.models.files import weights
-from cinetune.models.wan import pocket
 from cinetune.models.wan.conv import use_fast_conv3d
 from cinetune.timecode import nearest_legal_frames
 
@@ -98,6 +96,7 @@ class WanVideo:
         folder: Path,
         *,
         family: str,
+        release: str = "",
         device: str = "cpu",
         dtype: str = "float32",
         clip_preprocess: Preprocess = "squash",
@@ -108,7 +107,8 @@ class WanVideo:
 
         `settle` brings the denoiser from the CPU to its device in its own way (`cinetune.models.memory.fit`).
         `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
-        Raises `WeightsError` when files are missing, damaged or of another model.
+        Raises `WeightsError` when files are missing, damaged or of another model, `ConfigError` when nothing says which
+        release of the family they are.
         """
         weights.need_folder(folder)
         diffusers_logging.disable_progress_bar()
@@ -118,7 +118,7 @@ class WanVideo:
             modules = _load(folder, kind, device, parts, settle)
         processor = _config(folder, "image_processor/preprocessor_config.json")
         return cls(
-            info=_info(folder, family),
+            info=_info(folder, find_release(family, release=release, folder=folder)),
             dtype=kind,
             clip_mean_std=(processor["image_mean"], processor["image_std"]),
             clip_preprocess=clip_preprocess,
@@ -334,34 +334,16 @@ def _check_embedding(encoder: UMT5EncoderModel, folder: Path) -> None:
         )
 
 
-def _info(folder: Path, family: str) -> ModelInfo:
-    """Facts of the model in a folder, from its configurations and family; a `cinetune.json` has the last word."""
+def _info(folder: Path, release: Release) -> ModelInfo:
     vae, transformer = _config(folder, "vae/config.json"), _config(folder, "transformer/config.json")
-    if family == "pocket":
-        name, frames, height, width, shift = "pocket", pocket.FRAMES, pocket.HEIGHT, pocket.WIDTH, pocket.SHIFT
-    elif "720" in folder.name:  # nothing in the files tells the two 14B models apart
-        name, frames, height, width, shift = "Wan2.1-I2V-14B-720P", 81, 720, 1280, 5.0
-    else:
-        name, frames, height, width, shift = "Wan2.1-I2V-14B-480P", 81, 480, 832, 3.0
-    facts: dict[str, Any] = {"name": name, "frames": frames, "height": height, "width": width, "shift": shift}
-    if (folder / "cinetune.json").is_file():
-        facts |= _config(folder, "cinetune.json")
     return ModelInfo(
-        family=family,
-        name=facts["name"],
-        rate=Fraction(facts.get("rate", "16")),
+        release=release,
         latent_channels=vae["z_dim"],
         stride_time=2 ** sum(vae["temperal_downsample"]),
         stride_space=vae["scale_factor_spatial"],
         patch_space=transformer["patch_size"][1],
-        train_frames=facts["frames"],
-        train_height=facts["height"],
-        train_width=facts["width"],
-        train_shift=facts["shift"],
-        targets=dict(lora.TARGETS),
         weights_sha256=weights.weights_sha256(folder),
         location=str(folder),
-        licence=facts.get("licence", "Apache-2.0"),
     )
 
 
