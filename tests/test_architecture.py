@@ -32,7 +32,7 @@ LAYERS = (
     ("catalogue",),
     ("artifacts",),
     ("records",),
-    ("durable", "timecode"),
+    ("durable", "outside", "timecode"),
     ("errors",),
     ("presets",),
 )

@@ -97,7 +97,7 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, reason: str) -
         load_config(write(tmp_path, "[train]\nlr = 1e-4\n"), overrides=(override,))
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfea", b'name = "caf\xe9"'])
 def test_a_project_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "cinetune.toml"
     if content is not None:
@@ -109,7 +109,7 @@ def test_a_project_file_that_cannot_be_read(tmp_path: Path, content: bytes | Non
 
 def test_a_folder_in_place_of_the_project_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cinetune.toml").mkdir()
-    with pytest.raises(ConfigError, match="not readable"):
+    with pytest.raises(ConfigError, match="a folder"):
         load_config(tmp_path / "cinetune.toml")
 
 
@@ -145,3 +145,46 @@ def test_section_hash_moves_only_with_its_sections() -> None:
     changed = plain.model_copy(update={"train": plain.train.model_copy(update={"lr": 1.0})})
     assert section_sha(plain, ("train",)) != section_sha(changed, ("train",))
     assert section_sha(plain, ("shoot",)) == section_sha(changed, ("shoot",))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_settings_saved_by_other_editors_are_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "cinetune.toml"
+    path.write_bytes('name = "film"\r\n[prepare]\r\ntrigger = "noir, à bout"\r\n'.encode(encoding))
+    assert load_config(path)[0].prepare.trigger == "noir, à bout"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[deliver]\nformats = []", "deliver.formats"),
+        ("[deliver]\narms = []", "deliver.arms"),
+        ('[deliver]\nrate = "1e999999999"', "not a frame rate"),
+        ('[deliver]\nrate = "1000000"', "deliver.rate"),
+        ('[footage]\nsequence_rate = "1/1000"', "footage.sequence_rate"),
+        ('[footage]\nsequence_rate = "0"', "positive|footage.sequence_rate"),
+        (f'[footage]\nfolder = "{"f" * 5000}"', "footage.folder"),
+        ('[model]\npath = "a\\u0000b"', "model.path"),
+        (f'[train]\ninit_from = "{"f" * 300}"', "train.init_from"),
+        (f'name = "{"n" * 300}"', "name"),
+        (f"x = {'[' * 20_000}", "nested"),
+        (f"x = {'9' * 6000}", "TOML"),
+    ],
+)
+def test_settings_that_would_end_in_a_crash_are_refused_at_load(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=key) as caught:
+        load_config(write(tmp_path, text))
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"train.seed={'9' * 5000}", f"a{'.a' * 3000}=1", f"train.seed{'.a' * 3000}=1", f"train.seed={'[' * 20_000}",
+        "name=\udcff", "train.seed={a={a={a=1}}}", "train.seed=1\nmodel.path = 2",
+    ],
+)  # fmt: skip
+def test_overrides_that_no_shell_user_means_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, ""), overrides=(text,))
+    assert len(str(caught.value)) < 2000

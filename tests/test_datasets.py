@@ -154,3 +154,26 @@ def test_an_export_that_stops_half_way_leaves_no_half_dataset(prepared, tmp_path
 def test_a_dataset_needs_prepare_first(project, tmp_path, capsys):
     assert main(["export", str(tmp_path / "out"), "--to", "dataset", "-C", str(project.root)]) == 3
     assert "has not been run yet" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("letter", ["\\n", "\\r", "\\u2028", "\\u0085"])
+def test_a_key_of_a_dataset_file_stays_a_comment(tmp_path, capsys, letter):
+    """A line break in somebody's key would make its second line a setting of the new project."""
+    _clips(tmp_path / "clips")
+    key = f'"x{letter}[caption]{letter}backend=\\"http\\"{letter}base_url=\\"http://evil.example/v1\\"{letter}#" = 1\n'
+    source = tmp_path / "set.toml"
+    source.write_text(MUSUBI.format(folder=(tmp_path / "clips").as_posix()) + key)
+    root = tmp_path / "film"
+    assert main(["new", str(root), "--from", str(source)]) == 0
+    _, origins = load_config(root / "cinetune.toml")
+    assert (origins["caption.backend"], origins["caption.base_url"]) == ("default", "default")
+    assert "evil.example" in (root / "cinetune.toml").read_text()  # it is said, in a comment
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+
+
+def test_a_dataset_file_whose_own_name_has_a_line_break(tmp_path):
+    _clips(tmp_path / "clips")
+    source = tmp_path / "set\n[train]\nrank = 64\n#.toml"
+    source.write_text(MUSUBI.format(folder=(tmp_path / "clips").as_posix()))
+    assert main(["new", str(tmp_path / "film"), "--from", str(source)]) == 0
+    assert load_config(tmp_path / "film" / "cinetune.toml")[0].train.rank == 8

@@ -88,3 +88,11 @@ def test_a_process_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     _launch(monkeypatch, size=2, port=free_port())
     with pytest.raises(ClusterError, match="the 2 processes of this run cannot meet"):
         meet(CPU, ParallelSection(timeout_minutes=0.02))
+
+
+@pytest.mark.parametrize(("rank", "size"), [("x", "2"), ("0", "two"), ("-1", "2"), ("2", "2"), ("0", "0"), ("", "1")])
+def test_a_launcher_that_says_no_numbers(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "y"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ClusterError, match=r"RANK|WORLD_SIZE"):
+        launched()

@@ -134,3 +134,29 @@ def test_a_list_that_was_written_reads_as_it_was(tmp_path: Path) -> None:
 @given(st.text())
 def test_any_text_survives_the_shot_list(text: str) -> None:
     assert tomllib.loads(shots_text([{"prompt": text}])) == {"shot": [{"prompt": text}]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_saved_by_other_editors_is_read_and_its_lines_counted(tmp_path: Path, encoding: str) -> None:
+    text = GOOD.replace("a rider", "a rider\u2028crosses").replace("\n", "\r\n")
+    path = shots(tmp_path, "")
+    path.write_bytes(text.encode(encoding))
+    assert load_shots(path).shots[0].prompt == "a rider\u2028crosses"
+    path.write_bytes((text + "seconds = 0\r\n").encode(encoding))
+    with pytest.raises(ConfigError, match=rf"line {text.count(chr(10)) + 1}\)"):
+        load_shots(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (f'reference = "{"r" * 5000}"', "reference: a file name"),
+        ('reference = "a\\u0000b"', "reference: a file name"),
+        (f'reference = "ref.png"\ntruth = "{"a/" * 3000}"', "truth: a file name"),
+        (f"seconds = 1{'0' * 6000}", "TOML"),
+    ],
+)
+def test_shots_no_disk_could_hold(tmp_path: Path, line: str, reason: str) -> None:
+    text = f'[[shot]]\nid = "x"\nprompt = "p"\ndomain = "in"\n{line}\n'
+    with pytest.raises(ConfigError, match=reason):
+        load_shots(shots(tmp_path, text))

@@ -17,8 +17,10 @@ from typing import Any, Literal
 
 import pydantic
 
+from cinetune import outside
 from cinetune.catalogue import Release, check_both, picture_size
 from cinetune.errors import ConfigError
+from cinetune.outside import escaped, parse_toml
 from cinetune.sections import (
     CaptionSection,
     DeliverSection,
@@ -50,8 +52,11 @@ PRESETS = ("like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "po
 """Those named like-... are the recipes of other trainers, for comparison."""
 
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What may become part of a file name."""
+_SHOWN = 120  # letters of a wrong value that a message repeats
+_DEEPEST = 10  # dots in a key
+_FASTEST = 1000  # frames per second
 
 
 class Config(Section):
@@ -107,7 +112,7 @@ def _explain(error: pydantic.ValidationError, where: str) -> ConfigError:
         if item["type"] == "extra_forbidden":
             lines.append(unknown_key(key, legal))
         else:
-            lines.append(f"{key}: {item['msg'].lower()} (got {item['input']!r})")
+            lines.append(f"{key}: {item['msg'].lower()} (got {repr(item['input'])[:_SHOWN]})")
     return ConfigError(
         "\n  ".join(lines), where=where, remedy="`cinetune plan` lists every key with its value and origin"
     )
@@ -136,24 +141,26 @@ def _assign(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file of the project. Raises `ConfigError` when it is missing or is none."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"no {path.name} here", where=str(path), remedy="`cinetune new DIR` makes a project"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"not readable as TOML: {error}", where=str(path)) from error
+    if not path.exists():
+        raise ConfigError(f"no {path.name} here", where=str(path), remedy="`cinetune new DIR` makes a project")
+    return outside.read_toml(path)
 
 
 def _override(text: str) -> tuple[str, Any]:
     key, equals, raw = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set {text!r} has no '='", remedy="write --set train.lr=1e-4")
+        raise ConfigError(f"--set {text[:_SHOWN]!r} has no '='", remedy="write --set train.lr=1e-4")
     try:
-        return key.strip(), tomllib.loads(f"v = {raw}")["v"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), raw  # a bare word: a string without quotes
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"--set {escaped(text[:_SHOWN])} is not UTF-8 text") from error
+    if text.count(".", 0, len(key)) > _DEEPEST:
+        raise ConfigError(f"--set {text[:_SHOWN]!r}: no key has so many parts")
+    try:
+        table = parse_toml(f"v = {raw}", where="--set")
+    except ConfigError:
+        table = {}
+    return key.strip(), table["v"] if set(table) == {"v"} else raw  # a bare word: a string without quotes
 
 
 def preset_table(preset: str, *, where: str) -> dict[str, Any]:
@@ -206,11 +213,12 @@ def _cross_check(config: Config, where: str) -> None:
         remedy = "set train.augment.probability, or plain_arm = false"
         what = "train.plain_arm is a control for train.augment, which is off"
         raise ConfigError(what, where=where, remedy=remedy)
-    exact_rate(config.deliver.rate)
-    exact_rate(config.footage.sequence_rate)
+    for key, rate in (("deliver.rate", config.deliver.rate), ("footage.sequence_rate", config.footage.sequence_rate)):
+        if not 1 <= exact_rate(rate) <= _FASTEST:
+            raise ConfigError(f"{key} = {rate!r} is no rate of a film", where=where, remedy=f"use 1 to {_FASTEST} fps")
     for key, name in (("name", config.name), ("deliver.seq", config.deliver.seq)):
         if not SAFE_NAME.fullmatch(name):
-            remedy = "use letters, digits, '.', '_' and '-'"
+            remedy = "use up to 100 letters, digits, '.', '_' and '-'"
             raise ConfigError(f"{key} = {name!r} cannot be part of a file name", where=where, remedy=remedy)
 
 

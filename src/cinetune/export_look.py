@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from cinetune.artifacts import FootageClip, Look, Window
 from cinetune.durable import atomic_write, sweep, whole_folder
 from cinetune.errors import ConfigError, StoreError
+from cinetune.outside import escaped, toml_comment, toml_string
 from cinetune.runtime import Reporter
 from cinetune.store import Project
 
@@ -225,18 +226,20 @@ def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
             rows.append(json.dumps(row, ensure_ascii=False))
     if rows:
         _write(folder / "footage" / "metadata.jsonl", "\n".join(rows) + "\n")
-    notes = "".join(f"# {note}\n" for note in dataset.notes)
+    made_from = f"Made from the {dataset.kind} dataset {source.name}. `cinetune plan` lists every key."
+    notes = "".join(map(toml_comment, [made_from, *dataset.notes]))
     settings = "".join(
-        f"{key.removeprefix('prepare.')} = {json.dumps(value)}\n" for key, value in dataset.settings.items()
+        f"{key.removeprefix('prepare.')} = {toml_string(value) if isinstance(value, str) else value}\n"
+        for key, value in dataset.settings.items()
     )
     _write(
         folder / "cinetune.toml",
-        f"# Made from the {dataset.kind} dataset {source.name}. `cinetune plan` lists every key.\n{notes}"
-        f'preset = "wan21"\n\n[model]\n# path = "/models/Wan2.1-I2V-14B-480P-Diffusers"\n\n[prepare]\n{settings}',
+        f'{notes}preset = "wan21"\n\n[model]\n# path = "/models/Wan2.1-I2V-14B-480P-Diffusers"\n\n'
+        f"[prepare]\n{settings}",
     )
     report.say(f"{len(dataset.clips)} films of a {dataset.kind} dataset linked, {len(rows)} with captions")
     for note in dataset.notes:
-        report.say(f"  {note}")
+        report.say(f"  {escaped(note)}")
 
 
 def _write(path: Path, text: str) -> None:

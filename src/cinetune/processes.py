@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cinetune.errors import CinetuneError, ClusterError, ConfigError
+from cinetune.outside import count_of
 
 if TYPE_CHECKING:
     from cinetune.sections import ModelSection, ParallelSection
@@ -97,10 +98,16 @@ class Processes:
 
 
 def launched() -> Processes:
-    """What the launcher says in the environment; alone where there is none. Imports nothing, joins nothing."""
+    """What the launcher says in the environment; alone where there is none. Imports nothing, joins nothing.
+
+    Raises `ClusterError` for numbers that are none.
+    """
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return Processes()
-    return Processes(rank=int(os.environ["RANK"]), size=int(os.environ["WORLD_SIZE"]))
+    rank, size = count_of("RANK", 0, refuse=ClusterError), count_of("WORLD_SIZE", 1, refuse=ClusterError)
+    if rank >= size:
+        raise ClusterError(f"RANK is {rank} and WORLD_SIZE {size}", remedy="start with torchrun, or unset both")
+    return Processes(rank=rank, size=size)
 
 
 def meet(model: ModelSection, section: ParallelSection) -> Processes:
@@ -120,7 +127,7 @@ def meet(model: ModelSection, section: ParallelSection) -> Processes:
         return here
     cuda = model.device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
     if cuda:
-        local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        local, count = count_of("LOCAL_RANK", 0, refuse=ClusterError), torch.cuda.device_count()
         if ":" in model.device:
             raise ConfigError(f"model.device is {model.device!r} in every process", remedy='set it to "auto"')
         if local >= count:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from cinetune.catalogue import RELEASES, TARGETS, Release, find_release
+from cinetune.outside import path_text
 
 __all__ = [
     "AugmentSection",
@@ -60,6 +61,7 @@ def _known_targets(targets: str) -> str:
 Between = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
 """Lowest and highest value of a random range."""
 Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
+PathName = Annotated[str, pydantic.AfterValidator(path_text)]
 
 
 class ColourRule(pydantic.BaseModel):
@@ -87,7 +89,7 @@ class ColourRule(pydantic.BaseModel):
         "linear",
     ] = ""
     """What the code values mean; logs come with their makers' gamut (see `cinetune.footage.read.spaces`)."""
-    lut: str = ""
+    lut: PathName = ""
     """A .cube file, relative to the project, from the file's R'G'B' to display R'G'B'; then `space` is not used."""
     matrix: Literal["", "bt601", "bt709", "bt2020"] = ""
     levels: Literal["", "full", "limited"] = ""
@@ -97,7 +99,7 @@ class ModelSection(Section):
     family: Annotated[str, pydantic.AfterValidator(_known_family)] = "pocket"
     release: str = ""
     """Which release of the family the weights are, where their folder does not say: `wan21-480p`, `wan21-720p`."""
-    path: str = ""
+    path: PathName = ""
     """Folder with the diffusers weights; empty = the weights inside the package (pocket only)."""
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -137,7 +139,7 @@ class ModelSection(Section):
 
 
 class FootageSection(Section):
-    folder: str = "footage"
+    folder: PathName = "footage"
     detector: Literal["adaptive", "none"] = "adaptive"
     edit_list_time: Literal["auto", "source", "record"] = "auto"
     """`record` lays edit lists over the finished film, `source` over what it was cut from."""
@@ -203,7 +205,7 @@ class TrainSection(Section):
     alpha: float = pydantic.Field(default=16.0, gt=0)
     targets: Annotated[str, pydantic.AfterValidator(_known_targets)] = "cross"
     """Layers to adapt: cross, cross-text, attention, all-linear, or `regex:` and a pattern of whole layer names."""
-    init_from: str = ""
+    init_from: PathName = ""
     """An adapter, of any origin, to start from in place of a fresh one: a file or folder, relative to the project."""
     lr: float = pydantic.Field(default=3e-5, gt=0)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
@@ -291,7 +293,7 @@ DeliveryName = Literal[
 
 
 class DeliverSection(Section):
-    formats: tuple[DeliveryName, ...] = ("proxy", "prores_hq", "png16")
+    formats: tuple[DeliveryName, ...] = pydantic.Field(default=("proxy", "prores_hq", "png16"), min_length=1)
     conform: Literal["none", "hold", "blend", "retime", "minterpolate"] = "hold"
     rate: str = "24"
     bars: str = pydantic.Field(default="", pattern=r"^([1-9]\d*(\.\d+)?([:/][1-9]\d*)?)?$")
@@ -303,22 +305,22 @@ class DeliverSection(Section):
     seq: str = "SQ010"
     height: int = pydantic.Field(default=0, ge=0)
     """Picture height of movies (Lanczos from the master); 0 = as generated."""
-    arms: tuple[Literal["base", "look", "plain"], ...] = ("base", "look")
-    c2pa_certificate: str = ""
+    arms: tuple[Literal["base", "look", "plain"], ...] = pydantic.Field(default=("base", "look"), min_length=1)
+    c2pa_certificate: PathName = ""
     """Certificate chain (PEM file) that .mp4 and .mov are signed with, and its key; empty = not signed."""
-    c2pa_key: str = ""
+    c2pa_key: PathName = ""
 
 
 class ScoreSection(Section):
     alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
-    primary: tuple[str, ...] = ("tone_w1", "colour_error")
+    primary: tuple[str, ...] = pydantic.Field(default=("tone_w1", "colour_error"), min_length=1)
 
 
 class CaptionSection(Section):
     """Captions by a vision-language model, for shots that have none."""
 
     backend: Literal["transformers", "http"] = "transformers"
-    path: str = ""
+    path: PathName = ""
     """`transformers`: the folder of a Qwen2.5-VL or Qwen3-VL model."""
     base_url: str = "http://127.0.0.1:8000/v1"
     model: str = ""

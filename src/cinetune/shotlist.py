@@ -17,6 +17,7 @@ import pydantic
 from cinetune.artifacts import Cue, PlannedShot, ShotPlan
 from cinetune.config import SAFE_NAME, read_toml, unknown_key
 from cinetune.errors import ConfigError
+from cinetune.outside import folded, is_file, path_text, read_text, toml_string
 from cinetune.timecode import exact_rate
 
 __all__ = ["LONGEST_PROMPT", "LONGEST_SHOT", "Row", "check_shots", "load_shots", "shots_text"]
@@ -48,7 +49,7 @@ def load_shots(path: Path) -> ShotPlan:
         remedy = "the shot list is an array of [[shot]] tables"
         raise ConfigError(unknown_key(unknown[0], ["shot"]), where=str(path), remedy=remedy)
     rows = table.get("shot", [])
-    lines = _lines(path.read_text(encoding="utf-8"))
+    lines = _lines(read_text(path))
     faults = sorted(_faults(rows, path.parent), key=lambda fault: fault[0])
     if faults:
         known = lines if isinstance(rows, list) and len(lines) == len(rows) else []
@@ -78,22 +79,17 @@ def _table_text(name: str, row: Row) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, str):
-        return '"' + "".join(_escaped(letter) for letter in value) + '"'
+        return toml_string(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return repr(value)
     raise ConfigError(f"{value!r} cannot be written into a shot list")
-
-
-def _escaped(letter: str) -> str:
-    known = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return known.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08x}")
 
 
 def _lines(text: str) -> list[dict[str, int]]:
     """For each `[[shot]]` the line (from 1) of its head ("") and of its keys (`seconds`, `prompts.0.at`)."""
     found: list[dict[str, int]] = []
     prefix, cues, quote = "", 0, ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         inside = quote
         for mark in ('"""', "'''"):
             if quote in ("", mark) and line.count(mark) % 2:
@@ -142,9 +138,9 @@ def _faults(rows: Any, folder: Path) -> Iterator[Fault]:
         name = row.get("id") if isinstance(row, dict) else None
         if isinstance(name, str):
             # some file systems do not tell A from a, and the id becomes part of file names
-            if name.lower() in seen:
-                yield index, "id", f"two shots are called {seen[name.lower()]!r}"
-            seen.setdefault(name.lower(), name)
+            if folded(name) in seen:
+                yield index, "id", f"two shots are called {seen[folded(name)]!r}"
+            seen.setdefault(folded(name), name)
         if index not in broken:
             yield from ((index, key, what) for key, what in _shot_faults(_planned(row), row, folder))
 
@@ -164,7 +160,10 @@ def _planned(row: Row) -> PlannedShot:
 
 def _shot_faults(shot: PlannedShot, row: Row, folder: Path) -> Iterator[tuple[str, str]]:
     if not SAFE_NAME.fullmatch(shot.id):
-        yield "id", f"shot id {shot.id!r} cannot be used: letters, digits, '.', '_' and '-'; it becomes a file name"
+        yield (
+            "id",
+            f"shot id {shot.id[:100]!r} cannot be used: letters, digits, '.', '_' and '-'; it becomes a file name",
+        )
     if shot.sequence and not SAFE_NAME.fullmatch(shot.sequence):
         yield "sequence", f"sequence {shot.sequence!r} cannot be used: letters, digits, '.', '_' and '-'"
     if not 0 < shot.seconds <= LONGEST_SHOT:
@@ -210,9 +209,12 @@ def _prompt_faults(shot: PlannedShot) -> Iterator[tuple[str, str]]:
 def _file_faults(role: str, name: str | None, folder: Path) -> Iterator[str]:
     if not name:
         return
-    if "\0" in name:
-        yield f"{role} is no file name"
-    elif not Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(folder)):
+    try:
+        path_text(name)
+    except ValueError as error:
+        yield f"{role}: {error}"
+        return
+    if not Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(folder)):
         yield f"{role} {name!r} is outside the project: copy it into the project folder"
-    elif not (folder / name).is_file():
+    elif not is_file(folder / name):
         yield f"{role} {name!r} does not exist: give a path relative to the project folder"

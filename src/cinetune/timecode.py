@@ -28,6 +28,7 @@ NTSC_NOMINAL = (24, 30, 48, 60, 120)
 
 
 _LABEL = re.compile(r"(\d{1,2})[:;.](\d{1,2})[:;.](\d{1,2})([:;.])(\d{1,3})", re.ASCII)
+_RATE = re.compile(r"\s*[+-]?\d{1,9}(\.\d{1,12}|/\d{1,9})?\s*", re.ASCII)
 
 
 def exact_rate(value: float | str | Fraction) -> Fraction:
@@ -36,6 +37,8 @@ def exact_rate(value: float | str | Fraction) -> Fraction:
     Raises `ConfigError` for what is not a positive number.
     """
     remedy = "write it as 24, 25 or 24000/1001"
+    if isinstance(value, str) and _RATE.fullmatch(value) is None:  # Fraction("1e999999999") would count for hours
+        raise ConfigError(f"not a frame rate: {value[:40]!r}", remedy=remedy)
     try:
         rate = Fraction(value).limit_denominator(100_000) if isinstance(value, float) else Fraction(value)
     except (ValueError, OverflowError, ZeroDivisionError) as error:

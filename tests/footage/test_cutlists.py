@@ -9,11 +9,11 @@ import opentimelineio as otio
 import pytest
 
 from cinetune.errors import FootageError
-from cinetune.footage.edit import cutlists
 from cinetune.footage.edit.cutlists import cut_list_files, plan_cuts, read_cut_list, spans_of
 from cinetune.footage.edit.edl import EdlCut, write_edl
 from cinetune.footage.notes.sidecars import footage_files
 from cinetune.footage.video import probe, read_frames
+from cinetune.outside import MOST_TEXT
 from films import FILM, counter, write_counted
 
 NTSC = Fraction(30000, 1001)
@@ -191,8 +191,8 @@ def test_lists_that_cannot_be_used_say_so(tmp_path):
     assert [path.name for path in cut_list_files(tmp_path)] == ["C0001M01.XML", "film.edl", "other.edl", "x.fcpxml"]
 
 
-def test_a_list_of_no_sane_size_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(cutlists, "_MAX_BYTES", 10)
-    (tmp_path / "big.edl").write_text("x" * 11)
+def test_a_list_of_no_sane_size_is_refused(tmp_path):
+    with (tmp_path / "big.edl").open("wb") as file:
+        file.truncate(MOST_TEXT + 1)
     with pytest.raises(FootageError, match="larger than"):
         read_cut_list(tmp_path / "big.edl")

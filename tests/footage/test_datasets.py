@@ -114,7 +114,7 @@ def test_diffusion_pipe_with_one_size(tmp_path):
         ('[[directory]]\nnum_repeats = 1', "'' is not there"),
         ('[[directory]]\npath = "empty"', "no film file is in this dataset"),
         ('[[datasets]]\nvideo_directory = "films"\nframe_extraction = "middle"', "'middle' is not known"),
-        ('[[datasets]]\nvideo_jsonl_file = "bad.jsonl"', "not JSON"),
+        ('[[datasets]]\nvideo_jsonl_file = "bad.jsonl"', "not readable as JSON"),
         ('[[datasets]]\nvideo_jsonl_file = "odd.jsonl"', 'a row needs a "video_path"'),
         ('datasets = ["films"]', "must be tables"),
         ('[[datasets]]\nvideo_directory = "films"\ntarget_frames = "33"', "target_frames must be"),
@@ -129,3 +129,48 @@ def test_what_is_wrong_is_said(tmp_path, text, words):
     (tmp_path / "odd.jsonl").write_text('{"image_path": "a.png"}')
     with pytest.raises(ConfigError, match=words):
         _read(tmp_path, text)
+
+
+@pytest.mark.parametrize("extension", ["txt", ".txt", "TXT"])
+def test_a_caption_extension_with_or_without_its_dot(tmp_path, extension):
+    _films(tmp_path / "films", "a")
+    part = f'[[datasets]]\nvideo_directory = "films"\ntarget_frames = [33]\ncaption_extension = "{extension}"\n'
+    assert [clip.text for clip in _read(tmp_path, part).clips] == ["caption of a"]
+
+
+@pytest.mark.parametrize("extension", ["", ".", "/", "../x", "x" * 300])
+def test_a_caption_extension_that_ends_no_name(tmp_path, extension):
+    _films(tmp_path / "films", "a")
+    part = f'[[datasets]]\nvideo_directory = "films"\ncaption_extension = "{extension}"\n'
+    with pytest.raises(ConfigError, match="caption_extension"):
+        _read(tmp_path, part)
+
+
+def test_a_dataset_of_another_system(tmp_path):
+    """Byte order mark, backslashes, a name in the other Unicode form, a line separator in a caption."""
+    _films(tmp_path / "films", "caf\u00e9")
+    row = {"video_path": "films\\cafe\u0301.mp4".replace("\\", "/"), "caption": "one\u2028two"}
+    rows = json.dumps(row, ensure_ascii=False) + "\n" + json.dumps({"video_path": "films\\caf\u00e9.mp4"})
+    (tmp_path / "meta.jsonl").write_bytes(rows.encode("utf-8-sig"))
+    text = '\ufeff[[datasets]]\nvideo_jsonl_file = "meta.jsonl"\ntarget_frames = [33]\n'
+    assert [(clip.path.name, clip.text) for clip in _read(tmp_path, text).clips] == [("caf\u00e9.mp4", "one two")]
+
+
+@pytest.mark.parametrize("caption", [["a", "b"], None, 3, float("nan")])
+def test_captions_that_are_not_text_are_refused_by_line(tmp_path, caption):
+    _films(tmp_path / "films", "a")
+    (tmp_path / "meta.jsonl").write_text("\n" + json.dumps({"video_path": "films/a.mp4", "caption": caption}))
+    with pytest.raises(ConfigError) as caught:
+        _read(tmp_path, '[[datasets]]\nvideo_jsonl_file = "meta.jsonl"\n')
+    assert "line 2" in caught.value.where
+
+
+def test_no_name_of_a_dataset_places_a_file(tmp_path):
+    """A table called `...jsonl` has the stem `..`; a row may name a table of captions as its film."""
+    _films(tmp_path / "films", "a")
+    (tmp_path / "films" / "metadata.jsonl").write_text('{"file_name": "a.mp4", "text": "evil"}')
+    rows = [{"video_path": "films/a.mp4"}, {"video_path": "films/metadata.jsonl"}]
+    (tmp_path / "...jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = _read(tmp_path, '[[datasets]]\nvideo_jsonl_file = "...jsonl"\ntarget_frames = [33]\n')
+    assert [(clip.group, clip.path.name) for clip in dataset.clips] == [("films", "a.mp4")]
+    assert any("metadata.jsonl is not a film" in note for note in dataset.notes)

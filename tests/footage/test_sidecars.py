@@ -66,7 +66,7 @@ def test_rights_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{nonsense", "not JSON"),
+        ("{nonsense", "not readable as JSON"),
         ('{"text": "no file"}', "file_name"),
         ('{"file_name": "a.mov", "shot": "two"}', "shot must be a whole number"),
         ('{"file_name": "a.mov", "start_frame": -1}', "start_frame must be a whole number"),
@@ -80,7 +80,7 @@ def test_bad_rows_are_named(tmp_path, line, reason):
 
 
 def test_captions_that_are_not_text(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00b")
+    (tmp_path / "a.txt").write_bytes(b"\xff\x00b")
     with pytest.raises(ConfigError, match="UTF-8"):
         read_rows(tmp_path, tmp_path / "a.mov")
 
@@ -236,3 +236,78 @@ def test_a_footage_folder_beside_the_project(tmp_path):
     )
     (row,) = captions_of(root, root / "../reels", {"a": outside}, [clip])
     assert (row.text, row.source) == ("outside", "a.txt")
+
+
+def _film(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("written", "film"),
+    [
+        ("a.mov", "a.mov"),
+        ("a", "a.mov"),
+        ("./day1/a.mov", "day1/a.mov"),
+        ("day1\\a.mov", "day1/a.mov"),
+        ("a.mov", "day1/a.mov"),
+        ("/mnt/show/day1/a.mov", "day1/a.mov"),
+        ("cafe\u0301.mov", "caf\u00e9.mov"),
+        ("caf\u00e9.mov", "cafe\u0301.mov"),
+        ("A.MOV", "a.mov"),
+    ],
+)
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv"])
+def test_a_row_finds_its_film_by_path_or_name(tmp_path, table, written, film):
+    _film(tmp_path, film, "other.mov")
+    if table.endswith("csv"):
+        (tmp_path / table).write_text(f"file_name,text\n{written},words\n", encoding="utf-8")
+    else:
+        _jsonl(tmp_path / table, {"file_name": written, "text": "words"})
+    assert [row.text for row in read_rows(tmp_path, tmp_path / film)] == ["words"]
+    assert read_rows(tmp_path, tmp_path / "other.mov") == []
+
+
+@pytest.mark.parametrize(
+    ("films", "written", "owner"),
+    [
+        (("a.mov", "A.mov"), "A.mov", "A.mov"),  # both are there: the spelling decides
+        (("a.mov", "A.mov"), "A.MOV", None),  # either could be meant
+        (("day1/a.mov", "day2/a.mov"), "a.mov", None),
+        (("day1/a.mov", "a.mov"), "a.mov", "a.mov"),
+        (("day1/a.mov",), "day2/a.mov", None),
+    ],
+)
+def test_a_row_is_no_guess_between_films(tmp_path, films, written, owner):
+    _film(tmp_path, *films)
+    _jsonl(tmp_path / "metadata.jsonl", {"file_name": written, "text": "words"})
+    found = [name for name in films if read_rows(tmp_path, tmp_path / name)]
+    assert found == ([owner] if owner else [])
+
+
+def test_caption_files_beside_their_film(tmp_path):
+    _film(tmp_path, "caf\u00e9.mov", "b.mov")
+    (tmp_path / "cafe\u0301.TXT").write_bytes("a\u0301 rider".encode("utf-16"))
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
+    assert [row.text for row in read_rows(tmp_path, tmp_path / "caf\u00e9.mov")] == ["a\u0301 rider"]
+    assert [row.text for row in read_rows(tmp_path, tmp_path / "b.mov")] == ["one two"]
+
+
+def test_a_line_separator_or_a_cell_of_two_lines_is_a_space(tmp_path):
+    _film(tmp_path, "a.mov", "b.mov")
+    _jsonl(tmp_path / "metadata.jsonl", {"file_name": "a.mov", "text": "x"})
+    row = {"file_name": "a.mov", "text": "one\u2028two\x85three\x1cfour"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    (tmp_path / "captions.csv").write_bytes(b'file_name;text\r\nb.mov;"one\r\ntwo; three"\r\n')
+    assert read_rows(tmp_path, tmp_path / "a.mov")[0].text == "one two three four"
+    assert read_rows(tmp_path, tmp_path / "b.mov")[0].text == "one two; three"
+
+
+@pytest.mark.parametrize("key", ["text", "caption", "scene", "owner", "licence", "consent", "document"])
+@pytest.mark.parametrize("value", ["[1]", "NaN", "3", "null", "true", "{}", '"\\ud83d"'])
+def test_values_that_are_not_text_are_refused_by_row(tmp_path, key, value):
+    (tmp_path / "metadata.jsonl").write_text(f'{{"file_name": "z.mov"}}\n{{"file_name": "a.mov", "{key}": {value}}}\n')
+    with pytest.raises(ConfigError) as caught:
+        read_rows(tmp_path, tmp_path / "a.mov")
+    assert caught.value.where.endswith("metadata.jsonl, line 2")

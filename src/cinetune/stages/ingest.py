@@ -26,17 +26,18 @@ from cinetune.footage.cut.usable import usable_pieces
 from cinetune.footage.edit.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
 from cinetune.footage.edit.events import CutEvent
 from cinetune.footage.notes.sidecars import (
+    Notes,
     clip_stem,
     footage_files,
     is_sequence,
     members,
-    read_rows,
     rights_of,
     sidecar_files,
     source_sha256,
 )
 from cinetune.footage.read.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
+from cinetune.outside import escaped
 from cinetune.records import artifact
 from cinetune.runtime import Reporter, provenance
 from cinetune.sections import ColourRule, FootageSection
@@ -187,6 +188,7 @@ def run(project: Project, report: Reporter) -> StageRecord:
     ids = _clip_ids(folder, files)
     readable = [path for path in files if _is_readable(path)]
     plan = plan_cuts(folder, readable, time=project.config.footage.edit_list_time)
+    notes = Notes(folder, files)
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
@@ -197,15 +199,15 @@ def run(project: Project, report: Reporter) -> StageRecord:
             if twin != name:
                 verdicts.append(_reject(name, f"the same bytes as {twin}", "remove one of them"))
             else:
-                verdicts.append(_examine(project, path, ids[path], hashes, plan, stamp=stamp))
-            bar.advance(note=_plain(path.name))
+                verdicts.append(_examine(project, path, ids[path], hashes, plan, notes=notes, stamp=stamp))
+            bar.advance(note=escaped(path.name))
     lists = {_relative(project.root, path): _utf8(words) for path, words in plan.notes.items()}
     verdicts += [_reject(_relative(project.root, path), _utf8(e.what), e.remedy) for path, e in plan.refused.items()]
     report.say(_table(verdicts, lists))
     clips = [verdict.clip for verdict in verdicts if verdict.clip]
     rejected = [verdict.rejected for verdict in verdicts if verdict.rejected]
     if not clips:
-        reasons = "\n  ".join(_plain(f"{row.path}: {row.reason}") for row in rejected)
+        reasons = "\n  ".join(escaped(f"{row.path}: {row.reason}") for row in rejected)
         raise FootageError(f"no film file can be used:\n  {reasons}", where=str(folder), remedy=rejected[0].remedy)
     shots = [shot for verdict in verdicts for shot in verdict.shots]
     report.say(f"{len(clips)} clips, {len(shots)} shots, {len(rejected)} files refused")
@@ -218,8 +220,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
     )
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=hashes)
     groups = {"clips": clips, "shots": shots, "rejected": rejected}
-    notes = [f"{name}: {words}" for name, words in lists.items()]
-    return project.store.save_stage(NAME, key, groups, made=made, notes=notes)
+    said = [f"{name}: {words}" for name, words in lists.items()]
+    return project.store.save_stage(NAME, key, groups, made=made, notes=said)
 
 
 def _examine(
@@ -229,6 +231,7 @@ def _examine(
     hashes: dict[str, str],
     plan: CutPlan,
     *,
+    notes: Notes,
     stamp: list[tuple[int, ...]],
 ) -> _Verdict:
     """The verdict on one file, kept by its content so that a second run need not decode it again."""
@@ -238,7 +241,7 @@ def _examine(
         return _reject(name, _unreadable(path).what, _unreadable(path).remedy)
     if _utf8(str(path)) != str(path):
         return _reject(name, "its name is not UTF-8", "rename it")
-    rights = rights_of(read_rows(_folder(project), path))
+    rights = rights_of(notes.rows(path))
     if path in plan.broken and path not in plan.events:
         return _reject(name, plan.broken[path].what, plan.broken[path].remedy)
     events = plan.events.get(path, ())
@@ -380,14 +383,9 @@ def _table(verdicts: list[_Verdict], lists: dict[str, str]) -> str:
             )
         )
     rows += [(name, "", "", "", "", "", "", words) for name, words in lists.items()]
-    rows = [tuple(map(_plain, row)) for row in rows]
+    rows = [tuple(map(escaped, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
         for row in rows
     )
-
-
-def _plain(text: str) -> str:
-    """On one line, whatever a file is called: control characters and the like are spelled out."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

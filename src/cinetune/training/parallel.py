@@ -9,7 +9,6 @@ learned (but for `ulysses`, which adds token by token), and a checkpoint has no 
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from cinetune.errors import ConfigError
+from cinetune.errors import ClusterError, ConfigError
 from cinetune.models.family import VideoModel
+from cinetune.outside import count_of
 from cinetune.processes import Processes
 from cinetune.sections import ModelSection, ParallelSection
 
@@ -158,7 +158,8 @@ def arrange(processes: Processes, section: ParallelSection) -> World:
     and the section needs more.
     """
     rank, size = processes.rank, processes.size
-    machines = size // int(os.environ.get("LOCAL_WORLD_SIZE", size)) if size > 1 else 1
+    here = max(1, count_of("LOCAL_WORLD_SIZE", size, refuse=ClusterError))
+    machines = max(1, size // here)
     replicas = section.replicas or machines
     asked = {"parallel.ulysses": section.ulysses}
     if section.data == "hsdp":

@@ -22,12 +22,13 @@ from cinetune.footage.edit.otiojson import parse_otio
 from cinetune.footage.edit.shelf import Shelf
 from cinetune.footage.edit.xmeml import parse_xmeml
 from cinetune.footage.notes.sidecars import files_below
+from cinetune.outside import decode_text, read_bytes
 
 __all__ = ["CUT_LISTS", "CutPlan", "cut_list_files", "plan_cuts", "read_cut_list", "spans_of"]
 
 CUT_LISTS = (".edl", ".fcpxml", ".otio", ".xml")
 """Endings of edit lists; FCPXML is looked at only to say what to export instead."""
-_MAX_BYTES = 64 * 1024 * 1024  # a feature film's XML has some tens of megabytes
+_REMEDY = "export only the sequence you need, or remove it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +53,7 @@ def cut_list_files(folder: Path) -> list[Path]:
 def read_cut_list(path: Path) -> list[CutEvent] | None:
     """The events of an EDL, OTIO or FCP7 XML file in order; None for XML that is no edit. Raises `FootageError`."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise FootageError(f"it is larger than {_MAX_BYTES >> 20} MiB", remedy="export only the sequence you need")
-        data = path.read_bytes()
+        data = read_bytes(path, refuse=FootageError)
         match path.suffix.lower():
             case ".xml" | ".fcpxml":
                 return parse_xmeml(data, edit=path.name)
@@ -62,18 +61,13 @@ def read_cut_list(path: Path) -> list[CutEvent] | None:
                 return parse_otio(_text(data), edit=path.name)
             case _:
                 return parse_edl(_text(data), edit=path.name)
-    except OSError as error:
-        raise FootageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
     except FootageError as error:
-        raise FootageError(error.what, where=str(path), remedy=error.remedy) from error
+        raise FootageError(error.what, where=str(path), remedy=error.remedy or _REMEDY) from error
 
 
 def _text(data: bytes) -> str:
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        return data.decode("latin-1")  # old systems write names in one of several 8-bit sets; labels are ASCII in all
+    # Old systems write names in one of several 8-bit sets; labels are ASCII in all.
+    return decode_text(data, where="", refuse=FootageError, eight_bit=True)
 
 
 def plan_cuts(folder: Path, files: Sequence[Path], *, time: Literal["auto", "source", "record"] = "auto") -> CutPlan:

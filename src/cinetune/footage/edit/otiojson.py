@@ -6,7 +6,6 @@ list comes from elsewhere. What we write goes through the library (`cinetune.foo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +14,7 @@ from urllib.parse import unquote
 
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.events import Counted, CutEvent
+from cinetune.outside import parse_json
 from cinetune.timecode import exact_rate
 
 __all__ = ["parse_otio"]
@@ -31,9 +31,9 @@ def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
     Raises `FootageError` for what is no readable OTIO file, and when there is no event.
     """
     try:
-        root = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FootageError(f"the OTIO file cannot be read: {error}", remedy=_REMEDY) from error
+        root = parse_json(text, where="", refuse=FootageError, finite=False, halves=True)
+    except FootageError as error:
+        raise FootageError(f"the OTIO file cannot be read: {error.what}", remedy=_REMEDY) from error
     timelines = _children(root) if _schema(root) == "SerializableCollection" else [root]
     events: list[CutEvent] = []
     for timeline in timelines:

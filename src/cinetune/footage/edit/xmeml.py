@@ -1,6 +1,6 @@
 """Final Cut Pro 7 XML (`xmeml`) in, as Premiere, Resolve and Final Cut 7 write it.
 
-The file comes from elsewhere, so it is read without trust: no internal document type, no entities, bounded depth.
+The file comes from elsewhere and is read without trust: see `cinetune.outside.parse_xml`.
 """
 
 from __future__ import annotations
@@ -10,55 +10,17 @@ from dataclasses import replace
 from fractions import Fraction
 from urllib.parse import unquote
 from xml.etree import ElementTree
-from xml.parsers import expat
 
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.events import Counted, CutEvent
+from cinetune.outside import parse_xml
 from cinetune.timecode import timecode_to_frames
 
 __all__ = ["parse_xmeml"]
 
 Element = ElementTree.Element
-_MAX_DEPTH = 200  # elements inside each other; an edit with deep nests has some dozens
 _NUMBER = re.compile(r"\s*([+-]?\d{1,12})\s*", re.ASCII)
 _REMEDY = "export it again as Final Cut Pro 7 XML, or remove it"
-
-
-def _tree(data: bytes) -> Element:
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    depth = 0
-
-    def refuse(*_: object) -> None:
-        raise FootageError("the XML defines a document type or entities of its own", remedy=_REMEDY)
-
-    def doctype(_name: str, system: str | None, public: str | None, internal: bool) -> None:
-        if internal or system or public:
-            refuse()
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise FootageError(f"the XML is nested more than {_MAX_DEPTH} deep", remedy=_REMEDY)
-        builder.start(tag, attributes)
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag)
-
-    parser.StartDoctypeDeclHandler = doctype
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        raise FootageError(f"the XML cannot be read: {error}", remedy=_REMEDY) from error
-    return builder.close()
 
 
 def parse_xmeml(data: bytes, *, edit: str) -> list[CutEvent] | None:
@@ -67,7 +29,7 @@ def parse_xmeml(data: bytes, *, edit: str) -> list[CutEvent] | None:
 
     Raises `FootageError` for XML that is damaged or dangerous, for FCPXML, and when there is no event.
     """
-    root = _tree(data)
+    root = parse_xml(data, remedy=_REMEDY)
     if root.tag == "fcpxml":
         raise FootageError("FCPXML is not read", remedy="export the edit as FCP7 XML, OTIO or a CMX3600 EDL")
     if root.tag != "xmeml":

@@ -10,7 +10,8 @@ Both are read as their documentation describes them. Pictures, masks and control
 from __future__ import annotations
 
 import json
-import tomllib
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Annotated, Any
 import pydantic
 
 from cinetune.errors import ConfigError
+from cinetune.outside import MOST_TABLE, escaped, folded, is_file, json_lines, one_line, read_text, read_toml
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = ["Clip", "Dataset", "read_dataset"]
@@ -27,6 +29,7 @@ _FILMS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mxf", ".ts
 _MODES = {"head": "head", "chunk": "all", "slide": "slide", "uniform": "uniform", "full": "all"}
 _MULTIPLE = 16  # what Wan's sides must divide by
 _LEAST_FRAMES = 5
+_LONGEST_EXTENSION = 40
 _COUNT = Annotated[int, pydantic.Field(ge=1, strict=True)]
 _PAIR = tuple[_COUNT, _COUNT]
 _KINDS: dict[str, tuple[Any, str]] = {
@@ -80,10 +83,7 @@ def read_dataset(path: Path) -> Dataset:
 
     Raises `ConfigError` for files that are neither kind, folders that are not there, and when no film is found.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not readable as TOML: {error}", where=str(path)) from error
+    table = read_toml(path)
     if isinstance(table.get("datasets"), list):
         dataset = _musubi(table, path)
     elif isinstance(table.get("directory"), list):
@@ -111,7 +111,7 @@ def _musubi(table: Mapping[str, Any], path: Path) -> Dataset:
         known = {"caption_extension", "frame_extraction", "target_frames", "frame_stride", "frame_sample", "max_frames"}
         if "video_directory" in part:
             folder = _folder(path, part.pop("video_directory"), where)
-            _take_folder(dataset, folder, part.get("caption_extension", ".txt"))
+            _take_folder(dataset, folder, _extension(part.get("caption_extension", ".txt"), where))
         elif "video_jsonl_file" in part:
             _take_jsonl(dataset, _found(path, part.pop("video_jsonl_file"), where))
         else:
@@ -173,7 +173,7 @@ def _checked(general: Any, own: Any, where: str) -> dict[str, Any]:
         try:
             pydantic.TypeAdapter(kind).validate_python(part[key])
         except pydantic.ValidationError as error:
-            raise ConfigError(f"{key} must be {meaning}, not {part[key]!r}", where=where) from error
+            raise ConfigError(f"{key} must be {meaning}, not {repr(part[key])[:80]}", where=where) from error
     return part
 
 
@@ -212,11 +212,27 @@ def _leave(dataset: Dataset, part: Mapping[str, Any], where: str) -> None:
             dataset.note(f"{where}: {key} has no equal here and is left behind")
 
 
+def _extension(text: str, where: str) -> str:
+    """With its dot: trainers take `txt` as they take `.txt`."""
+    extension = "." + text.strip().lstrip(".")
+    if extension == "." or len(extension) > _LONGEST_EXTENSION or "/" in extension or "\0" in extension:
+        remedy = "write it as .txt"
+        raise ConfigError(f"caption_extension {text[:40]!r} ends no file name", where=where, remedy=remedy)
+    return extension
+
+
 def _found(path: Path, name: str, where: str) -> Path:
-    for candidate in (path.parent / name, Path(name)):
-        if name and candidate.exists():
-            return candidate.resolve()
-    raise ConfigError(f"{name!r} is not there", where=f"{path}, {where}", remedy="mend the path in the dataset file")
+    """A file or folder named from outside, with the separators of any system and in any Unicode form."""
+    spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+    for spelling in (*spellings, name.replace("\\", "/")):
+        for candidate in (path.parent / spelling, Path(spelling)):
+            try:
+                if spelling and candidate.exists():
+                    return candidate.resolve()
+            except (OSError, ValueError):
+                break  # no disk takes such a name
+    remedy = "mend the path in the dataset file"
+    raise ConfigError(f"{name[:200]!r} is not there", where=f"{path}, {where}", remedy=remedy)
 
 
 def _folder(path: Path, name: str, where: str) -> Path:
@@ -228,46 +244,43 @@ def _folder(path: Path, name: str, where: str) -> Path:
 
 def _take_folder(dataset: Dataset, folder: Path, extension: str) -> None:
     others = 0
-    for film in sorted(folder.iterdir()):
-        text = film.with_suffix(extension)
+    files = sorted(folder.iterdir())
+    texts = {folded(file.name): file for file in reversed(files) if is_file(file)}
+    for film in files:
+        beside = film.with_name(film.stem + extension)
+        text = beside if is_file(beside) else texts.get(folded(beside.name))
         if film.suffix.lower() in _FILMS:
-            _take(dataset, film, folder.name, _text(text) if text.is_file() else "")
-        elif film.is_file() and film.suffix not in (extension, ".toml", ".json", ".safetensors"):
+            _take(dataset, film, folder.name, one_line(read_text(text, most=MOST_TABLE)) if text else "")
+        elif is_file(film) and film.suffix not in (extension, ".toml", ".json", ".safetensors"):
             others += 1
     if others:
         dataset.note(f"{folder}: {others} files are not films and are left behind")
 
 
 def _take_jsonl(dataset: Dataset, table: Path) -> None:
-    for number, line in enumerate(_text(table, whole=True).splitlines(), start=1):
+    for number, row in json_lines(read_text(table, most=MOST_TABLE), where=str(table)):
         where = f"{table}, line {number}"
-        try:
-            row = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"not JSON: {error.msg}", where=where) from error
-        if row is None:
-            continue
         if not isinstance(row, dict) or not isinstance(row.get("video_path"), str):
             raise ConfigError('a row needs a "video_path"', where=where)
+        if not isinstance(row.get("caption", ""), str):
+            raise ConfigError(f"caption must be text, not {json.dumps(row['caption'])[:60]}", where=where)
         film = _found(table, row["video_path"], where)
         if film.is_dir():
             dataset.note(f"{where}: a folder of pictures is not read as a film")
+        elif film.suffix.lower() not in _FILMS:
+            dataset.note(f"{where}: {film.name} is not a film and is left behind")
         else:
-            _take(dataset, film, table.stem, " ".join(str(row.get("caption") or "").split()))
+            _take(dataset, film, table.stem, one_line(row.get("caption", "")))
 
 
 def _take(dataset: Dataset, film: Path, group: str, text: str) -> None:
-    """Add a film once, under a folder name that no other folder has taken."""
+    """Add a film once, under a folder name that no other folder has taken, and that leads nowhere else."""
     if any(clip.path == film for clip in dataset.clips):
         return
+    if escaped(film.name) != film.name:
+        dataset.note(f"{escaped(str(film))}: its name cannot be written on one line in UTF-8, it is left behind")
+        return
+    group = re.sub(r"[^\w.-]+", "_", group).strip(".") or "films"
     while any(clip.group == group and clip.path.name == film.name for clip in dataset.clips):
         group += "_"
     dataset.clips.append(Clip(film, group, text))
-
-
-def _text(path: Path, *, whole: bool = False) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("not readable as UTF-8 text", where=str(path)) from error
-    return text if whole else " ".join(text.split())

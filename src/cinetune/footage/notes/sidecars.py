@@ -18,6 +18,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,17 @@ from typing import Any
 
 from cinetune.artifacts import FootageClip, Rights, Shot, Window
 from cinetune.errors import ConfigError
+from cinetune.outside import (
+    MOST_TABLE,
+    csv_rows,
+    folded,
+    is_file,
+    json_lines,
+    name_parts,
+    one_line,
+    read_text,
+    same_name,
+)
 from cinetune.store import atomic_write, sha256_file
 
 __all__ = [
@@ -32,6 +44,7 @@ __all__ = [
     "METADATA",
     "SIDECAR_SUFFIXES",
     "Generated",
+    "Notes",
     "Row",
     "captions_of",
     "clip_stem",
@@ -78,7 +91,7 @@ _FEWEST_PICTURES = {".exr": 2, ".dpx": 2, ".tif": 2, ".tiff": 2, ".png": 12}
 """How many numbered files of one name make a clip; a few PNGs are stills that somebody keeps beside it."""
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<digits>\d+)\.[^.]+")
 _PLACE = re.compile(r"%0(?P<width>\d+)d")
-_LONGEST_NAME = 255  # bytes; to ask for a longer one is an error on most disks
+_WORDS = ("text", "caption", "scene", "owner", "licence", "consent", "document")
 _NEAR = 2  # frames a stated start may lie after the start found
 
 
@@ -178,62 +191,113 @@ def source_sha256(path: Path) -> str:
 
 def sidecar_files(folder: Path) -> list[Path]:
     """The caption files and tables under `folder`, sorted."""
-    return sorted(p for p in files_below(folder) if p.is_file() and (p.name in _TABLES or p.suffix.lower() == ".txt"))
+    return sorted(p for p in files_below(folder) if is_file(p) and (p.name in _TABLES or p.suffix.lower() == ".txt"))
+
+
+class Notes:
+    """All that sidecars under `folder` say, by clip. Each table is read once, when a clip below it is asked for.
+
+    A row's `file_name` is the path of a clip from the table's folder, with or without its suffix; or, where only one
+    clip answers to it, the same in another Unicode form or case, a longer path (of another machine) that ends in it, or
+    its bare name.
+    """
+
+    def __init__(self, folder: Path, clips: Iterable[Path] = ()) -> None:
+        self._folder = folder
+        self._clips = list(dict.fromkeys([*footage_files(folder), *clips]))
+        self._tables: dict[Path, dict[Path, list[dict[str, Any]]]] = {}
+        self._texts: dict[Path, dict[str, list[Path]]] = {}
+
+    def rows(self, clip: Path) -> list[Row]:
+        """From tables in the clip's folder and up to `folder`, then its `.txt`. Raises `ConfigError` on bad rows."""
+        rows: list[Row] = []
+        place = clip.parent
+        while True:
+            for table in _TABLES:
+                path = place / table
+                if is_file(path):
+                    inside = path.relative_to(self._folder).as_posix()
+                    rows += [_row(item, path, inside) for item in self._table(path).get(clip, [])]
+            if place in (self._folder, place.parent):
+                break
+            place = place.parent
+        text = self._text_of(clip)
+        if text is not None:
+            source = text.relative_to(self._folder).as_posix()
+            rows.append(Row(text=one_line(read_text(text, most=MOST_TABLE)), source=source))
+        return rows
+
+    def _text_of(self, clip: Path) -> Path | None:
+        """The caption file beside a clip; of several that differ in case alone, the one spelled as the clip."""
+        place = clip.parent
+        if place not in self._texts:
+            found: dict[str, list[Path]] = {}
+            for path in sorted(place.iterdir()) if place.is_dir() else ():
+                if path.suffix.lower() == ".txt" and path.is_file():
+                    found.setdefault(folded(path.name), []).append(path)
+            self._texts[place] = found
+        name = f"{clip_stem(clip)}.txt"
+        fitting = self._texts[place].get(folded(name), [])
+        return next((path for path in fitting if path.name == name), fitting[0] if len(fitting) == 1 else None)
+
+    def _table(self, table: Path) -> dict[Path, list[dict[str, Any]]]:
+        if table not in self._tables:
+            place = table.parent
+            exact, near, bare = _index(place, [clip for clip in self._clips if clip.is_relative_to(place)])
+            sure: dict[Path, list[dict[str, Any]]] = {}
+            likely: dict[Path, list[dict[str, Any]]] = {}
+            for item in table_rows(table):
+                name = unicodedata.normalize("NFC", item["file_name"])
+                parts = name_parts(name)
+                if name in exact:
+                    for clip in exact[name]:
+                        sure.setdefault(clip, []).append(item)
+                    continue
+                fitting = near.get("/".join(parts)) or [
+                    clip for spelled, clip in bare.get(parts[-1] if parts else "", []) if same_name(spelled, name)
+                ]
+                if len(set(fitting)) == 1:
+                    likely.setdefault(fitting[0], []).append(item)
+            self._tables[table] = {**likely, **sure}
+        return self._tables[table]
+
+
+def _index(
+    place: Path, clips: Sequence[Path]
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]], dict[str, list[tuple[str, Path]]]]:
+    """Clips by path from `place` with and without suffix: as spelled, as compared, and by the last part alone."""
+    exact: dict[str, list[Path]] = {}
+    near: dict[str, list[Path]] = {}
+    bare: dict[str, list[tuple[str, Path]]] = {}
+    for clip in clips:
+        for path in dict.fromkeys((clip, clip.with_name(clip_stem(clip)))):
+            name = unicodedata.normalize("NFC", path.relative_to(place).as_posix())
+            exact.setdefault(name, []).append(clip)
+            near.setdefault("/".join(name_parts(name)), []).append(clip)
+            bare.setdefault(name_parts(name)[-1], []).append((name, clip))
+    return exact, near, bare
 
 
 def read_rows(folder: Path, clip: Path) -> list[Row]:
-    """All that sidecars say about `clip`, from tables in its own folder and up to `folder`, then its `.txt`. Raises
-    `ConfigError` on bad rows.
-    """
-    rows: list[Row] = []
-    place = clip.parent
-    while True:
-        names = (clip.relative_to(place).as_posix(), clip.with_name(clip_stem(clip)).relative_to(place).as_posix())
-        for table in _TABLES:
-            if (place / table).is_file():
-                inside = (place / table).relative_to(folder).as_posix()
-                found = [item for name in dict.fromkeys(names) for item in _found(place / table, name)]
-                rows += [_row(item, place / table, inside) for item in found]
-        if place == folder:
-            break
-        place = place.parent
-    text = clip.with_name(f"{clip_stem(clip)}.txt")
-    if len(os.fsencode(text.name)) <= _LONGEST_NAME and text.is_file():
-        rows.append(Row(text=" ".join(_read(text).split()), source=text.relative_to(folder).as_posix()))
-    return rows
-
-
-def _found(table: Path, name: str) -> list[dict[str, Any]]:
-    return [item for item in table_rows(table) if item.get("file_name") == name]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError("a caption file is not UTF-8 text", where=str(path), remedy="save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"a caption file cannot be read ({error.strerror})", where=str(path)) from error
+    """`Notes.rows` of one clip."""
+    return Notes(folder, [clip]).rows(clip)
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a caption table as written. Raises `ConfigError` naming the line that is not a row."""
-    text = _read(path)
-    if path.suffix == ".csv":
-        try:
-            yield from csv.DictReader(text.splitlines())
-        except csv.Error as error:
-            raise ConfigError(f"not a table: {error}", where=str(path)) from error
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"not JSON: {error.msg}", where=f"{path}, line {number}") from error
-        if not isinstance(item, dict) or not isinstance(item.get("file_name"), str):
-            raise ConfigError('a row needs a "file_name"', where=f"{path}, line {number}")
+    """The rows of a caption table as written, each with a `file_name`. Raises `ConfigError` naming the line that is not
+    a row.
+    """
+    text = read_text(path, most=MOST_TABLE)
+    where = str(path)
+    rows = csv_rows(text, where=where, needs="file_name") if path.suffix == ".csv" else json_lines(text, where=where)
+    for number, item in rows:
+        place = f"{path}, line {number}"
+        if not isinstance(item, dict) or not isinstance(item.get("file_name"), str) or not item["file_name"].strip():
+            raise ConfigError('a row needs a "file_name"', where=place)
+        for key in _WORDS:
+            if not isinstance(item.get(key, ""), str):
+                value = json.dumps(item[key])[:60]
+                raise ConfigError(f"{key} must be text, not {value}", where=place, remedy="leave the key out, or quote")
         yield item
 
 
@@ -242,12 +306,13 @@ def _row(item: dict[str, Any], path: Path, source: str) -> Row:
         value = item.get(key)
         if value is None or value == "":
             return None
-        if isinstance(value, bool) or not str(value).isdecimal():
-            raise ConfigError(f"{key} must be a whole number, not {value!r}", where=f"{path}, {item['file_name']}")
+        if isinstance(value, bool) or re.fullmatch(r"\s*\d{1,12}\s*", str(value), re.ASCII) is None:
+            where = f"{path}, {item['file_name']}"
+            raise ConfigError(f"{key} must be a whole number, not {str(value)[:60]!r}", where=where)
         return int(value)
 
     def words(key: str) -> str:
-        return " ".join(str(item.get(key) or "").split())
+        return one_line(item.get(key, ""))
 
     return Row(
         text=words("text") or words("caption"),
@@ -294,7 +359,9 @@ def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shot
     shots that were not found.
     """
     folder = Path(os.path.normpath(folder))
-    found = {name: read_rows(folder, Path(os.path.normpath(root / clip.path))) for name, clip in clips.items()}
+    paths = {name: Path(os.path.normpath(root / clip.path)) for name, clip in clips.items()}
+    notes = Notes(folder, paths.values())
+    found = {name: notes.rows(path) for name, path in paths.items()}
     machine = {(row.clip_sha256, row.start_frame, row.frames): row for row in read_generated(folder)}
     order: dict[str, list[Shot]] = {}
     for shot in shots:
@@ -340,7 +407,7 @@ def read_generated(folder: Path) -> list[Generated]:
             remedy = "mend it or delete the file; `cinetune caption` writes it again"
             raise ConfigError("a generated caption lacks one of its keys", where=f"{path}, row {number}", remedy=remedy)
         text: Any = known["text"]
-        values: dict[str, Any] = known | {"text": " ".join(text.split())}
+        values: dict[str, Any] = known | {"text": one_line(text)}
         rows.append(Generated(**values, edited=_text_sha(values["text"]) != item.get("text_sha256")))
     return rows
 
