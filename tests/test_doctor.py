@@ -1,10 +1,14 @@
 """The checks of the machine, on projects that are well and projects that are not."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cinetune.doctor import Check, examine, weights_table
+from cinetune.footage.video import MOVIES
 
 
 def found(root: Path) -> dict[str, Check]:
@@ -17,8 +21,35 @@ def without_project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Check
 
 
 def test_this_machine_can_run_the_tests(without_project: dict[str, Check]) -> None:
-    well = ["python", "torch", "torchvision", "folder", "libx264", "prores_ks"]
+    well = ["python", "torch", "torchvision", "folder", *MOVIES]
     assert {name: without_project[name].state for name in well} == dict.fromkeys(well, "ok")
+
+
+def test_a_codec_that_is_not_there_fails_and_the_others_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOVIES, "h264", replace(MOVIES["h264"], encoder="no_such_encoder"))
+    checks = found(tmp_path)
+    assert (checks["h264"].state, checks["prores_hq"].state) == ("fail", "ok")
+    assert "PyAV" in checks["h264"].found and checks["h264"].remedy
+
+
+def test_a_codec_that_writes_other_pictures_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MOVIES, "h264", replace(MOVIES["h264"], options={"qp": "51"}))
+    monkeypatch.setattr("cinetune.doctor._OFF", 1e-6)
+    check = found(tmp_path)["h264"]
+    assert check.state == "fail" and "levels off by" in check.found
+
+
+def test_a_machine_without_torch_is_told_so(tmp_path: Path) -> None:
+    """A plain install that got no torch: every other line is still there."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path; from cinetune.doctor import examine\n"
+        f"print(*(f'{{c.name}}={{c.state}}' for c in examine(Path({str(tmp_path)!r}))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch=fail", "GPU=warn", "prores_hq=ok"} <= set(done.stdout.split())
 
 
 def test_what_is_not_well_has_a_remedy(without_project: dict[str, Check], tmp_path: Path) -> None:

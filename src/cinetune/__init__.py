@@ -13,7 +13,7 @@ Names are imported when they are first used, so that `import cinetune` costs not
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from cinetune.runtime import Quiet, Reporter
     from cinetune.store import Project
 
-    __version__: str
+__version__ = "0.1.0"
+"""The only place that says it: packaging reads it here, and a source tree without metadata still knows what it is."""
 
 __all__ = [
     "STAGES",
@@ -58,8 +59,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return metadata.version("cinetune")
     if name not in _HOME:
         raise AttributeError(f"module 'cinetune' has no attribute {name!r}")
     return getattr(import_module(f"cinetune.{_HOME[name]}"), name)

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cinetune import __version__
 from cinetune.artifacts import Provenance
 from cinetune.errors import ConfigError
 
@@ -37,6 +38,7 @@ __all__ = [
     "derive",
     "duration",
     "generator",
+    "package_versions",
     "peak_memory_gib",
     "provenance",
     "relay",
@@ -203,9 +205,20 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package; `unknown` where it runs without the metadata that an installer writes."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = __version__ if name == "cinetune" else metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
 @cache
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+    return package_versions(_PACKAGES) | {"python": platform.python_version()}
 
 
 def provenance(

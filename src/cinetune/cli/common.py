@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cinetune import __version__
+
 if TYPE_CHECKING:
     from cinetune.runtime import Reporter
     from cinetune.store import Project, StageRecord
@@ -54,9 +56,7 @@ _OFFLINE = os.environ.get("HF_HUB_OFFLINE")
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib import metadata
-
-        print(f"cinetune {metadata.version('cinetune')}")
+        print(f"cinetune {__version__}")
         raise typer.Exit
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from cinetune.runtime import package_versions
 
 __all__ = ["Fingerprint", "code_fingerprint", "differences", "summary"]
 
@@ -48,7 +49,7 @@ def code_fingerprint() -> dict[str, str]:
     package = Path(__file__).parents[1]
     sources = [path for pattern in _SHAPES_NUMBERS for path in sorted(package.glob(pattern))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    return {name: metadata.version(name) for name in _PACKAGES} | {"sources": digest[:16]}
+    return package_versions(_PACKAGES) | {"sources": digest[:16]}
 
 
 def differences(before: Fingerprint, now: Fingerprint) -> list[str]:

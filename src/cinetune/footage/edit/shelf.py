@@ -12,6 +12,7 @@ import av
 import av.error
 
 from cinetune.footage.edit.events import CutEvent, frame_range, outside
+from cinetune.footage.read.libav import exact, metadata, open_to_read
 from cinetune.timecode import exact_rate
 
 __all__ = ["Header", "Shelf"]
@@ -33,22 +34,22 @@ class Header:
 def _read_header(path: Path) -> Header | None:
     """None for what is no film; that is found and said when the file itself is judged."""
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_to_read(path) as container:
             if not container.streams.video:
                 return None
             stream = container.streams.video[0]
-            rate = stream.guessed_rate or stream.average_rate
-            if not rate:
+            said = exact(stream.guessed_rate) or exact(stream.average_rate)
+            if said is None:
                 return None
-            exact = exact_rate(rate)
+            rate = exact_rate(said)
             frames = stream.frames or None
             if frames is None and container.duration:
-                frames = round(Fraction(container.duration, av.time_base) * exact)
-            words = dict(container.metadata) | dict(stream.metadata)
+                frames = round(Fraction(container.duration, av.time_base) * rate)
+            words = metadata(container) | metadata(stream)
             for other in container.streams:
-                words = dict(other.metadata) | words
+                words = metadata(other) | words
             return Header(
-                rate=exact,
+                rate=rate,
                 timecode=words.get("timecode"),
                 frames=frames,
                 reel=(words.get("reel_name") or words.get("reel_umid_name") or "").strip(),

@@ -20,6 +20,7 @@ from av.stream import Disposition
 from cinetune.artifacts import Reading
 from cinetune.errors import FootageError
 from cinetune.footage.read.fields import CYCLE, without_fields
+from cinetune.footage.read.libav import appears, exact, open_to_read
 from cinetune.footage.read.timing import claimed_rates, first_picture, on_screen
 
 __all__ = ["opened", "picked", "pictures"]
@@ -45,7 +46,7 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.s
     if path.stat().st_size == 0:
         raise FootageError("the file is empty (0 bytes)", where=str(path), remedy="copy it again from its source")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_to_read(path) as container:
             if container.format.name in _NO_FILM:
                 raise FootageError(
                     f"not a film but {_NO_FILM[container.format.name]}",
@@ -139,7 +140,7 @@ def _coded_alone(
     rate: Fraction,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """The `wanted` pictures, if the time stamps of their packets tell which these are."""
-    tick = stream.time_base
+    tick = exact(stream.time_base)
     origin = next(container.decode(stream)).pts
     if origin is None or tick is None:
         return
@@ -169,7 +170,7 @@ def _by_number(
     """(number, frame) from at or before `start`: seeks by time stamp when that is quicker, and checks that it landed
     early enough.
     """
-    tick = stream.time_base
+    tick = exact(stream.time_base)
     if start > _SEEK_MARGIN and rate is not None and tick is not None and container.format.name != "h264":
         origin = next(container.decode(stream)).pts
         if origin is not None:
@@ -190,8 +191,9 @@ def _by_number(
     if not reading.by_time or rate is None:
         yield from enumerate(chain([head], whole))
         return
-    assert head.pts is not None and head.time_base is not None, "only files with time stamps are read by time"
-    yield from _numbered(chain([head], whole), head.pts * head.time_base, rate, by_time=True)
+    origin = appears(head)
+    assert origin is not None, "only files with time stamps are read by time"
+    yield from _numbered(chain([head], whole), origin, rate, by_time=True)
 
 
 def _whole(frames: Iterator[av.VideoFrame], reading: Reading) -> Iterator[av.VideoFrame]:
@@ -207,8 +209,6 @@ def _numbered(
         return
     number = -1
     for frame in frames:
-        if frame.pts is None or frame.time_base is None:
-            number += 1
-        else:
-            number = first_picture(frame.pts * frame.time_base - origin, rate)
+        at = appears(frame)
+        number = number + 1 if at is None else first_picture(at - origin, rate)
         yield number, frame

@@ -15,6 +15,7 @@ import av.error
 import av.filter
 
 from cinetune.errors import FootageError
+from cinetune.footage.read.libav import exact
 
 __all__ = ["CYCLE", "FieldVote", "refuse", "without_fields"]
 
@@ -45,7 +46,7 @@ class _Filter:
 
     def __init__(self, name: str, frame: av.VideoFrame, order: str = "") -> None:
         self._graph = av.filter.Graph()
-        pace = frame.time_base or Fraction(1, 25)
+        pace = exact(frame.time_base) or Fraction(1, 25)
         source = self._graph.add(
             "buffer",
             video_size=f"{frame.width}x{frame.height}",

@@ -24,6 +24,7 @@ from cinetune.footage.notes.sidecars import is_sequence, members
 from cinetune.footage.read.color import resize
 from cinetune.footage.read.decode import opened, picked, pictures
 from cinetune.footage.read.fields import CYCLE, FieldVote, refuse
+from cinetune.footage.read.libav import exact, metadata
 from cinetune.footage.read.planes import frame_colour, frame_rgb, has_alpha, quarter_turns, turned
 from cinetune.footage.read.sequences import SHOWN, first_look, picture, shown_frame
 from cinetune.footage.read.timing import Clock, claimed_rates, set_clock
@@ -82,7 +83,7 @@ def probe(
         rate, frames, reading, notes = _how(stream, scan, settings)
         if reading.fields or reading.by_time:
             frames = _second_look(path, rate, reading, scan.colour, on_frame)
-        size, aspect = (scan.first.width, scan.first.height), Fraction(stream.sample_aspect_ratio or 1)
+        size, aspect = (scan.first.width, scan.first.height), exact(stream.sample_aspect_ratio) or Fraction(1)
         upright = reading.turn % 2 == 0
         facts = Probe(
             path=path,
@@ -93,7 +94,7 @@ def probe(
             height=size[1] if upright else size[0],
             pixel_aspect=aspect if upright else 1 / aspect,
             colour=scan.colour,
-            timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
+            timecode=metadata(stream).get("timecode") or metadata(container).get("timecode"),
             reading=reading,
             notes=notes,
         )
@@ -138,7 +139,7 @@ def _how(
 ) -> tuple[Fraction, int, Reading, tuple[str, ...]]:
     """(rate, pictures, reading, notes) of a file that was decoded once. Raises `FootageError` for what is refused."""
     claimed = claimed_rates(stream.guessed_rate, stream.average_rate, stream.base_rate)
-    clock = set_clock(scan.stamps, tick=stream.time_base, claimed=claimed, lasts=scan.lasts)
+    clock = set_clock(scan.stamps, tick=exact(stream.time_base), claimed=claimed, lasts=scan.lasts)
     _check_complete(stream, len(scan.stamps), clock)
     if clock.by_time and settings.variable_rate == "refuse":
         raise FootageError(clock.notes[0].partition(":")[0], remedy="transcode it to a constant rate")
@@ -151,8 +152,8 @@ def _how(
     notes = list(clock.notes)
     if turn:
         notes.append(f"shown turned by {(360 - 90 * turn) % 360} degrees clockwise: turned upright")
-    if stream.sample_aspect_ratio not in (None, 1):
-        notes.append(f"anamorphic: pixels are {stream.sample_aspect_ratio} as wide as high, windows are unsqueezed")
+    if (aspect := exact(stream.sample_aspect_ratio)) not in (None, 1):
+        notes.append(f"anamorphic: pixels are {aspect} as wide as high, windows are unsqueezed")
     if has_alpha(scan.first):
         notes.append("alpha: laid over black")
     made = {"bwdif": ": deinterlaced with bwdif, one frame of two fields", "pulldown": f": removed, {rate} fps"}
@@ -222,9 +223,10 @@ def _check_complete(stream: av.video.stream.VideoStream, decoded: int, clock: Cl
     """A file cut off in transfer still opens; its header promises more than there is. Edit lists shorten both, so both
     must disagree.
     """
-    if not stream.frames or stream.duration is None or stream.time_base is None:
+    tick = exact(stream.time_base)
+    if not stream.frames or stream.duration is None or tick is None:
         return
-    promised = stream.duration * stream.time_base * clock.rate
+    promised = stream.duration * tick * clock.rate
     if decoded < stream.frames and clock.pictures + 0.5 < promised:
         raise FootageError(
             f"truncated: its header promises {stream.frames} frames, {decoded} can be decoded",

@@ -23,6 +23,7 @@ from cinetune.errors import FootageError
 from cinetune.footage.notes.sidecars import members
 from cinetune.footage.read.color import decide_colour
 from cinetune.footage.read.decode import opened
+from cinetune.footage.read.libav import exact
 from cinetune.footage.read.planes import frame_colour, frame_rgb, has_alpha
 from cinetune.footage.read.spaces import to_display
 from cinetune.sections import ColourRule, FootageSection
@@ -153,11 +154,10 @@ def _look_libav(file: Path, settings: FootageSection, rule: ColourRule | None) -
             raise FootageError("no picture can be decoded", where=str(file), remedy="export it again")
         if has_alpha(frame) and settings.alpha == "refuse":
             raise FootageError("it has an alpha channel", remedy='set footage.alpha = "black", or flatten it')
-        aspect = stream.sample_aspect_ratio
         return _Look(
             width=frame.width,
             height=frame.height,
-            aspect=Fraction(aspect) if aspect else Fraction(1),
+            aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
             rate=None,  # libav's rate of a picture file is its own invention
             timecode="",
             colour=frame_colour(frame, rule),

@@ -11,11 +11,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 
 from cinetune.errors import FootageError
+from cinetune.footage.read.libav import appears, exact
 from cinetune.timecode import exact_rate
 
 __all__ = ["Clock", "claimed_rates", "first_picture", "on_screen", "set_clock"]
@@ -43,8 +45,9 @@ def first_picture(seconds: Fraction, rate: Fraction) -> int:
 
 
 def _appears(frame: av.VideoFrame, origin: Fraction) -> Fraction:
-    assert frame.pts is not None and frame.time_base is not None, "frames without time stamps have no time"
-    return frame.pts * frame.time_base - origin
+    at = appears(frame)
+    assert at is not None, "frames without time stamps have no time"
+    return at - origin
 
 
 def on_screen(
@@ -61,7 +64,7 @@ def on_screen(
             yield from ((number, held) for number in range(at, start))
         held, at = frame, start if held is None else max(at, start)
     if held is not None:
-        lasts = held.duration * held.time_base if held.duration and held.time_base else Fraction(0)
+        lasts = (held.duration or 0) * (exact(held.time_base) or Fraction(0))
         end = first_picture(_appears(held, origin) + lasts, rate)
         yield from ((number, held) for number in range(at, max(end, at + 1)))
 
@@ -137,6 +140,7 @@ def _nominal(seconds: np.ndarray, claimed: Sequence[Fraction]) -> Fraction:
     return min(near, key=lambda other: abs(float(other) - usual))
 
 
-def claimed_rates(*rates: Fraction | None) -> list[Fraction]:
+def claimed_rates(*stated: Any) -> list[Fraction]:
     """The rates a header states, made exact, without what is not one."""
-    return [exact_rate(rate) for rate in rates if rate and rate > 0]
+    rates = (exact(rate) for rate in stated)
+    return [exact_rate(rate) for rate in rates if rate is not None and rate > 0]

@@ -12,6 +12,7 @@ import av
 import av.error
 
 from cinetune.errors import FootageError
+from cinetune.footage.read.libav import appears, exact, metadata
 from cinetune.footage.read.planes import BT709_LIMITED
 
 __all__ = ["BT709_TAGS", "MovieFacts", "check_movie", "movie_facts"]
@@ -53,22 +54,21 @@ def movie_facts(path: Path) -> MovieFacts:
             tags = {_tags(stream.codec_context)}
             kinds: set[tuple[int, int, str]] = set()
             for frame in container.decode(stream):
-                known = frame.pts is not None and frame.time_base is not None
-                times.append(frame.pts * frame.time_base if known else None)  # type: ignore[operator]
+                times.append(appears(frame))
                 kinds.add((frame.width, frame.height, frame.format.name))
                 tags.add(_tags(frame))
-            claimed = stream.average_rate or stream.guessed_rate
-            timecode = stream.metadata.get("timecode") or container.metadata.get("timecode")
+            claimed = exact(stream.average_rate) or exact(stream.guessed_rate)
+            timecode = metadata(stream).get("timecode") or metadata(container).get("timecode")
     except av.error.FFmpegError as error:
         raise FootageError(f"it cannot be decoded to its end ({error.strerror})", where=str(path)) from error
     if len(kinds) != 1:
         what = "its frames differ in size or kind" if kinds else "no frame can be decoded"
         raise FootageError(what, where=str(path))
     width, height, pixels = kinds.pop()
-    even = claimed is not None and times == [number / Fraction(claimed) for number in range(len(times))]
+    even = claimed is not None and times == [number / claimed for number in range(len(times))]
     return MovieFacts(
         frames=len(times),
-        rate=Fraction(claimed) if even and claimed is not None else None,
+        rate=claimed if even else None,
         size=(width, height),
         pixels=pixels,
         tags=tags.pop() if len(tags) == 1 else None,
