@@ -17,7 +17,7 @@ CALENDAR = {"tifffile"}
 """Numbered by the year: no number says when an interface changes."""
 NAMES = {
     "PIL": "pillow", "OpenImageIO": "openimageio", "PyOpenColorIO": "opencolorio", "c2pa": "c2pa-python",
-    "mlflow": "mlflow-skinny", "scenedetect": "scenedetect-headless",
+    "cv2": "opencv-python-headless",    "mlflow": "mlflow-skinny", "scenedetect": "scenedetect-headless",
 }  # fmt: skip
 NOT_ASKED_FOR = {"torchvision": "only doctor looks whether one is there"}
 
