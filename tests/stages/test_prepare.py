@@ -291,7 +291,7 @@ def test_the_sheet_shows_every_window_and_its_path_is_said(film):
     record, quiet = _run(film)
     path = film / "work" / "prepare" / "sheet.html"
     page = path.read_text()
-    assert page.count("data:image/webp;base64,") == len(record.groups["windows"]) == page.count("<figure")
+    assert page.count('alt="First, middle and last') == len(record.groups["windows"]) == page.count("<figure")
     for window in record.groups["windows"]:
         assert window.id in page and window.caption in page
     assert any(str(path) in line for line in quiet.lines)
@@ -347,3 +347,32 @@ def test_a_shot_that_was_seen_before_is_left_out_when_asked_for(film):
     assert {one.window for one in _run(film, "prepare.held_fraction=0")[0].groups["measures"] if one.same_as} == {
         "e9_s000_w00"
     }
+
+
+def test_a_crop_is_said_and_drawn_over_the_full_frame(film, report):
+    """80x48 is cut to 48x32: a tenth of the width goes. The sheet draws it once a clip, the console once a shape."""
+    prepare.run(Project(film), report)
+    said = [line for line in report.warnings if "of the width is cut for 48x32" in line]
+    assert len(said) == 1 and said[0].startswith("3 clips of 1.67:1: 10% of the width")
+    sheet = (film / "work" / "prepare" / "sheet.html").read_text()
+    assert sheet.count('class="framing"') == 3
+    assert "10 % of the width of this 1.67:1 picture is cut for 48×32." in sheet
+    assert sheet.count("left:5.00%;top:0.00%;width:90.00%;height:100.00%") == 3
+
+
+def test_a_size_that_fits_the_film_cuts_nothing(film, report):
+    prepare.run(Project(film, overrides=("prepare.height=48", "prepare.width=80")), report)
+    assert not any("is cut for" in line for line in report.warnings)
+    assert 'class="framing"' not in (film / "work" / "prepare" / "sheet.html").read_text()
+
+
+def test_shots_shorter_than_a_window_get_a_remedy(film, report):
+    """20 frames at 23.976 hold 13 at 16 fps: 17 do not fit, 9 do."""
+    write_video(film / "footage" / "long.mp4", drift(9, 60), rate=FILM)
+    (film / "footage" / "long.txt").write_text("a long one")
+    project = Project(film, overrides=("prepare.frames=33",))
+    ingest.run(project, report)
+    prepare.run(project, report)
+    (said,) = [line for line in report.warnings if "shorter than a window" in line]
+    assert said.startswith("6 of 7 shots are shorter than a window (2.00 s), not used")
+    assert said.endswith("; prepare.frames=9 (0.50 s) takes 6 of them")

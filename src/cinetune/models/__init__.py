@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cinetune.artifacts import ModelRef
 from cinetune.errors import WeightsError
-from cinetune.runtime import Device, choose_device
+from cinetune.runtime import Device, choose_device, package_versions
 from cinetune.sections import ModelSection
 
 if TYPE_CHECKING:
@@ -91,7 +90,8 @@ def model_identity(section: ModelSection, *, device: Device | None = None) -> di
     from cinetune.models.memory.fit import choose_attention
 
     place = device or choose_device(section.device, section.dtype)
-    versions = (f"{name} {'.'.join(metadata.version(name).split('.')[:2])}" for name in _COMPUTES)
+    installed = package_versions(_COMPUTES).items()
+    versions = (f"{name} {'.'.join(version.split('.')[:2])}" for name, version in installed)
     return {
         "weights": model_ref(section).weights_sha256,
         "dtype": place.dtype,

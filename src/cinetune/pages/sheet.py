@@ -18,6 +18,7 @@ from PIL import Image
 
 from cinetune.artifacts import FootageClip, Measures, Window
 from cinetune.errors import ConfigError
+from cinetune.footage.cut.framing import lost, shape_of
 from cinetune.pages.kit import render
 from cinetune.timecode import frames_to_timecode, timecode_to_frames
 
@@ -31,13 +32,15 @@ _QUALITY = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One window on the sheet; `strip` is a WebP file's bytes, `copy_of` the window it shows the same picture as."""
+    """One window on the sheet; `strip` is a WebP file's bytes, `copy_of` the window it shows the same picture as;
+    `whole` a full frame of its clip, on one window of every clip that is cropped."""
 
     window: Window
     clip: FootageClip
     measures: Measures
     strip: bytes
     copy_of: str = ""
+    whole: bytes = b""
 
     @property
     def state(self) -> str:
@@ -97,6 +100,25 @@ def _scenes(cards: Sequence[Card]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def _framing(card: Card) -> dict[str, Any]:
+    """The full frame and, in per cent of it, the picture inside the bars and the part that the model sees."""
+    clip, window = card.clip, card.window
+
+    def box(crop: tuple[int, int, int, int]) -> dict[str, float]:
+        x, y, width, height = crop
+        return {
+            "left": 100 * x / clip.width, "top": 100 * y / clip.height,
+            "width": 100 * width / clip.width, "height": 100 * height / clip.height,
+        }  # fmt: skip
+
+    side, share = lost(shape_of(clip), height=window.height, width=window.width)
+    return {
+        "picture": "data:image/webp;base64," + base64.b64encode(card.whole).decode("ascii"),
+        "kept": box(window.crop), "side": side, "share": float(share), "size": f"{window.width}×{window.height}",
+        "shape": float(shape_of(clip)), "aspect": float(clip.pixel_aspect * clip.width / clip.height),
+    }  # fmt: skip
+
+
 def _view(card: Card) -> dict[str, Any]:
     window, clip = card.window, card.clip
     return {
@@ -105,5 +127,5 @@ def _view(card: Card) -> dict[str, Any]:
         "timecode": start_label(clip, window.source_frames[0]), "rate": str(clip.rate), "measures": card.measures,
         "frames": f"{window.source_frames[0]}–{window.source_frames[-1]}",
         "strip": "data:image/webp;base64," + base64.b64encode(card.strip).decode("ascii"),
-        "rights": clip.rights,
+        "rights": clip.rights, "framing": _framing(card) if card.whole else None,
     }  # fmt: skip

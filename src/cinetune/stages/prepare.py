@@ -12,12 +12,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
 from cinetune.catalogue import Release
 from cinetune.config import Config, section_sha
 from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.cut.framing import crop_notes, lost, shape_of
 from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
 from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repeats, scene_table
 from cinetune.footage.cut.windows import centre_crop, window_frames
@@ -160,8 +162,18 @@ def _candidates(
     if short:
         report.warn(
             f"{len(short)} of {len(shots)} shots are shorter than a window ({seconds:.2f} s), not used: {_some(short)}"
+            f"{_shorter(section.frames, shots, short, geometry.rate)}"
         )
     return windows
+
+
+def _shorter(frames: int, shots: Sequence[Shot], short: Sequence[str], rate: Fraction) -> str:
+    """How many more shots a shorter window would take, in words; empty where none would."""
+    for less in sorted({legal for legal in (25, 17, 9) if legal < frames}, reverse=True):
+        gained = sum(bool(window_frames(shot.span, rate, less, most=1)) for shot in shots if shot.id in short)
+        if gained:
+            return f"; prepare.frames={less} ({float((less - 1) / rate):.2f} s) takes {gained} of them"
+    return ""
 
 
 def _see(project: Project, clip: FootageClip, window: Window) -> _Seen:
@@ -292,6 +304,9 @@ def _tell(
             f"{rate} fps resampled by time to {geometry.rate}: "
             f"a window of {config.prepare.frames} frames spans {covered} source frames"
         )
+    used = [clips[name] for name in dict.fromkeys(window.clip for window in windows)]
+    for note in crop_notes(used, geometry, height=geometry.height, width=geometry.width):
+        report.warn(note)
     small = sorted({window.clip for window in windows if window.crop[3] < geometry.height})
     if small:
         report.warn(
@@ -319,6 +334,26 @@ def _tell(
         report.warn("fewer than three scenes: nothing is held out, so training cannot be validated")
 
 
+def _whole(project: Project, clips: dict[str, FootageClip], windows: Sequence[Window]) -> dict[str, bytes]:
+    """The full frame in the middle of the first window of every clip that loses something to the crop, by window."""
+    firsts = {window.clip: window for window in reversed(windows)}
+    found: dict[str, bytes] = {}
+    for name, window in firsts.items():
+        clip = clips[name]
+        if lost(shape_of(clip), height=window.height, width=window.width)[1] <= 0 and window.crop == clip.bars:
+            continue
+        middle = window.source_frames[len(window.source_frames) // 2]
+        key = content_key(NAME, "whole", _REVISION, clip.sha256, clip.colour, clip.reading, middle)
+
+        def look(clip: FootageClip = clip, middle: int = middle) -> FileRef:
+            with project.store.new_object(".webp") as (temporary, done):
+                temporary.write_bytes(strip(read_clip(project.root, clip, [middle])))
+            return done[0]
+
+        found[window.id] = project.store.path(project.store.unit(NAME, key, FileRef, look)).read_bytes()
+    return found
+
+
 def _write_pages(
     project: Project,
     report: Reporter,
@@ -334,6 +369,7 @@ def _write_pages(
     twins: dict[str, str] = {}  # the nearest copy of each window comes last and stays
     for one, other, _ in sorted(leaks, key=lambda leak: -leak[2]):
         twins |= {one.id: other.id, other.id: one.id}
+    whole = _whole(project, clips, windows)
     cards = [
         Card(
             window=window,
@@ -341,6 +377,7 @@ def _write_pages(
             measures=one,
             strip=project.store.path(ref).read_bytes(),
             copy_of=twins.get(window.id, one.same_as),
+            whole=whole.get(window.id, b""),
         )
         for window, one, ref in zip(windows, measures, strips, strict=True)
     ]
