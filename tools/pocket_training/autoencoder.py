@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from cinetune.models.wan import pocket
 from pocket_training.common import (
     Log,
     MatrixOptimiser,
+    Pace,
     Run,
     average_gradients,
     cosine,
@@ -23,9 +23,10 @@ from pocket_training.common import (
     pixels,
     psnr,
     save_checkpoint,
+    save_every,
     spawn,
 )
-from pocket_training.film_set import held_clips, training_clips
+from pocket_training.film_set import Clips, held_clips
 
 MATRIX_RATE, RATE = 2e-2, 2e-3
 LATENT_NOISE = 0.4
@@ -67,12 +68,14 @@ def decode(vae: AutoencoderKLWan, z_BCfhw: Tensor) -> Tensor:
     return torch.cat(out, 2)
 
 
-def _crops(clips: np.ndarray, rng: np.random.Generator, *, frames: int, count: int, height: int, width: int) -> Tensor:
+def _crops(clips: Clips, rng: np.random.Generator, *, frames: int, count: int, height: int, width: int) -> Tensor:
     picked = []
     for index in rng.integers(len(clips), size=count):
-        t = rng.integers(clips.shape[1] - frames + 1)
-        y, x = rng.integers(clips.shape[2] - height + 1), rng.integers(clips.shape[3] - width + 1)
-        crop = clips[index, t : t + frames, y : y + height, x : x + width]
+        clip = clips[index]
+        t, y, x = (
+            rng.integers(have - want + 1) for have, want in zip(clip.shape, (frames, height, width), strict=False)
+        )
+        crop = clip[t : t + frames, y : y + height, x : x + width]
         picked.append(crop[:, :, ::-1] if rng.random() < 0.5 else crop)
     # The condition clip of an I2V model is one frame and then grey: the autoencoder must know grey frames too.
     return pixels(np.stack(picked))
@@ -104,13 +107,13 @@ def _noisy(z: Tensor, generator: torch.Generator) -> Tensor:
     return z + amount * spread * torch.randn(z.shape, generator=generator).to(z)
 
 
-def _stages(run: Run, done: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """A run that continues from trained weights starts with the full windows."""
+def _window(run: Run, share: float) -> tuple[int, int, int, int]:
+    """Frames, clips, height and width of the next step. A run that continues from trained weights starts with the full
+    windows.
+    """
     first = FULL_LENGTH_FROM if run.start else 0.0
-    for step in range(done, run.vae_steps):
-        share = first + (1 - first) * step / run.vae_steps
-        _, frames, count, height, width = next(row for row in CURRICULUM if share < row[0])
-        yield step, frames, count, height, width
+    _, frames, count, height, width = next(row for row in CURRICULUM if first + (1 - first) * share < row[0])
+    return frames, run.vae_batch or count, height, width
 
 
 def channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
@@ -129,7 +132,7 @@ def _begin(run: Run) -> AutoencoderKLWan:
 
 def _train(run: Run, rank: int) -> None:
     log = Log(run.work / "vae.jsonl", rank)
-    clips, _ = training_clips(run)
+    clips = Clips(run)
     held = pixels(held_clips(run)[0][:4])
     vae: Any = channels_last(_begin(run))
     vae.to(run.device)
@@ -141,13 +144,18 @@ def _train(run: Run, rank: int) -> None:
     )
     path = run.work / "vae.ckpt"
     state = load_checkpoint(path)
-    done = 0
+    step, begun = 0, 0.0
     if state:
         vae.load_state_dict(state["vae"])
         optimiser.load_state_dict(state["optimiser"])
-        done = state["step"]
-    saved = time.time()
-    for step, frames, count, height, width in _stages(run, done):
+        step, begun = state["step"], state["share"]
+    seconds = None if run.minutes is None else run.vae_share * run.minutes * 60 * (1 - begun)
+    pace = Pace(run.vae_steps, seconds=seconds, begun=begun)
+    saved, share = time.time(), pace.share(step)
+    while share < 1:
+        frames, count, height, width = _window(run, share)
+        if run.minutes and step % 20 == 0:
+            clips.refresh()
         rng = np.random.default_rng((run.seed, step, rank))
         x = _crops(clips, rng, frames=frames, count=count, height=height, width=width).to(run.device)
         noise = torch.Generator().manual_seed(step * 64 + rank)
@@ -161,7 +169,7 @@ def _train(run: Run, rank: int) -> None:
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimiser.step((0.5 if run.start else 1.0) * cosine(step, run.vae_steps, warmup=50))
+        optimiser.step((0.5 if run.start else 1.0) * cosine(share, step, warmup=50))
         if step % 100 == 0 and rank == 0:
             with torch.no_grad():
                 z_held = encode(vae, held.to(run.device))
@@ -174,30 +182,41 @@ def _train(run: Run, rank: int) -> None:
                 psnr_last=psnr(back[:, :, -1], held[:, :, -1]),
                 roughness=roughness(z_held).item(),
             )
-        if time.time() - saved > 120 or step + 1 == run.vae_steps:
+        step += 1
+        share = pace.share(step)
+        if time.time() - saved > save_every(run):
             saved = time.time()
-            save_checkpoint(path, rank, vae=vae.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)
+            save_checkpoint(path, rank, **_state(vae, optimiser, step, share))
+    save_checkpoint(path, rank, **_state(vae, optimiser, step, share))
+
+
+def _state(vae: AutoencoderKLWan, optimiser: MatrixOptimiser, step: int, share: float) -> dict[str, Any]:
+    return {"vae": vae.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "share": share}
 
 
 @torch.no_grad()
 def finish(run: Run) -> AutoencoderKLWan:
-    """The trained autoencoder with the latent statistics of the training clips in its config."""
-    state = load_checkpoint(run.work / "vae.ckpt")
-    assert state is not None
-    vae = pocket.fresh([], seed=run.seed).vae
-    vae.load_state_dict(state["vae"])
-    vae.eval().requires_grad_(False)
-    clips, _ = training_clips(run)
-    z = torch.cat([encode(vae, pixels(clips[i : i + 4])) for i in range(0, min(64, len(clips)), 4)])
-    vae.register_to_config(
-        latents_mean=[round(v, 5) for v in z.mean((0, 2, 3, 4)).tolist()],
-        latents_std=[round(max(v, 1e-3), 5) for v in z.std((0, 2, 3, 4)).tolist()],
-    )
-    return vae
+    """The trained autoencoder with the latent statistics of the training clips in its config; measured once."""
+    folder = run.work / "autoencoder"
+    if not (folder / "config.json").exists():
+        state = load_checkpoint(run.work / "vae.ckpt")
+        assert state is not None
+        vae = pocket.fresh([], seed=run.seed).vae
+        vae.load_state_dict(state["vae"])
+        vae.eval().to(run.device)
+        clips = Clips(run)
+        some = [pixels(np.stack([clips[j] for j in range(i, i + 4)])) for i in range(0, min(64, len(clips)), 4)]
+        z = torch.cat([encode(vae, x.to(run.device)).cpu() for x in some])
+        vae.register_to_config(
+            latents_mean=[round(v, 5) for v in z.mean((0, 2, 3, 4)).tolist()],
+            latents_std=[round(max(v, 1e-3), 5) for v in z.std((0, 2, 3, 4)).tolist()],
+        )
+        vae.cpu().save_pretrained(folder)
+    return AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
 
 
 def train(run: Run) -> None:
     state = load_checkpoint(run.work / "vae.ckpt")
-    if state is None or state["step"] < run.vae_steps:
+    if state is None or state["share"] < 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         spawn(run, _train)

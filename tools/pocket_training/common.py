@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,32 @@ class Run:
     seed: int
     clips: int
     held: int
+    reader_clips: int
+    """True clips that teach the reader of the card."""
     vae_steps: int
     clip_steps: int
     denoiser_steps: int
     ranks: int
     device: str
+    out: Path
+    """Where the weights, the card and its numbers are written."""
+    images: Path
     start: Path | None = None
     """Trained weights in the diffusers layout to continue from; None begins from nothing."""
+    minutes: float | None = None
+    """Time for the whole command; None trains by steps alone, which is reproducible."""
+    vae_share: float = 0.25
+    """Share of `minutes` for the autoencoder."""
+    card_seconds: float = 45.0
+    """Part of `minutes` kept for measuring and writing."""
+    vae_batch: int | None = None
+    """Clips in each step of the autoencoder; None takes the counts of its curriculum."""
+    batch: int = 4
+    """Clips in each step of the denoiser and rank; twice as many while it sees some of the frames."""
+    compiler: str = ""
+    """Backend of torch.compile for the denoiser's blocks; empty compiles nothing."""
+    renderers: int = 1
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def held_scenes_seed(self) -> int:
@@ -88,12 +107,35 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         grad.copy_(piece.view_as(grad))
 
 
-def cosine(step: int, steps: int, *, warmup: int, floor: float = 0.01) -> float:
-    """Learning-rate factor: linear warm-up, then cosine down to `floor`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+class Pace:
+    """How far a part of the training is, from 0 to 1: by its steps, and by its time where that is limited.
+
+    A part that was stopped at a share goes on from there, and the time is that for the rest.
+    """
+
+    def __init__(self, steps: int, *, seconds: float | None = None, begun: float = 0.0) -> None:
+        self.steps, self.seconds, self.begun = steps, seconds, begun
+        self._start = time.monotonic()
+
+    def share(self, step: int) -> float:
+        """Share done when `step` steps are behind: 1 ends the part."""
+        by_time = 0.0
+        if self.seconds is not None:
+            by_time = self.begun + (1 - self.begun) * (time.monotonic() - self._start) / max(self.seconds, 1e-9)
+        return min(1.0, max(step / max(1, self.steps), by_time))
+
+
+def cosine(share: float, step: int, *, warmup: int, floor: float = 0.01) -> float:
+    """Learning-rate factor: linear warm-up over `warmup` steps, cosine over the share of the part that is done, down to
+    `floor`.
+    """
+    risen = min(1.0, (step + 1) / warmup)
+    return risen * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def save_every(run: Run) -> float:
+    """Seconds between checkpoints."""
+    return 120.0 if run.minutes is None else 60.0
 
 
 class MatrixOptimiser:
@@ -122,8 +164,7 @@ class MatrixOptimiser:
         self.muon.step()
         self.adamw.step()
         with torch.no_grad():
-            for kernel, flat in self.pairs:
-                kernel.copy_(flat.view(kernel.shape))
+            torch._foreach_copy_([p for p, _ in self.pairs], [flat.view(p.shape) for p, flat in self.pairs])
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -156,5 +197,6 @@ def pixels(clips_NTHWC: np.ndarray) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal to noise in dB for pixels in [-1, 1] (peak 2)."""
-    return 10 * math.log10(4 / (a.clamp(-1, 1) - b).pow(2).mean().item())
+    """Peak signal to noise in dB for pixels in [-1, 1] (peak 2); infinite for equal pictures."""
+    error = (a.clamp(-1, 1) - b).pow(2).mean().item()
+    return 10 * math.log10(4 / error) if error else math.inf

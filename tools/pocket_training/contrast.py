@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from cinetune.models.wan import pocket
-from pocket_training.common import Log, Run, cosine, load_checkpoint, pixels, save_checkpoint
-from pocket_training.film_set import held_clips, training_clips
+from pocket_training.common import Log, Pace, Run, cosine, load_checkpoint, pixels, save_checkpoint
+from pocket_training.film_set import Clips, held_clips
 
 PEAK_RATE = 1e-3
 BATCH = 96
@@ -28,9 +28,9 @@ def clip_pixels(frames_BCHW: Tensor) -> Tensor:
     return ((small + 1) / 2 - mean) / std
 
 
-def _frames(clips: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> Tensor:
-    times = rng.integers(clips.shape[1], size=len(index))
-    x = pixels(clips[index, times][:, None])[:, :, 0]
+def _frames(clips: Clips, index: np.ndarray, rng: np.random.Generator) -> Tensor:
+    times = rng.integers(pocket.FRAMES, size=len(index))
+    x = pixels(np.stack([clips[i][t] for i, t in zip(index, times, strict=True)])[:, None])[:, :, 0]
     gain = torch.from_numpy(rng.uniform(0.85, 1.15, (len(index), 3, 1, 1)).astype(np.float32))
     return ((x + 1) * gain - 1).clamp(-1, 1)
 
@@ -64,12 +64,13 @@ def train(run: Run, words: list[str]) -> None:
     if state:
         clip.load_state_dict(state["clip"])
         optimiser.load_state_dict(state["optimiser"])
-    clips, captions = training_clips(run)
+    clips = Clips(run)
+    captions, pace = clips.captions(), Pace(run.clip_steps)
     held, held_captions = held_clips(run)
     for step in range(done, run.clip_steps):
         rng = np.random.default_rng((run.seed, 7, step))
         index = rng.choice(len(clips), BATCH, replace=False)
-        optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(step, run.clip_steps, warmup=50)
+        optimiser.param_groups[0]["lr"] = PEAK_RATE * cosine(pace.share(step), step, warmup=50)
         logits = _logits(clip, parts, _frames(clips, index, rng), [captions[i] for i in index])
         goal = torch.arange(BATCH)
         loss = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import time
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,19 +20,20 @@ from pocket_training import autoencoder, contrast, self_attention, short_text
 from pocket_training.common import (
     Log,
     MatrixOptimiser,
+    Pace,
     Run,
     average_gradients,
     cosine,
     load_checkpoint,
     pixels,
     save_checkpoint,
+    save_every,
     spawn,
 )
 from pocket_training.contrast import clip_pixels
-from pocket_training.film_set import held_clips, training_clips
+from pocket_training.film_set import BLOCK, Clips, held_clips
 
 MATRIX_RATE, RATE = 1.2e-2, 2e-3
-BATCH = 4  # for each rank
 SPARSE_SHARE, SPARSE_LATENTS = 0.6, 5  # of the steps; of the nine latent frames
 CAPTION_DROPOUT = 0.1
 IMAGE_TOKENS = 65
@@ -41,24 +45,30 @@ def _cache_rank(run: Run, rank: int) -> None:
     """Latents and first-frame tokens of every block, in float16; blocks that exist are kept."""
     parts = pocket.fresh(_words(run), seed=run.seed)
     contrast.finish(run, parts)
-    vae = autoencoder.finish(run)
-    mean = torch.tensor(vae.config["latents_mean"]).view(1, -1, 1, 1, 1)
-    std = torch.tensor(vae.config["latents_std"]).view(1, -1, 1, 1, 1)
+    vae = autoencoder.finish(run).to(run.device)  # pyright: ignore[reportArgumentType]
+    parts.clip.to(run.device)  # pyright: ignore[reportArgumentType]
+    mean = torch.tensor(vae.config["latents_mean"], device=run.device).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config["latents_std"], device=run.device).view(1, -1, 1, 1, 1)
+    on_card = run.device != "cpu"
+    size = BLOCK if on_card else 4
     for number, path in enumerate(sorted((run.work / "clips").glob("*.npy"))):
         target = run.work / "latents" / path.with_suffix(".pt").name
         if number % run.ranks != rank or target.exists():
             continue
         target.parent.mkdir(exist_ok=True)
         rows: dict[str, list[Tensor]] = {"latents": [], "cond": [], "image": []}
-        for block in np.array_split(np.load(path), max(1, len(np.load(path, mmap_mode="r")) // 4)):
-            x = pixels(block)
+        clips = np.load(path, mmap_mode="r")
+        for block in np.array_split(clips, max(1, len(clips) // size)):
+            x = pixels(block).to(run.device)
             grey = torch.zeros_like(x)
             grey[:, :, 0] = x[:, :, 0]
             with torch.no_grad():
-                for name, clip in (("latents", x), ("cond", grey)):
-                    rows[name].append(((autoencoder.encode(vae, clip) - mean) / std).half())
+                with torch.autocast(run.device, torch.bfloat16, enabled=on_card):
+                    encoded = [autoencoder.encode(vae, clip).float() for clip in (x, grey)]
+                for name, z in zip(("latents", "cond"), encoded, strict=True):
+                    rows[name].append(((z - mean) / std).half().cpu())
                 seen = parts.clip.vision_model(pixel_values=clip_pixels(x[:, :, 0]), output_hidden_states=True)
-                rows["image"].append(seen.hidden_states[-2].half())
+                rows["image"].append(seen.hidden_states[-2].half().cpu())
         save_checkpoint(target, 0, **{name: torch.cat(items) for name, items in rows.items()})
 
 
@@ -72,22 +82,35 @@ def cache(run: Run) -> None:
 
 def _load(run: Run, pattern: str) -> dict[str, Tensor]:
     blocks = [load_checkpoint(path) for path in sorted((run.work / "latents").glob(pattern))]
-    return {name: torch.cat([block[name] for block in blocks if block]) for name in ("latents", "cond", "image")}
+    return {
+        name: torch.cat([block[name] for block in blocks if block]).to(run.device)
+        for name in ("latents", "cond", "image")
+    }
 
 
-def text_tokens(parts: pocket.Parts, captions: list[str]) -> Tensor:
-    """umT5 states, zero beyond each caption, with one place for the pads (see `short_text`); differentiable."""
-    tokens = parts.tokenizer(captions, padding=True, return_tensors="pt")
-    hidden = parts.text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-    hidden = F.pad(hidden * tokens.attention_mask[..., None], (0, 0, 0, 1))
-    short_text.set_lengths(parts.denoiser, tokens.attention_mask.sum(1), hidden.shape[1])
-    return hidden
+class Words:
+    """Tokens of captions, made once; the last row is the empty caption."""
+
+    def __init__(self, parts: pocket.Parts, captions: list[str], device: str) -> None:
+        tokens = parts.tokenizer([*captions, ""], padding=True, return_tensors="pt")
+        self.ids_NL, self.mask_NL = tokens.input_ids.to(device), tokens.attention_mask.to(device)
+
+    def states(self, parts: pocket.Parts, index_B: Tensor, keep_B: Tensor) -> Tensor:
+        """umT5 states `BLD`, zero beyond each caption, with one place for the pads (see `short_text`); differentiable.
+        Where `keep_B` is false the caption is the empty one.
+        """
+        rows = torch.where(keep_B, index_B, len(self.ids_NL) - 1)
+        ids, mask = self.ids_NL[rows], self.mask_NL[rows]
+        hidden = parts.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = F.pad(hidden * mask[..., None], (0, 0, 0, 1))
+        short_text.set_lengths(parts.denoiser, mask.sum(1), hidden.shape[1])
+        return hidden
 
 
 def v_loss(
     parts: pocket.Parts,
     data: dict[str, Tensor],
-    captions: list[str],
+    words: Words,
     index: Tensor,
     *,
     frames: Tensor | None = None,
@@ -99,22 +122,21 @@ def v_loss(
     if frames is not None:
         x0, cond = x0[:, :, frames], cond[:, :, frames]
     self_attention.choose_frames(parts.denoiser, frames)
-    mask = torch.zeros(len(index), 4, *cond.shape[2:])
+    size, device = len(index), x0.device
+    mask = torch.zeros(size, 4, *cond.shape[2:], device=device)
     mask[:, :, 0] = 1
-    size = len(index)
-    u = (torch.arange(size) + torch.rand(size, generator=generator)) / size  # stratified
+    draw = partial(torch.rand, size, generator=generator, device=device)
+    u = (torch.arange(size, device=device) + draw()) / size  # stratified
     logit = torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)))
-    flat = torch.rand(size, generator=generator)
-    u = torch.where(torch.rand(size, generator=generator) < LOW_NOISE_SHARE, flat, logit)
-    sigma = (pocket.SHIFT * u / (1 + (pocket.SHIFT - 1) * u))[torch.randperm(size, generator=generator)]
-    noise = torch.randn(x0.shape, generator=generator)
+    flat = draw()
+    u = torch.where(draw() < LOW_NOISE_SHARE, flat, logit)
+    sigma = (pocket.SHIFT * u / (1 + (pocket.SHIFT - 1) * u))[torch.randperm(size, generator=generator, device=device)]
+    noise = torch.randn(x0.shape, generator=generator, device=device)
     s = sigma.view(-1, 1, 1, 1, 1)
-    keep = torch.rand(size, generator=generator) >= dropout
-    text = text_tokens(parts, [captions[i] if k else "" for i, k in zip(index.tolist(), keep.tolist(), strict=True)])
     v = parts.denoiser(
         hidden_states=torch.cat([(1 - s) * x0 + s * noise, mask, cond], 1),
         timestep=sigma * 1000,
-        encoder_hidden_states=text,
+        encoder_hidden_states=words.states(parts, index, draw() >= dropout),
         encoder_hidden_states_image=data["image"][index].float(),
         return_dict=False,
     )[0]
@@ -131,29 +153,31 @@ def _optimiser(parts: pocket.Parts) -> MatrixOptimiser:
 
 
 @torch.no_grad()
-def held_loss(parts: pocket.Parts, data: dict[str, Tensor], captions: list[str], *, count: int = 16) -> float:
+def held_loss(parts: pocket.Parts, data: dict[str, Tensor], words: Words, *, count: int = 16) -> float:
     """v-loss over held-out clips, the same noise at every call."""
-    generator = torch.Generator().manual_seed(11)
-    with torch.autocast("cpu", torch.bfloat16):
+    device = data["latents"].device
+    generator = torch.Generator(device).manual_seed(11)
+    with torch.autocast(device.type, torch.bfloat16):
         parts_of = [
-            v_loss(parts, data, captions, torch.arange(i, i + 4), generator=generator, dropout=0.0).mean()
-            for i in range(0, min(count, len(captions)), 4)
+            v_loss(parts, data, words, torch.arange(i, i + 4, device=device), generator=generator, dropout=0.0).mean()
+            for i in range(0, min(count, len(data["latents"])), 4)
         ]
     return torch.stack(parts_of).mean().item()
 
 
 def _some_frames(count: int, generator: torch.Generator) -> Tensor:
     """The first latent frame, which the reference gives, and others at random, in order."""
-    others = torch.randperm(count - 1, generator=generator)[: SPARSE_LATENTS - 1] + 1
-    return torch.cat([torch.zeros(1, dtype=torch.long), others.sort().values])
+    device = generator.device
+    others = torch.randperm(count - 1, generator=generator, device=device)[: SPARSE_LATENTS - 1] + 1
+    return torch.cat([torch.zeros(1, dtype=torch.long, device=device), others.sort().values])
 
 
 def _modules(parts: pocket.Parts) -> nn.ModuleDict:
     return nn.ModuleDict({"denoiser": parts.denoiser, "text_encoder": parts.text_encoder})
 
 
-def _train(run: Run, rank: int) -> None:
-    log = Log(run.work / "denoiser.jsonl", rank)
+def _begin(run: Run) -> tuple[pocket.Parts, nn.ModuleDict, nn.ModuleDict]:
+    """The parts, those that are trained, and their average, on the device."""
     parts = pocket.fresh(_words(run), seed=run.seed)
     modules = _modules(parts).train()
     if run.start:
@@ -162,42 +186,63 @@ def _train(run: Run, rank: int) -> None:
         parts.text_encoder.load_state_dict(UMT5EncoderModel.from_pretrained(run.start / "text_encoder").state_dict())
     short_text.install(parts.denoiser, IMAGE_TOKENS)
     self_attention.install(parts.denoiser)
+    modules.to(run.device)
     average = copy.deepcopy(modules).requires_grad_(False)
+    if run.compiler:
+        for block in cast(Any, parts.denoiser).blocks:
+            block.compile(backend=run.compiler)
+    return parts, modules, average
+
+
+def _remaining(run: Run) -> float | None:
+    """Seconds for the denoiser: what earlier parts left of the whole, less the time of the card."""
+    if run.minutes is None:
+        return None
+    return max(1.0, run.minutes * 60 - run.card_seconds - (time.monotonic() - run.began))
+
+
+def _train(run: Run, rank: int) -> None:
+    log = Log(run.work / "denoiser.jsonl", rank)
+    parts, modules, average = _begin(run)
     parameters = list(modules.parameters())
     optimiser = _optimiser(parts)
     path = run.work / "denoiser.ckpt"
     state = load_checkpoint(path)
-    done = 0
+    step, begun = 0, 0.0
     if state:
         modules.load_state_dict(state["modules"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        done = state["step"]
+        step, begun = state["step"], state["share"]
+    pace = Pace(run.denoiser_steps, seconds=_remaining(run), begun=begun)
     data, held = _load(run, "train-*.pt"), _load(run, "held.pt")
-    captions, held_captions = training_clips_captions(run), held_clips(run)[1]
-    saved = time.time()
-    for step in range(done, run.denoiser_steps):
-        generator = torch.Generator().manual_seed((run.seed * 1_000_003 + step) * 64 + rank)
-        sparse = step / run.denoiser_steps < SPARSE_SHARE
-        index = torch.randint(len(captions), (BATCH * (2 if sparse else 1),), generator=generator)
+    words, held_words = (Words(parts, texts, run.device) for texts in (Clips(run).captions(), held_clips(run)[1]))
+    view = copy.copy(parts)
+    view.denoiser, view.text_encoder = average["denoiser"], average["text_encoder"]  # pyright: ignore[reportAttributeAccessIssue]
+    saved, share = time.time(), pace.share(step)
+    while share < 1:
+        generator = torch.Generator(run.device).manual_seed((run.seed * 1_000_003 + step) * 64 + rank)
+        sparse = share < SPARSE_SHARE
+        index = torch.randint(
+            len(data["latents"]), (run.batch * (2 if sparse else 1),), generator=generator, device=run.device
+        )
         frames = _some_frames(data["latents"].shape[2], generator) if sparse else None
-        with torch.autocast("cpu", torch.bfloat16):
-            each = v_loss(parts, data, captions, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT)
+        with torch.autocast(run.device, torch.bfloat16):
+            each = v_loss(parts, data, words, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT)
         loss = each.mean()
         modules.zero_grad()
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step(cosine(step, run.denoiser_steps, warmup=100))
+        optimiser.step(cosine(share, step, warmup=100))
         decay = min(EMA_DECAY, (step + 1) / (step + 10))
         with torch.no_grad():
-            for slow, fast in zip(average.parameters(), modules.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
-        if rank == 0 and (step % 100 == 0 or step + 1 == run.denoiser_steps):
-            view = copy.copy(parts)
-            view.denoiser, view.text_encoder = average["denoiser"], average["text_encoder"]  # pyright: ignore[reportAttributeAccessIssue]
-            log.write(step=step, loss=loss.item(), held=held_loss(view, held, held_captions))
-        if time.time() - saved > 120 or step + 1 == run.denoiser_steps:
+            torch._foreach_lerp_(list(average.parameters()), parameters, 1 - decay)
+        step += 1
+        share = pace.share(step)
+        if rank == 0 and (step % 100 == 1 or share >= 1):
+            log.write(step=step - 1, loss=loss.item(), held=held_loss(view, held, held_words))
+        if time.time() - saved > save_every(run) or share >= 1:
             saved = time.time()
             save_checkpoint(
                 path,
@@ -205,24 +250,36 @@ def _train(run: Run, rank: int) -> None:
                 modules=modules.state_dict(),
                 average=average.state_dict(),
                 optimiser=optimiser.state_dict(),
-                step=step + 1,
+                step=step,
+                share=share,
             )
-
-
-def training_clips_captions(run: Run) -> list[str]:
-    return training_clips(run)[1]
+            if rank == 0 and run.minutes is not None:
+                snapshot(run)
 
 
 def train(run: Run) -> None:
     state = load_checkpoint(run.work / "denoiser.ckpt")
-    if state is None or state["step"] < run.denoiser_steps:
+    if state is None or state["share"] < 1:
         spawn(run, _train)
 
 
-def finish(run: Run, parts: pocket.Parts) -> None:
-    """Put the averaged weights into `parts`."""
+def assemble(run: Run) -> pocket.Parts:
+    """The whole model from the checkpoints of its parts, on the CPU, with the averaged denoiser."""
     state = load_checkpoint(run.work / "denoiser.ckpt")
     assert state is not None
+    parts = pocket.fresh(_words(run), seed=run.seed)
+    parts.vae = autoencoder.finish(run)
+    contrast.finish(run, parts)
     _modules(parts).load_state_dict(state["average"])
     parts.denoiser.eval().requires_grad_(False)
     parts.text_encoder.eval().requires_grad_(False)
+    return parts
+
+
+def snapshot(run: Run) -> None:
+    """The model as it is now, whole, beside the results: what a machine that is taken away leaves to `--start` from."""
+    partial, latest = run.out / "latest.partial", run.out / "latest"
+    shutil.rmtree(partial, ignore_errors=True)
+    pocket.save(assemble(run), partial)
+    shutil.rmtree(latest, ignore_errors=True)
+    partial.rename(latest)

@@ -1,4 +1,4 @@
-"""Self-attention of the denoiser as it trains fastest on a CPU: in float32, and over some of the latent frames.
+"""Self-attention of the denoiser as it trains fastest: on a CPU in float32, and over some of the latent frames.
 
 A denoiser that sees five latent frames of nine, drawn at random and with their true positions in the rotary embedding,
 learns motion over the whole window for a bit more than half of the tokens. PyTorch's fused attention takes twice as
@@ -42,7 +42,7 @@ def _rotated(x_BLHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class SelfAttentionProcessor:
-    """Attention processor of `attn1` that attends in float32 whatever the autocast."""
+    """Attention processor of `attn1` that attends in float32 on a CPU whatever the autocast."""
 
     _attention_backend = None
     _parallel_config = None
@@ -58,9 +58,11 @@ class SelfAttentionProcessor:
         assert rotary_emb is not None
         query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
         query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (query, key, attn.to_v(hidden_states)))
-        query, key = (_rotated(x, *rotary_emb).transpose(1, 2) for x in (query, key))
+        # On a GPU the fused kernels want bfloat16; on a CPU they are slow backwards in it.
+        kind = value.dtype if value.is_cuda else torch.float32
+        query, key = (_rotated(x, *rotary_emb).to(kind).transpose(1, 2) for x in (query, key))
         with torch.autocast(value.device.type, enabled=False):
-            seen = F.scaled_dot_product_attention(query, key, value.float().transpose(1, 2))
+            seen = F.scaled_dot_product_attention(query, key, value.to(kind).transpose(1, 2))
         return attn.to_out[1](attn.to_out[0](seen.transpose(1, 2).flatten(2)))
 
 

@@ -77,4 +77,5 @@ def install(denoiser: WanTransformer3DModel, image_tokens: int) -> None:
 
 def set_lengths(denoiser: WanTransformer3DModel, lengths_B: Tensor, slots: int) -> None:
     """Say how long the prompts of the next forward pass are."""
-    cast(Any, denoiser.blocks)[0].attn2.processor.bias = pad_bias(lengths_B, slots)
+    bias = pad_bias(lengths_B, slots).to(next(denoiser.parameters()).device)
+    cast(Any, denoiser.blocks)[0].attn2.processor.bias = bias

@@ -1,0 +1,69 @@
+"""The very command of a rented card, on a CPU at small sizes: in time, resumable, whole at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from cinetune.models.wan import pocket
+from cinetune.models.wan.wan21 import WanVideo
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from pocket_training.common import Pace, cosine
+
+
+def test_a_part_ends_by_its_steps_or_by_its_time_whichever_is_first() -> None:
+    assert [Pace(4).share(step) for step in (0, 1, 2, 4, 9)] == [0, 0.25, 0.5, 1, 1]
+    assert Pace(10**9, seconds=0.0).share(1) == 1
+    assert Pace(10**9, seconds=1e9).share(5) < 1e-6
+    assert 0.4 <= Pace(10**9, seconds=1e9, begun=0.4).share(5) < 0.41
+
+
+def test_the_learning_rate_rises_then_falls_to_its_floor() -> None:
+    assert cosine(0.0, 0, warmup=10) == pytest.approx(0.1)
+    assert cosine(0.0, 9, warmup=10) == pytest.approx(1.0)
+    assert cosine(0.5, 99, warmup=10) == pytest.approx(0.505)
+    assert cosine(1.0, 99, warmup=10) == pytest.approx(0.01)
+
+
+def command(work: Path, out: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, str(ROOT / "tools" / "train_pocket.py"), "--device", "cpu", "--minutes", "0.7",
+        "--card-seconds", "10", "--compiler", "aot_eager", "--batch", "2", "--vae-batch", "1", "--clips", "80",
+        "--held", "4", "--reader-clips", "40", "--clip-steps", "0", "--start", str(pocket.weights_folder()),
+        "--work", str(work), "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_command_of_a_rented_card_trains_resumes_and_writes_a_model_with_its_card(tmp_path: Path) -> None:
+    work, out = tmp_path / "work", tmp_path / "out"
+    run = partial(
+        subprocess.run, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    stopped = run(command(work, out, "--until", "vae"))
+    assert stopped.returncode == 0, stopped.stderr[-3000:]
+    assert not out.exists() and (work / "vae.ckpt").is_file()
+    done = run(command(work, out))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "recompile_limit" not in done.stderr
+    model = WanVideo.from_folder(out, family="pocket")
+    assert model.info.name == "pocket"
+    before = load_file(pocket.weights_folder() / "transformer" / "diffusion_pytorch_model.safetensors")
+    after = load_file(out / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
+    assert (out / "latest" / "transformer").is_dir() and (out / "images" / "pocket.jpg").is_file()
+    numbers = json.loads((out / "numbers.json").read_text())
+    assert 10 < numbers["generated clip against the true one, PSNR, dB"] < 40
+    card = (out / "README.md").read_text()
+    assert "does not hold" in card or "holds" in card
+    assert all(path.stat().st_size < 16 * 2**20 for path in out.rglob("*") if path.is_file())
