@@ -7,20 +7,25 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import cinetune
-from cinetune import pipeline
+from cinetune import export_look, pipeline
 from cinetune.cli import main
+from cinetune.cli.common import DOCS, StageName
+from cinetune.cli.sharing import ExportTo
 from cinetune.config import load_config
 from cinetune.shotlist import load_shots
 from cinetune.store import Project
 
+ROOT = Path(__file__).resolve().parents[1]
 VERBS = [
     "ingest", "caption", "prepare", "cache", "train", "sweep", "keyframes", "expand", "deliver", "score", "report",
     "new", "doctor", "plan", "run", "status", "demo", "export", "weights",
@@ -57,7 +62,16 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = say(capsys, verb, "--help")
     assert code == 0
-    assert f"cinetune {verb}" in out
+    assert f"Example: cinetune {verb}" in out
+    assert f"{DOCS}/{verb}.md" in "".join(out.split())
+    assert (ROOT / "docs" / "stages" / f"{verb}.md").is_file()
+
+
+def test_choices_in_the_help_are_those_of_the_program() -> None:
+    assert get_args(StageName) == tuple(stage.NAME for stage in pipeline.STAGES)
+    assert get_args(ExportTo) == (*export_look.TARGETS, "dataset")
+    pages = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
+    assert f"{pages.rpartition('/')[0]}/stages" == DOCS
 
 
 def test_new_makes_a_project_that_can_be_read(film: Path) -> None:
@@ -69,7 +83,6 @@ def test_new_makes_a_project_that_can_be_read(film: Path) -> None:
 
 def test_the_example_shot_is_right_once_its_marks_are_removed(film: Path) -> None:
     text = (film / "shots.toml").read_text()
-    (film / "references").mkdir()
     (film / "references" / "sh010.png").write_bytes(b"png")
     example = text[text.index("# [[shot]]") :].replace("\n# ", "\n").removeprefix("# ")
     (film / "shots.toml").write_text(example)
@@ -80,7 +93,7 @@ def test_new_overwrites_nothing(film: Path, capsys: pytest.CaptureFixture[str]) 
     (film / "cinetune.toml").write_text('name = "mine"\n')
     code, out, _ = say(capsys, "new", str(film))
     assert code == 0
-    assert out.count("kept") == 3
+    assert out.count("kept") == 4
     assert (film / "cinetune.toml").read_text() == 'name = "mine"\n'
 
 
@@ -99,11 +112,11 @@ def test_new_where_a_file_is_in_the_way(tmp_path: Path, capsys: pytest.CaptureFi
         (["train", "--fast"], 2, "--fast"),
         (["train", "--set", "train.lrr=1"], 2, "did you mean 'train.lr'?"),
         (["train", "--set", "train.lr"], 2, "has no '='"),
-        (["run", "--until", "shoot"], 2, "one of ingest, prepare"),
+        (["run", "--until", "shoot"], 2, "'ingest', 'prepare'"),
         (["train"], 3, "has not been run yet"),
         (["prepare"], 3, "`ingest` has not been run yet"),
         (["export", "a.safetensors"], 3, "`train` has not been run yet"),
-        (["export", "a.safetensors", "--to", "pickle"], 2, "one of diffusers, comfy, kohya, merged"),
+        (["export", "a.safetensors", "--to", "pickle"], 2, "'diffusers', 'comfy', 'kohya', 'merged'"),
         (["ingest"], 2, "footage"),
     ],
 )
@@ -226,7 +239,7 @@ def test_memory_that_runs_out_in_a_verb_prints_what_needs_less(
 def test_doctor_as_json(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = say(capsys, "doctor", "-C", str(film), "--json")
     checks = {check["name"]: check for check in json.loads(out)}
-    assert {"python", "torch", "GPU", "memory", "disk", "libx264", "prores_ks", "weights", "folder"} <= set(checks)
+    assert {"python", "torch", "GPU", "memory", "disk", "h264", "prores_hq", "weights", "folder"} <= set(checks)
     assert code == (3 if any(check["state"] == "fail" for check in checks.values()) else 0)
 
 
@@ -272,4 +285,4 @@ def test_a_read_only_project_is_explained(read_only: Path) -> None:
     assert done.returncode == 3
     assert "the project folder cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in read_only.iterdir()) == ["cinetune.toml", "footage", "shots.toml"]
+    assert sorted(path.name for path in read_only.iterdir()) == ["cinetune.toml", "footage", "references", "shots.toml"]

@@ -21,7 +21,9 @@ from cinetune import outside
 from cinetune.catalogue import Release, check_both, picture_size
 from cinetune.errors import ConfigError
 from cinetune.outside import escaped, parse_toml
+from cinetune.presets import PRESETS, Preset
 from cinetune.sections import (
+    FILM_RATE,
     CaptionSection,
     DeliverSection,
     FootageSection,
@@ -48,9 +50,6 @@ __all__ = [
     "unknown_key",
 ]
 
-PRESETS = ("like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "pocket", "wan21")
-"""Those named like-... are the recipes of other trainers, for comparison."""
-
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What may become part of a file name."""
@@ -62,7 +61,7 @@ _FASTEST = 1000  # frames per second
 class Config(Section):
     """The whole project file."""
 
-    preset: Literal["", "like-ai-toolkit", "like-diffusion-pipe", "like-musubi", "paper", "pocket", "wan21"] = ""
+    preset: Preset | Literal[""] = ""
     name: str = "film"
     model: ModelSection = ModelSection()
     footage: FootageSection = FootageSection()
@@ -214,6 +213,8 @@ def _cross_check(config: Config, where: str) -> None:
         what = "train.plain_arm is a control for train.augment, which is off"
         raise ConfigError(what, where=where, remedy=remedy)
     for key, rate in (("deliver.rate", config.deliver.rate), ("footage.sequence_rate", config.footage.sequence_rate)):
+        if key == "deliver.rate" and rate == FILM_RATE:
+            continue
         if not 1 <= exact_rate(rate) <= _FASTEST:
             raise ConfigError(f"{key} = {rate!r} is no rate of a film", where=where, remedy=f"use 1 to {_FASTEST} fps")
     for key, name in (("name", config.name), ("deliver.seq", config.deliver.seq)):

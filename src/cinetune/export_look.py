@@ -196,7 +196,7 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
         _write(staging / "rights.csv", rights_csv(clips, windows)[0])
 
 
-def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
+def adopt_dataset(folder: Path, source: Path, report: Reporter, *, name: str, preset: str) -> None:
     """Make the settings and the footage folder of a new project from another trainer's dataset file: films are linked,
     not copied; captions go into `metadata.jsonl`. What could not be mapped is said, and kept as comments.
 
@@ -234,7 +234,8 @@ def adopt_dataset(folder: Path, source: Path, report: Reporter) -> None:
     )
     _write(
         folder / "cinetune.toml",
-        f'{notes}preset = "wan21"\n\n[model]\n# path = "/models/Wan2.1-I2V-14B-480P-Diffusers"\n\n'
+        f"{notes}preset = {toml_string(preset)}\nname = {toml_string(name)}\n\n"
+        f'[model]\n# path = "/models/Wan2.1-I2V-14B-480P-Diffusers"\n\n'
         f"[prepare]\n{settings}",
     )
     report.say(f"{len(dataset.clips)} films of a {dataset.kind} dataset linked, {len(rows)} with captions")

@@ -292,10 +292,14 @@ DeliveryName = Literal[
 ]  # fmt: skip
 
 
+FILM_RATE = "film"
+
+
 class DeliverSection(Section):
     formats: tuple[DeliveryName, ...] = pydantic.Field(default=("proxy", "prores_hq", "png16"), min_length=1)
     conform: Literal["none", "hold", "blend", "retime", "minterpolate"] = "hold"
-    rate: str = "24"
+    rate: str = FILM_RATE
+    """Frames per second of deliveries: `film` = what most of the film runs at, or a rate (`24`, `24000/1001`)."""
     bars: str = pydantic.Field(default="", pattern=r"^([1-9]\d*(\.\d+)?([:/][1-9]\d*)?)?$")
     """Aspect ratio outside of which the picture is black (`2.39`, `16:9`); empty = no bars."""
     slate: Literal["second", "frame", "none"] = "second"

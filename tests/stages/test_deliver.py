@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.numpy import load_file, save_file
 
-from cinetune.artifacts import Sequence, Timing
+from cinetune.artifacts import Colour, FootageClip, Sequence, Timing
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.cutlists import plan_cuts, spans_of
 from cinetune.footage.read.stills import read_image
@@ -27,6 +27,14 @@ from signer import make_signer
 FRAMES = 5
 TIMES = (("01:00:00:00", "01:00:00:08"), ("01:00:00:08", "01:00:00:16"))
 """Start and end of the first and second shot of the edit: 8 frames each at 24 fps."""
+
+
+def footage_clip(name, rate, frames):
+    colour = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="tagged bt709")
+    return FootageClip(
+        id=name, path=f"footage/{name}.mov", sha256="0" * 64, codec="prores", rate=rate, frames=frames, width=64,
+        height=48, pixel_aspect=Fraction(1), bars=(0, 0, 64, 48), colour=colour, timecode=None,
+    )  # fmt: skip
 
 
 def sequence(project, made, *, shot="SH0010", arm="look", seed=0, number=1):
@@ -78,6 +86,31 @@ def test_every_shot_arm_and_format_arrives(shot_film, report):
     assert (facts.colour.decided, facts.timecode) == ("tagged bt709, limited range", "01:00:00:00")
     assert probe(shot_film.root / deliveries[0].files[0].path).frames == 8 + 24
     assert "film_base_v001.otio" in names(shot_film)
+
+
+def test_the_rate_is_that_of_most_of_the_film(shot_film, report, made):
+    """23.976 in, 24000/1001 out; a short clip at 25 does not decide. Another film makes the deliveries stale."""
+
+    def ingested(*clips):
+        items = [footage_clip(f"c{k}", rate, frames) for k, (rate, frames) in enumerate(clips)]
+        shot_film.store.save_stage("ingest", "key", {"clips": items, "shots": [], "rejected": []}, made=made)
+
+    ingested((Fraction(24000, 1001), 240), (Fraction(25), 30))
+    (first, *_) = deliver.run(opened(shot_film, arms=("base",)), report).groups["deliveries"]
+    assert first.rate == Fraction(24000, 1001)
+    assert probe(shot_film.root / first.files[0].path).rate == Fraction(24000, 1001)
+    assert any("24000/1001 frames per second, as the film runs" in line for line in report.lines)
+    before = deliver.inputs(shot_film)
+    ingested((Fraction(25), 240))
+    assert deliver.inputs(shot_film) != before
+    (first, *_) = deliver.run(opened(shot_film, arms=("base",)), report).groups["deliveries"]
+    assert (first.rate, first.version) == (Fraction(25), 2)
+
+
+def test_a_rate_that_is_asked_for_is_kept(shot_film, report):
+    overrides = ('deliver.formats=["prores_hq"]', 'deliver.rate="25"')
+    (first, *_) = deliver.run(Project(shot_film.root, overrides=overrides), report).groups["deliveries"]
+    assert first.rate == Fraction(25) and deliver.inputs(Project(shot_film.root, overrides=overrides)) == {}
 
 
 def test_the_note_beside_a_delivery_says_how_it_was_made(shot_film, report):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from cinetune.store import Project, StageRecord
 
 __all__ = [
+    "DOCS",
     "HERE",
     "PROJECT",
     "SHARE",
@@ -24,14 +27,19 @@ __all__ = [
     "AsJson",
     "Folder",
     "Settings",
+    "StageName",
     "agreed",
     "app",
+    "at",
     "go_online",
     "open_project",
     "reporter_to",
     "run_stage",
+    "verb",
 ]
 
+StageName = Literal["ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver", "score", "report"]
+"""As `cinetune.pipeline` has them, which is too heavy to import for a help text."""
 STORY, PROJECT, SHARE = "The story, in order", "The project", "Models"
 
 app = typer.Typer(
@@ -41,6 +49,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+DOCS = "https://github.com/cinetune/cinetune/blob/main/docs/stages"
+
+
+def verb(panel: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a verb of that name, its help ending in an example and the address of its page."""
+
+    def put(function: Callable[..., None]) -> Callable[..., None]:
+        end = f"Example: {example}\n\nDocs: {DOCS}/{function.__name__}.md"
+        return app.command(rich_help_panel=panel, epilog=end)(function)
+
+    return put
+
 
 Folder = Annotated[Path, typer.Option("--project", "-C", metavar="DIR", help="The project folder.")]
 Settings = Annotated[
@@ -125,12 +146,12 @@ def run_stage(
     after = pipeline.STAGES[pipeline.STAGES.index(stage) + 1 :]
     if after:
         report.say(
-            f"next   cinetune {after[0].NAME}{_at(folder)}   (or `cinetune run{_at(folder)}` for all that is left)"
+            f"next   cinetune {after[0].NAME}{at(folder)}   (or `cinetune run{at(folder)}` for all that is left)"
         )
 
 
-def _at(folder: Path) -> str:
-    return "" if folder == HERE else f" -C {folder}"
+def at(folder: Path) -> str:
+    return "" if folder == HERE else f" -C {shlex.quote(str(folder))}"
 
 
 def _say_record(record: StageRecord, parents: tuple[str, ...], report: Reporter) -> None:

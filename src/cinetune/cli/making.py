@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cinetune.cli.common import HERE, STORY, Again, AsJson, Folder, Settings, app, open_project, reporter_to, run_stage
+from cinetune.cli.common import HERE, STORY, Again, AsJson, Folder, Settings, open_project, reporter_to, run_stage, verb
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune ingest -C my-film")
 def ingest(
     project: Folder = HERE,
     settings: Settings = None,
@@ -25,7 +25,7 @@ def ingest(
     run_stage("ingest", project, settings, again=again)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune caption -C my-film --review")
 def caption(
     project: Folder = HERE,
     settings: Settings = None,
@@ -38,19 +38,19 @@ def caption(
     (write_review if review else stage.run)(open_project(project, settings), reporter_to())
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune prepare -C my-film --set prepare.frames=17")
 def prepare(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Choose the windows to train on, with captions, and keep whole scenes out for validation."""
     run_stage("prepare", project, settings, again=again)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune cache -C my-film")
 def cache(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Encode every window once: latents, first-frame conditions, text."""
     run_stage("cache", project, settings, again=again)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune train -C my-film --watch")
 def train(
     project: Folder = HERE,
     settings: Settings = None,
@@ -78,7 +78,7 @@ def train(
         run_stage("train", project, settings, again=again, force=force)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune sweep -C my-film --rank 4,8,16")
 def sweep(
     project: Folder = HERE,
     settings: Settings = None,
@@ -98,25 +98,25 @@ def sweep(
     print(found.json if as_json else f"{table(found.rows)}\n\nopen   {found.page}")
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune keyframes -C my-film")
 def keyframes(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Make the first picture of every planned shot, with and without the look."""
     run_stage("keyframes", project, settings, again=again)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune expand -C my-film")
 def expand(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Turn each keyframe into a moving shot, segment by segment."""
     run_stage("expand", project, settings, again=again)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune deliver -C my-film --set deliver.rate=25")
 def deliver(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Write review movies, masters and a timeline for the edit."""
     run_stage("deliver", project, settings, again=again)
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune score -C my-film --json")
 def score(project: Folder = HERE, settings: Settings = None, again: Again = False, as_json: AsJson = False) -> None:
     """Measure whether the look arm is closer to the film than the base arm, shot by shot."""
     run_stage("score", project, settings, again=again, as_json=as_json)
@@ -127,7 +127,7 @@ def score(project: Folder = HERE, settings: Settings = None, again: Again = Fals
         print("[" + ",\n".join(to_json(card) for card in cards) + "]")
 
 
-@app.command(rich_help_panel=STORY)
+@verb(STORY, "cinetune report -C my-film")
 def report(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Write report/index.html: one page a producer can read."""
     run_stage("report", project, settings, again=again)

@@ -4,52 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cinetune.cli.common import HERE, PROJECT, AsJson, Folder, Settings, app, open_project, reporter_to
+from cinetune.cli.common import HERE, PROJECT, AsJson, Folder, Settings, StageName, at, open_project, reporter_to, verb
+from cinetune.presets import Preset
 
 if TYPE_CHECKING:
     from cinetune.store import Project
 
-NEW_FILES = {
-    "cinetune.toml": "new_project.toml",
-    "shots.toml": "new_shots.toml",
-    "footage/README.txt": "new_footage.txt",
-}
 
-
-@app.command(rich_help_panel=PROJECT)
+@verb(PROJECT, "cinetune new my-film --preset wan21")
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     source: Annotated[
         Path | None,
         typer.Option("--from", metavar="TOML", help="Take over a dataset file of musubi-tuner or diffusion-pipe."),
     ] = None,
+    preset: Annotated[
+        Preset | None, typer.Option(help="The recipe: pocket to try things out (the default), wan21 for a film.")
+    ] = None,
 ) -> None:
-    """Make a project folder: settings, an example shot list, a place for the film. Overwrites nothing."""
-    from cinetune.store import atomic_write
+    """Make a project folder: settings, an example shot list, places for the film and for references."""
+    from cinetune.new import make_project, project_name
 
+    report = reporter_to()
     if source is not None:
         from cinetune.export_look import adopt_dataset
 
-        adopt_dataset(folder, source, reporter_to())
-    for name, template in NEW_FILES.items():
-        path = folder / name
-        if path.exists():
-            print(f"kept   {path}")
-            continue
-        text = resources.files("cinetune.presets").joinpath(template).read_text(encoding="utf-8")
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        print(f"wrote  {path}")
-    print(f"next   put clips into {folder / 'footage'}, then: cinetune plan -C {folder}")
+        adopt_dataset(folder, source, report, name=project_name(folder), preset=preset or "wan21")
+    make_project(folder, report, preset=preset or "pocket")
+    report.say(f"next   put clips into {folder / 'footage'}, then: cinetune plan{at(folder)}")
 
 
-@app.command(rich_help_panel=PROJECT)
+@verb(PROJECT, "cinetune doctor -C my-film")
 def doctor(project: Folder = HERE, as_json: AsJson = False) -> None:
     """Check this machine: Python, torch, GPU, memory, disk, codecs, weights. Exit code 3 if something is missing."""
     from cinetune.console import table
@@ -68,7 +58,7 @@ def doctor(project: Folder = HERE, as_json: AsJson = False) -> None:
         raise typer.Exit(3)
 
 
-@app.command(rich_help_panel=PROJECT)
+@verb(PROJECT, "cinetune plan -C my-film --price 2.50")
 def plan(project: Folder = HERE, settings: Settings = None, as_json: AsJson = False) -> None:
     """Dry run: what would happen, what it would cost, every setting with its origin. Downloads nothing."""
     from cinetune.console import table
@@ -94,12 +84,12 @@ def plan(project: Folder = HERE, settings: Settings = None, as_json: AsJson = Fa
         print(f"\nwarning: {warning}")
 
 
-@app.command(rich_help_panel=PROJECT)
+@verb(PROJECT, "cinetune run -C my-film --until prepare")
 def run(
     project: Folder = HERE,
     settings: Settings = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
-    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Only this stage.")] = None,
+    until: Annotated[StageName | None, typer.Option(help="Stop after this stage.")] = None,
+    only: Annotated[StageName | None, typer.Option(help="Only this stage.")] = None,
 ) -> None:
     """Run everything that is not done, in order. A second run does nothing."""
     _run(open_project(project, settings), project, until=until, only=only)
@@ -119,7 +109,7 @@ def _run(opened: Project, folder: Path, *, until: str | None = None, only: str |
         speaker.say(f"open   {page}")
 
 
-@app.command(rich_help_panel=PROJECT)
+@verb(PROJECT, "cinetune status -C my-film")
 def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = False) -> None:
     """Show which stages are done, which are stale and why."""
     from cinetune import pipeline
@@ -137,7 +127,7 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
     print(table(cells))
 
 
-@app.command(rich_help_panel=PROJECT)
+@verb(PROJECT, "cinetune demo demo")
 def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make the demo project.")]) -> None:
     """Shoot a small film on the backlot, then tell the whole story on it. Runs on two CPU cores."""
     from cinetune.demo import make_demo

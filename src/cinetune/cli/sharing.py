@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cinetune.cli.common import (
+    DOCS,
     HERE,
     SHARE,
     AsJson,
@@ -19,21 +20,25 @@ from cinetune.cli.common import (
     go_online,
     open_project,
     reporter_to,
+    verb,
 )
 
+ExportTo = Literal["diffusers", "comfy", "kohya", "merged", "merged-original", "hub", "dataset"]
+LookName = Literal["look", "plain"]
 
-@app.command(rich_help_panel=SHARE)
+
+@verb(SHARE, "cinetune export look.safetensors -C my-film --to comfy")
 def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file, or a new folder.")],
     to: Annotated[
-        str,
+        ExportTo,
         typer.Option(
-            help="diffusers, comfy, kohya; merged, merged-original (the whole model); hub (a folder to publish); "
-            "dataset (the windows)."
+            help="An adapter for diffusers, comfy or kohya; merged, merged-original: the whole model; hub: a folder to "
+            "publish; dataset: the windows.",
         ),
     ] = "diffusers",
     *,
-    arm: Annotated[str, typer.Option(help="Which trained look: look or plain.")] = "look",
+    arm: Annotated[LookName, typer.Option(help="Which trained look.")] = "look",
     push: Annotated[str, typer.Option(metavar="USER/NAME", help="Publish OUT on the hub, private; see --public.")] = "",
     public: Annotated[bool, typer.Option("--public", help="With --push: everybody may see it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --push: do not ask.")] = False,
@@ -52,7 +57,11 @@ def export(
         print(f"sent   {export_look.push(out, push, public=public, report=reporter_to())}")
 
 
-weights = typer.Typer(help="List the weights there are to use, or download some.", invoke_without_command=True)
+weights = typer.Typer(
+    help="List the weights there are to use, or download some.",
+    epilog=f"Example: cinetune weights pull wan21-480p --to /models/wan480\n\nDocs: {DOCS}/weights.md",
+    invoke_without_command=True,
+)
 app.add_typer(weights, name="weights", rich_help_panel=SHARE)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,7 @@ from cinetune.footage.write.sequences import STILLS
 from cinetune.footage.write.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.records import from_json, to_json
 from cinetune.runtime import Reporter, provenance
-from cinetune.sections import DeliverSection
+from cinetune.sections import FILM_RATE, DeliverSection
 from cinetune.store import Project, StageRecord, content_key, sha256_file
 from cinetune.timecode import exact_rate
 
@@ -53,9 +54,22 @@ _FOR_THE_EDIT = (
 _NUMBER = 987654321  # stands for the version while a name is turned into a pattern
 
 
-def inputs(project: Project) -> dict[str, str]:  # noqa: ARG001
-    """Nothing outside the store."""
-    return {}
+def inputs(project: Project) -> dict[str, str]:
+    """The rate of the deliveries where the film decides it."""
+    asked = project.config.deliver.rate
+    return {"rate of the film": str(_rate(project))} if asked == FILM_RATE else {}
+
+
+def _rate(project: Project) -> Fraction:
+    """The rate of the deliveries: what is asked for, or what most of the film runs at (24 while there is none)."""
+    asked = project.config.deliver.rate
+    if asked != FILM_RATE:
+        return exact_rate(asked)
+    ingested = project.store.load_stage("ingest")
+    seconds: Counter[Fraction] = Counter()
+    for clip in ingested.groups["clips"] if ingested else ():
+        seconds[clip.rate] += clip.frames / clip.rate
+    return seconds.most_common(1)[0][0] if seconds else Fraction(24)
 
 
 def run(project: Project, report: Reporter) -> StageRecord:
@@ -88,6 +102,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
             pool.shutdown(cancel_futures=True)
     timeline = _timeline(project, report, sequences, deliveries)
     kept = len(deliveries) - written
+    if config.rate == FILM_RATE:
+        report.say(f"delivered at {_rate(project)} frames per second, as the film runs (deliver.rate)")
     report.say(f"{written} deliveries written, {kept} unchanged; timeline {timeline}")
     provenance_ = provenance(
         seed=None,
@@ -185,7 +201,7 @@ def _source_key(project: Project, sequence: Sequence) -> str:
         _REVISION,
         project.config.name,
         sequence.video.sha256,
-        settings.model_dump(mode="json", include=_PIXEL_SETTINGS),
+        settings.model_dump(mode="json", include=_PIXEL_SETTINGS) | {"rate": str(_rate(project))},
     )
 
 
@@ -246,7 +262,7 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
             done[name] = note[1]
     missing = [name for name in config.formats if name not in done]
     if missing:
-        shown, rate = conform_indices(sequence.frames, sequence.rate, exact_rate(config.rate), config.conform)
+        shown, rate = conform_indices(sequence.frames, sequence.rate, _rate(project), config.conform)
         picture = Picture(
             frames_THWC=_StoredMaster(project.store.path(sequence.video)),
             shown=shown,
