@@ -119,7 +119,7 @@ def test_a_read_only_project(film: Path, say: Say, monkeypatch: pytest.MonkeyPat
         raise OSError(30, "Read-only file system")
 
     # tests may run as root, whom permissions do not stop
-    monkeypatch.setattr("cinetune.store.tempfile.mkstemp", read_only)
+    monkeypatch.setattr("cinetune.durable.tempfile.mkdtemp", read_only)
     code, text = say(film, "ingest")
     assert code == 3
     assert "cannot be written" in text
