@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from cinetune import artifacts
 from cinetune.artifacts import Colour, FileRef, FootageClip, Provenance, Score, Sequence, Shot, Timing, Window
 from cinetune.errors import StoreError
-from cinetune.records import from_json, to_json
+from cinetune.records import from_json, log_line, read_log, to_json
 from cinetune.timecode import Span
 
 COLOUR = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="tagged bt709")
@@ -106,3 +107,43 @@ def test_a_window_has_one_source_frame_per_model_frame_on_disk() -> None:
         crop=(0, 0, 64, 36), width=64, height=32, caption="a rider", caption_source="sidecar",
     )  # fmt: skip
     assert json.loads(to_json(window))["source_frames"] == [0, 2, 3]
+
+
+# ---------------------------------------------------------------- logs
+
+LINES = [
+    {"kind": "start", "step": 0, "arm": "look"},
+    {"kind": "step", "step": 1, "loss": 0.5},
+    {"kind": "end", "step": 1},
+]
+
+
+def log(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_log_comes_back_and_half_a_line_at_its_end_does_not(tmp_path: Path) -> None:
+    whole = [log_line(line) for line in LINES]
+    assert read_log(log(tmp_path, *whole)) == LINES
+    assert read_log(tmp_path / "none") == []
+    for cut in range(1, len(whole[-1]) - 1):
+        assert read_log(log(tmp_path, *whole[:-1], whole[-1][:-cut])) in (LINES[:-1], LINES[: 2 + (cut == 1)])
+
+
+@pytest.mark.parametrize("middle", [
+    "", "[]", "1", "null", "{}", "[" * 100_000, '{"kind": "step", "step": 1}', "\0", '{"seal": 1}', "9" * 5000,
+    log_line({"kind": "step"}), log_line({"kind": 1, "step": 1}), log_line({"kind": "step", "step": True}),
+    log_line({"kind": "step", "step": 1, "loss": 0.5}).replace("0.5", "0.6"),
+])  # fmt: skip
+def test_a_line_in_the_middle_that_is_not_ours_is_damage(tmp_path: Path, middle: str) -> None:
+    path = log(tmp_path, log_line(LINES[0]), middle.rstrip("\n") + "\n", log_line(LINES[2]))
+    with pytest.raises(StoreError, match="line 2 of a log is damaged"):
+        read_log(path)
+    assert read_log(log(tmp_path, log_line(LINES[0]), middle)) == LINES[:1]
+
+
+def test_a_log_in_another_encoding_is_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes("\n".join(map(log_line, LINES)).encode("utf-16"))
+    assert read_log(tmp_path / "log.jsonl") == []

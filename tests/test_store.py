@@ -17,6 +17,7 @@ import pytest
 from cinetune.artifacts import FileRef, Keyframe, Provenance, Rejected, Shot
 from cinetune.durable import PARTIAL, atomic_write
 from cinetune.errors import StoreError
+from cinetune.records import sealed, to_json
 from cinetune.runtime import provenance
 from cinetune.store import Project, Store, content_key, file_refs, sha256_file
 from cinetune.timecode import Span
@@ -162,6 +163,8 @@ def test_a_stage_that_has_not_run_is_named(store: Store) -> None:
 
 
 def damage(body: dict, how: str) -> str:
+    """A stage record that is wrong in one way, and sealed again where that can be done: as somebody would craft it."""
+    del body["seal"]
     match how:
         case "truncated":
             return json.dumps(body)[:-40]
@@ -177,10 +180,29 @@ def damage(body: dict, how: str) -> str:
             del body["input_key"]
         case "list":
             return "[]"
-    return json.dumps(body)
+        case "nested":
+            return "[" * 100_000
+        case "unsealed":
+            return json.dumps(body)
+        case "other stage":
+            body["stage"] = "prepare"
+        case "groups":
+            body["groups"] = ["shots"]
+        case "items":
+            body["groups"]["shots"]["items"] = {"0": 1}
+        case "inputs":
+            body["inputs"] = {"settings": ["a"]}
+        case "notes":
+            body["notes"] = [{"a": 1}]
+        case "number":
+            body["output_sha"] = 10**400
+    return sealed(body)
 
 
-@pytest.mark.parametrize("how", ["truncated", "schema", "edited", "unknown key", "kind", "no key", "list"])
+@pytest.mark.parametrize(
+    "how", ["truncated", "schema", "edited", "unknown key", "kind", "no key", "list", "nested", "unsealed",
+            "other stage", "groups", "items", "inputs", "notes", "number"],
+)  # fmt: skip
 def test_a_damaged_stage_record_is_refused(store: Store, made: Provenance, how: str) -> None:
     store.save_stage("ingest", "key", {"shots": [SHOT]}, made=made)
     path = store.stage_path("ingest")
@@ -188,6 +210,31 @@ def test_a_damaged_stage_record_is_refused(store: Store, made: Provenance, how: 
     with pytest.raises(StoreError) as caught:
         store.load_stage("ingest")
     assert caught.value.where == str(path)
+
+
+def test_every_flipped_bit_of_a_record_is_noticed(store: Store, made: Provenance) -> None:
+    store.save_stage("ingest", "key", {"shots": [SHOT]}, made=made)
+    store.unit("cache", "k", Shot, lambda: SHOT)
+    for path, read in (
+        (store.stage_path("ingest"), lambda: store.load_stage("ingest")),
+        (store.work / "units" / "cache" / "k.json", lambda: store.has_unit("cache", "k")),
+    ):
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+            try:
+                unchanged = read() in (store.load_stage("ingest") if path.parent.name == "stages" else None, False)
+            except StoreError:
+                continue
+            # White space means nothing, and a piece whose seal lost its name is made again.
+            assert unchanged or whole[place : place + 1].isspace(), (path, place, whole[place - 9 : place + 9])
+        path.write_bytes(whole)
+
+
+def test_a_piece_of_an_earlier_version_is_made_again(store: Store) -> None:
+    store.write_text(store.work / "units" / "cache" / "k.json", to_json(SHOT))
+    assert not store.has_unit("cache", "k")
+    assert store.unit("cache", "k", Shot, lambda: SHOT) == SHOT and store.has_unit("cache", "k")
 
 
 def test_content_keys_follow_content_only(made: Provenance) -> None:

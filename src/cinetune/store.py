@@ -31,7 +31,7 @@ from cinetune.artifacts import FileRef, Provenance
 from cinetune.config import Config, flatten, load_config
 from cinetune.durable import atomic_write, growing, inside, locked, publish, sweep, unfinished
 from cinetune.errors import StoreError
-from cinetune.records import from_json, to_json
+from cinetune.records import artifact, from_json, sealed, to_json, unsealed
 from cinetune.shotlist import load_shots
 
 __all__ = ["Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
@@ -92,10 +92,42 @@ class StageRecord:
     inputs: Inputs = field(default_factory=dict)
 
 
+@artifact
+class _Group:
+    """Records of one kind, by the kind's name."""
+
+    kind: str
+    items: tuple[dict[str, Any], ...]
+
+
+@artifact
+class _Body:
+    """The file of a finished stage."""
+
+    stage: str
+    input_key: str
+    output_sha: str
+    groups: dict[str, _Group]
+    notes: tuple[str, ...]
+    provenance: Provenance
+    inputs: Inputs
+    schema: int
+
+
+def _read_group(group: _Group, where: str) -> tuple[Any, ...]:
+    if not group.items:
+        return ()
+    if group.kind not in artifacts.__all__:
+        remedy = "delete it and run the stage again"
+        raise StoreError(f"a record of an unknown kind {group.kind[:60]!r}", where=where, remedy=remedy)
+    kind = getattr(artifacts, group.kind)
+    return tuple(from_json(kind, json.dumps(item), where=where) for item in group.items)
+
+
 def _named_files(plain: Any) -> Iterator[str]:
     """Paths of all `FileRef`s in a record as read from JSON."""
     if isinstance(plain, dict) and plain.keys() == {"path", "sha256"}:
-        yield plain["path"]
+        yield str(plain["path"])
     elif isinstance(plain, (dict, list)):
         for item in plain.values() if isinstance(plain, dict) else plain:
             yield from _named_files(item)
@@ -165,10 +197,10 @@ class Store:
         """The record of one piece of a stage: read if it was finished before under the same key and its files are
         still there, else made and kept."""
         path = self._unit_path(stage, key)
-        if self.has_unit(stage, key):
-            return from_json(kind, path.read_bytes(), where=str(path))
+        if (kept := self._kept_unit(stage, key)) is not None:
+            return from_json(kind, json.dumps(kept), where=str(path))
         record = make()
-        self.write_text(path, to_json(record))
+        self.write_text(path, sealed(json.loads(to_json(record))))
         return record
 
     def made_unit(self, stage: str, key: str, kind: Callable[..., T]) -> T:
@@ -181,15 +213,15 @@ class Store:
 
     def has_unit(self, stage: str, key: str) -> bool:
         """Whether `unit` would read this piece instead of making it."""
+        return self._kept_unit(stage, key) is not None
+
+    def _kept_unit(self, stage: str, key: str) -> dict[str, Any] | None:
+        """A finished piece as JSON, None if there is none or a file of it is gone. Raises `StoreError` if damaged."""
         path = self._unit_path(stage, key)
         if not path.is_file():
-            return False
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            remedy = "delete it and run the stage again"
-            raise StoreError("a piece of a stage is damaged", where=str(path), remedy=remedy) from error
-        return all(_is_file(self.root / name) for name in _named_files(record))
+            return None
+        record = unsealed(inside(self.root, path).read_bytes(), where=str(path))
+        return record if record and all(_is_file(self.root / name) for name in _named_files(record)) else None
 
     def _unit_path(self, stage: str, key: str) -> Path:
         assert "/" not in key, key
@@ -221,7 +253,7 @@ class Store:
             "groups": plain, "notes": list(notes), "provenance": json.loads(to_json(made)),
             "inputs": self.inputs.get(input_key, {}),
         }  # fmt: skip
-        self.write_text(self.stage_path(stage), json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False))
+        self.write_text(self.stage_path(stage), sealed(body))
         kept = {name: tuple(items) for name, items in groups.items()}
         return StageRecord(stage, input_key, output_sha, kept, tuple(notes), made, body["inputs"])
 
@@ -233,28 +265,16 @@ class Store:
         path = self.stage_path(stage)
         if not path.is_file():
             return None
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            if body["schema"] != artifacts.SCHEMA:
-                raise ValueError(f"schema {body['schema']} is not {artifacts.SCHEMA}")
-            if _output_sha(body["groups"]) != body["output_sha"]:
-                raise ValueError("its contents do not match its own hash")
-            groups = {name: self._read_group(group, str(path)) for name, group in body["groups"].items()}
-            made = from_json(Provenance, json.dumps(body["provenance"]), where=str(path))
-            key, output_sha, notes = body["input_key"], body["output_sha"], tuple(body["notes"])
-            return StageRecord(stage, key, output_sha, groups, notes, made, body["inputs"])
-        except (ValueError, KeyError, TypeError) as error:
-            remedy = "delete it and run the stage again"
-            raise StoreError(f"the record of `{stage}` is damaged: {error}", where=str(path), remedy=remedy) from error
-
-    @staticmethod
-    def _read_group(group: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-        if not group["items"]:
-            return ()
-        if group["kind"] not in artifacts.__all__:
-            raise ValueError(f"unknown kind of record {group['kind']!r}")
-        kind = getattr(artifacts, group["kind"])
-        return tuple(from_json(kind, json.dumps(item), where=where) for item in group["items"])
+        plain, remedy = unsealed(inside(self.root, path).read_bytes(), where=str(path)), "run the stage again"
+        if plain is None:
+            what = f"the record of `{stage}` was written by an earlier version, without a digest"
+            raise StoreError(what, where=str(path), remedy=remedy)
+        body = from_json(_Body, json.dumps(plain), where=str(path))
+        if _output_sha(plain["groups"]) != body.output_sha or body.stage != stage:
+            what = f"the record of `{stage}` is damaged: its contents do not match its own hash"
+            raise StoreError(what, where=str(path), remedy=remedy)
+        groups = {name: _read_group(group, str(path)) for name, group in body.groups.items()}
+        return StageRecord(stage, body.input_key, body.output_sha, groups, body.notes, body.provenance, body.inputs)
 
     def need_stage(self, stage: str) -> StageRecord:
         """A finished stage. Raises `StoreError` naming the verb to run first."""

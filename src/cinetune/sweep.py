@@ -24,7 +24,7 @@ from cinetune.config import flatten, preset_table
 from cinetune.errors import ConfigError, ModelError
 from cinetune.pages import charts
 from cinetune.pages.kit import render
-from cinetune.pages.live import logged
+from cinetune.records import read_log
 from cinetune.runtime import Relay, Reporter, relay
 from cinetune.sections import TrainSection
 from cinetune.stages import train
@@ -195,9 +195,9 @@ def _trial(one: _Asked, key: str, report: Reporter) -> Trial:
 def _measured(project: Project, look: Look, folder: Path) -> dict[str, Any]:
     from cinetune.models.adapters.export import read_adapter
 
-    log = logged(project.store.path(look.log))
+    log = read_log(project.store.path(look.log))
     judged = {line["step"]: line for line in log if line["kind"] == "evaluation"}
-    kept, marks = judged[look.step], logged(folder / "speed.jsonl")
+    kept, marks = judged[look.step], read_log(folder / "speed.jsonl")
     memory = [mark["host_gib"] if mark["device_gib"] is None else mark["device_gib"] for mark in marks]
     steps = [mark["seconds"] for mark in marks if mark["kind"] == "step"]
     return {
@@ -288,7 +288,7 @@ def _charts(project: Project, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
     for key, title in titles.items():
         lines: list[charts.Line] = []
         for trial in trials:
-            rows = logged(project.store.path(trial.log)) if trial.log else []
+            rows = read_log(project.store.path(trial.log)) if trial.log else []
             judged = [row for row in rows if row["kind"] == "evaluation" and row[key] is not None]
             points = tuple((row["step"], row[key]) for row in judged)
             top = trial.distance == best

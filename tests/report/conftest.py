@@ -35,6 +35,7 @@ from cinetune.artifacts import (
 )
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
+from cinetune.records import log_line
 from cinetune.store import Project
 from cinetune.timecode import Span
 
@@ -209,7 +210,7 @@ def _looks(project: Project) -> None:
         stopped = "lpips plateau at step 240: no gain of 0.001 in 3 evaluations"
         alarms = [] if arm == "look" else ["no gain: distance to the film is 0.1490, 0.1480 before training"]
         lines.append({"kind": "end", "step": 240, "stopped": stopped, "best_step": best, "alarms": alarms})
-        text = "\n".join(json.dumps(line) for line in lines) + "\n"
+        text = "".join(map(log_line, lines))
         looks.append(
             Look(
                 name="salt-road",

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cinetune.errors import ConfigError
+from cinetune.errors import ConfigError, StoreError
 from cinetune.footage.video import write_video
 from cinetune.pages.live import page, read_arms, watching, write_page
 from cinetune.pages.watch import serving
+from cinetune.records import log_line
 from cinetune.store import Project
 from cinetune.timecode import Fraction
 
@@ -51,10 +52,10 @@ def lay(project: Project) -> Lay:
             for n in range(1, 11)
         ]
         lines = sorted([*lines, *events], key=lambda line: line["step"])
-        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "log.jsonl").write_text("".join(map(log_line, lines)))
         mark = {"kind": "step", "seconds": 2.0, "at": 0, "host_gib": 1.5, "device_gib": None}
         marks = [mark | {"step": n} for n in (1, 2)]
-        (folder / "speed.jsonl").write_text("".join(json.dumps(mark) + "\n" for mark in marks))
+        (folder / "speed.jsonl").write_text("".join(map(log_line, marks)))
         for line in lines:
             if line["kind"] == "evaluation":
                 film = np.full((5, 16, 48, 3), 0.5, np.float32)
@@ -205,3 +206,34 @@ def test_a_taken_port_is_a_typed_error(project: Project) -> None:
             pass
     assert caught.value.exit_code == 2
     assert "leave --port out" in str(caught.value)
+
+
+CRAFTED: tuple[dict[str, Any], ...] = (
+    {"kind": "evaluation", "step": 5},
+    {"kind": "evaluation", "step": 5, "distance": "near", "colour": None},
+    {"kind": "evaluation", "step": 5, "distance": [1], "colour": 1.0},
+    {"kind": "alarm", "step": 5},
+    {"kind": "end", "step": 11, "stopped": 1},
+    {"kind": "end", "step": 11, "stopped": "", "why": "", "best_step": 5, "alarms": [1]},
+    {"kind": "forced", "step": 5},
+    {"kind": "step", "step": 5, "loss": "low"},
+)
+
+
+@pytest.mark.parametrize("line", CRAFTED, ids=str)
+def test_a_line_that_training_did_not_write_is_named_not_a_crash(project: Project, lay: Lay, line: dict) -> None:
+    lay(evaluation(0, 0.8), evaluation(4, 0.7), line)
+    with pytest.raises(StoreError, match="what training does not write"):
+        page(project)
+    with watching(project):  # whoever trains is not disturbed
+        pass
+    with serving(project) as address, pytest.raises(urllib.error.HTTPError, match="500") as caught:
+        urllib.request.urlopen(address, timeout=10)
+    assert b"what training does not write" in caught.value.read()
+
+
+def test_a_damaged_line_is_named(project: Project, lay: Lay) -> None:
+    path = lay(evaluation(0, 0.8), evaluation(5, 0.7)) / "log.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"loss": 0.3', b'"loss": 0.4', 1))
+    with pytest.raises(StoreError, match=r"line 3 of a log is damaged"):
+        page(project)

@@ -21,7 +21,7 @@ from cinetune.models.adapters.lora import lora_names, lora_state, remove_lora
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import Quiet
 from cinetune.sections import AugmentSection, TrainSection
-from cinetune.training import Finished, Validator, WindowFile, train, window_file
+from cinetune.training import Finished, Validator, WindowFile, checkpoint, train, window_file
 from cinetune.training.loop import learning_rate
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_trace.json"
@@ -218,6 +218,8 @@ def test_a_forced_run_goes_on_and_puts_it_on_record(
 
     kept = load_file(tmp_path / "checkpoint.safetensors")
     text = json.loads(_metadata(tmp_path)) | {"stopped": ""}
+    del text["digest"]
+    text["digest"] = checkpoint._digest(text, kept)
     save_file(kept, tmp_path / "checkpoint.safetensors", metadata={"cinetune": json.dumps(text)})
     with pytest.raises(StoreError, match="other layers or another rank"):
         run(changed.model_copy(update={"rank": 4}), tmp_path, table={"lr": 0.001, "rank": 4}, force=True)
@@ -226,6 +228,38 @@ def test_a_forced_run_goes_on_and_puts_it_on_record(
 def _metadata(folder: Path) -> str:
     with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
         return file.metadata()["cinetune"]
+
+
+def test_a_flipped_bit_of_an_unfinished_run_is_refused(run: Train, recipe: TrainSection, tmp_path: Path) -> None:
+    """Wherever it flips, in numbers or in facts, and whether or not the file can still be read."""
+    _killed(run, recipe, tmp_path, lines=7)
+    path = tmp_path / "checkpoint.safetensors"
+    whole = path.read_bytes()
+    start, chance = 8 + int.from_bytes(whole[:8], "little"), random.Random(3)
+    for place in (*chance.sample(range(start), 6), *chance.sample(range(start, len(whole)), 6), 3, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(StoreError) as caught:
+            run(recipe, tmp_path)
+        assert str(tmp_path) in caught.value.remedy
+    path.write_bytes(whole[:-100])
+    with pytest.raises(StoreError, match="damaged"):
+        run(recipe, tmp_path)
+    path.write_bytes(whole)
+    run(recipe, tmp_path)
+
+
+def test_a_log_that_lost_what_the_checkpoint_has_seen_is_refused(
+    run: Train, recipe: TrainSection, tmp_path: Path
+) -> None:
+    _killed(run, recipe, tmp_path, lines=7)
+    path = tmp_path / "log.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    with pytest.raises(StoreError, match="log is damaged: it should hold step"):
+        run(recipe, tmp_path)
+    path.write_bytes(b"".join([*lines[:2], lines[2].replace(b'"step": ', b'"step": 1', 1), *lines[3:]]))
+    with pytest.raises(StoreError, match="line 3 of a log is damaged"):
+        run(recipe, tmp_path)
 
 
 def test_other_data_replace_a_finished_run(run: Train, recipe: TrainSection, tmp_path: Path) -> None:

@@ -6,21 +6,24 @@ of it: this process, a worker, or a job on another machine that shares the disk.
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
+from cinetune.errors import StoreError
 from cinetune.pages import charts
 from cinetune.pages.kit import render
+from cinetune.records import read_log
 from cinetune.runtime import duration
 from cinetune.store import Project
 
-__all__ = ["ArmRun", "folder_of", "logged", "page", "read_arms", "watching", "write_page"]
+__all__ = ["ArmRun", "folder_of", "page", "read_arms", "watching", "write_page"]
 
 ARMS = {"look": "Look", "plain": "Plain"}
 _POLL = 2.0
@@ -70,7 +73,7 @@ def read_arms(project: Project) -> list[ArmRun]:
     found: list[ArmRun] = []
     for arm in arms:
         folder = folder_of(project) / arm
-        log = logged(folder / "log.jsonl")
+        log = read_log(folder / "log.jsonl")
         if not log or log[0]["kind"] != "start":
             continue
         asked = [line["recipe"] for line in log if line["kind"] in ("start", "forced")][-1]
@@ -79,14 +82,33 @@ def read_arms(project: Project) -> list[ArmRun]:
         films = {int(path.stem[5:]): f"{arm}/samples/{path.name}" for path in folder.glob("samples/step_*.mp4")}
         judged = {line["step"] for line in log if line["kind"] == "evaluation"}
         shown = {step: films[step] for step in sorted(films.keys() & judged)}
-        found.append(ArmRun(arm=arm, log=log, speed=logged(folder / "speed.jsonl"), samples=shown))
+        found.append(ArmRun(arm=arm, log=log, speed=read_log(folder / "speed.jsonl"), samples=shown))
     return found
 
 
 def page(project: Project) -> str:
-    """The page as it stands now."""
-    arms = read_arms(project)
-    context = {
+    """The page as it stands now. Raises `StoreError` for a log that training did not write."""
+    with _read_well(project):
+        return render(_context(project, read_arms(project)), "live.html.j2")
+
+
+@contextmanager
+def _read_well(project: Project) -> Iterator[None]:
+    """The lines of a log are whole; what stands in them is taken as training writes it, and this is where it shows if
+    somebody else wrote them.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration, TemplateError) as error:
+        raise StoreError(
+            f"a training log holds what training does not write ({type(error).__name__}: {error})"[:200],
+            where=str(folder_of(project)),
+            remedy="delete the folder and train again",
+        ) from error
+
+
+def _context(project: Project, arms: Sequence[ArmRun]) -> dict[str, Any]:
+    return {
         "film": project.config.name.replace("-", " ").replace("_", " ").title(),
         "ended": bool(arms) and all(one.end for one in arms),
         "arms": [_arm(one) for one in arms],
@@ -95,7 +117,6 @@ def page(project: Project) -> str:
         "steps": project.config.train.steps,
         "poll": round(_POLL * 1000),
     }
-    return render(context, "live.html.j2")
 
 
 def write_page(project: Project) -> Path:
@@ -111,15 +132,17 @@ def watching(project: Project) -> Iterator[None]:
     over = threading.Event()
 
     def seen() -> tuple[tuple[str, int], ...]:
-        return tuple((one.arm, len(one.of("evaluation", "alarm", "end"))) for one in read_arms(project))
+        with _read_well(project):
+            return tuple((one.arm, len(one.of("evaluation", "alarm", "end"))) for one in read_arms(project))
 
     def look() -> None:
         before: tuple[tuple[str, int], ...] = ()
         while not over.wait(_POLL):
-            now = seen()
-            if now != before:
-                write_page(project)
-                before = now
+            with suppress(StoreError):  # training itself finds what is wrong, and says so
+                now = seen()
+                if now != before:
+                    write_page(project)
+                    before = now
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
@@ -128,19 +151,9 @@ def watching(project: Project) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-        if read_arms(project):
-            write_page(project)
-
-
-def logged(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file that another process may be writing: the last may be half there."""
-    found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
+        with suppress(StoreError):
+            if seen():
+                write_page(project)
 
 
 def _arm(run: ArmRun) -> dict[str, Any]:

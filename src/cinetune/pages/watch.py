@@ -14,7 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-from cinetune.errors import ConfigError
+from cinetune.errors import ConfigError, StoreError
 from cinetune.pages.live import folder_of, page
 from cinetune.store import Project
 
@@ -78,12 +78,18 @@ def _handler(project: Project) -> type[BaseHTTPRequestHandler]:
             if host not in (HOST, "localhost"):  # another site's name that was made to point here
                 self._answer(HTTPStatus.FORBIDDEN, b"", "text/plain")
             elif name == "/":
-                self._answer(HTTPStatus.OK, page(project).encode(), "text/html; charset=utf-8")
+                self._page()
                 cast("_Server", self.server).asked_at = time.monotonic()
             elif _FILM.fullmatch(name) and (path := folder_of(project) / name[1:]).is_file():
                 self._film(path.read_bytes())
             else:
                 self._answer(HTTPStatus.NOT_FOUND, b"not here", "text/plain")
+
+        def _page(self) -> None:
+            try:
+                self._answer(HTTPStatus.OK, page(project).encode(), "text/html; charset=utf-8")
+            except StoreError as error:
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(), "text/plain; charset=utf-8")
 
         def _film(self, film: bytes) -> None:
             """Whole, or the part a player asked for: without parts, browsers cannot seek."""

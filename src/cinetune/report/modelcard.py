@@ -6,7 +6,6 @@ and where every number comes from. The picture shows generated frames only.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from cinetune.artifacts import FootageClip, Look, Scorecard, Window
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.catalogue import RELEASES
 from cinetune.pages import media, sheets
+from cinetune.records import read_log
 from cinetune.report import verdicts
 from cinetune.store import Project, atomic_write
 
@@ -106,11 +106,8 @@ def _rows(project: Project, cards: tuple[Scorecard, ...], arm: str) -> list[dict
 
 def _recipe(project: Project, look: Look) -> list[tuple[str, Any]]:
     """What training was asked for, from the first line of its log; nothing if the log holds none."""
-    try:
-        first = json.loads(project.store.path(look.log).read_text(encoding="utf-8").split("\n", 1)[0])
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return []
-    asked = first.get("recipe", {})
+    log = read_log(project.store.path(look.log))
+    asked = log[0].get("recipe", {}) if log else {}
     rows = [(f"`train.{key}`", asked[key]) for key in _RECIPE if key in asked]
     augment = asked.get("augment", {}).get("probability")
     return rows + ([("re-graded first frames", f"{augment:.0%} of the steps")] if augment else [])

@@ -9,8 +9,8 @@ from typing import Any
 
 from cinetune.artifacts import FootageClip, Keyframe, Look, PlannedShot, Rejected, Scorecard, Window
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.errors import StoreError
 from cinetune.pages import charts, media, sheets
+from cinetune.records import read_log
 from cinetune.report import verdicts
 from cinetune.runtime import Reporter
 from cinetune.store import Project, StageRecord
@@ -193,13 +193,7 @@ def _candidates(project: Project, keyframes: Sequence[Keyframe]) -> str | None:
 
 
 def _log(project: Project, look: Look) -> list[dict[str, Any]]:
-    path = project.store.path(look.log)
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise StoreError(f"the training log of {look.name!r} is not JSON lines: {error}", where=str(path),
-                         remedy="run `cinetune train` again") from error  # fmt: skip
-    return [line for line in lines if isinstance(line, dict)]
+    return read_log(project.store.path(look.log))
 
 
 def _series(log: Sequence[dict[str, Any]], kind: str, key: str) -> tuple[tuple[float, float], ...]:

@@ -32,7 +32,7 @@ from cinetune.footage.write.formats import (
 )
 from cinetune.footage.write.sequences import STILLS
 from cinetune.footage.write.signing import SIGNABLE, check_signer, sign_movie
-from cinetune.records import from_json, to_json
+from cinetune.records import from_json, sealed, to_json, unsealed
 from cinetune.runtime import Reporter, provenance
 from cinetune.sections import FILM_RATE, DeliverSection
 from cinetune.store import Project, StageRecord, content_key, sha256_file
@@ -238,9 +238,9 @@ def _read_note(path: Path) -> tuple[str, Delivery | None] | None:
     if not path.is_file():
         return None
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        return body["source_key"], from_json(Delivery, json.dumps(body["delivery"]), where=str(path))
-    except (ValueError, KeyError, TypeError, StoreError):
+        body = unsealed(path.read_bytes(), where=str(path)) or {}
+        return str(body["source_key"]), from_json(Delivery, json.dumps(body["delivery"]), where=str(path))
+    except (KeyError, StoreError):
         return "", None
 
 
@@ -318,8 +318,7 @@ def _write_note(project: Project, sequence: Sequence, record: Delivery, source: 
         "settings": project.config.deliver.model_dump(mode="json", exclude={"c2pa_key"}),
     }
     name = _note_name(project.config.deliver, sequence, record.version, record.format)
-    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
-    project.store.write_text(_folder(project) / name, text)
+    project.store.write_text(_folder(project) / name, sealed(body))
 
 
 def _timeline(project: Project, report: Reporter, sequences: list[Sequence], deliveries: list[Delivery]) -> str:

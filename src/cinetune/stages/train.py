@@ -6,7 +6,6 @@ log. While it runs, `work/train/<arm>/` holds the checkpoint, the log and sample
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, Mod
 from cinetune.config import Config, flatten, section_sha
 from cinetune.errors import ConfigError, StoreError, WeightsError
 from cinetune.processes import meet
+from cinetune.records import read_log
 from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.store import Project, StageRecord, content_key
@@ -179,7 +179,7 @@ def _arms(recipe: TrainSection) -> dict[Arm, TrainSection]:
 
 def _said(look: Look, log: Path) -> list[str]:
     """Why a look stopped, what it was forced over, and the alarms in the last line of its log."""
-    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    last = read_log(log)[-1]
     return [look.stopped, *(f"forced at {change}" for change in look.forced), *last["alarms"]]
 
 

@@ -4,6 +4,7 @@ beside it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,16 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cinetune.durable import atomic_write
 from cinetune.errors import StoreError
 from cinetune.processes import Processes
-from cinetune.store import atomic_write
+from cinetune.records import log_line, read_log, seal_of
 from cinetune.training.fingerprint import Fingerprint, differences
 from cinetune.training.trackers import Trackers
 from cinetune.training.validate import Evaluation, Plateau
 
 __all__ = ["Log", "TrainState", "load_checkpoint", "save_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 ALONE = Processes()
 SHOWN = 12  # lines of a long list of changes
 
@@ -84,6 +86,7 @@ def save_checkpoint(
         "best_evaluation": asdict(state.best_evaluation) if state.best_evaluation else None,
     }
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    facts["digest"] = _digest(facts, kept)
     with atomic_write(path) as temporary:
         # One metadata key: safetensors writes several in random order, and the bytes would differ from run to run.
         save_file(kept, temporary, metadata={"cinetune": json.dumps(facts, sort_keys=True)})
@@ -162,16 +165,32 @@ def _check_fits(path: Path, parameters: Mapping[str, Tensor], tensors: Mapping[s
         )
 
 
+def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over everything in a checkpoint: the facts, and each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(seal_of(facts).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     remedy = f"delete {path.parent} to train from the start"
+
+    def damaged(why: object) -> StoreError:
+        return StoreError(f"the training checkpoint is damaged: {why}", where=str(path), remedy=remedy)
+
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("cinetune", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is not a dict)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise StoreError(f"the training checkpoint is damaged: {error}", where=str(path), remedy=remedy) from error
-    if facts.get("format") != FORMAT:
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+        raise damaged(error) from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise StoreError("the training checkpoint is of another version", where=str(path), remedy=remedy)
+    if facts.pop("digest", None) != _digest(facts, tensors):
+        raise damaged("its contents do not match its own digest")
     return facts, tensors
 
 
@@ -188,26 +207,27 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewind(self, step: int) -> None:
-        """Forget what was written after `step`, half-written lines included; -1 forgets everything."""
+        """Forget what was written after `step`, half-written lines included; -1 forgets everything.
+
+        Raises `StoreError` when a line up to `step` is damaged or missing.
+        """
         if not self.writes:
             return
-        kept: list[str] = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                break  # the line a killed run was writing
-            if record["step"] <= step:
-                kept.append(line)
+        kept = [] if step < 0 else [line for line in self.lines() if line["step"] <= step]
+        if step >= 0 and (not kept or kept[-1]["step"] != step):
+            raise StoreError(
+                f"the training log is damaged: it should hold step {step}, like the checkpoint",
+                where=str(self.path),
+                remedy=f"delete {self.path.parent} to train from the start",
+            )
         with atomic_write(self.path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(map(log_line, kept)), encoding="utf-8")
         if self._trackers is not None:
             self._trackers.start(after=max(step, 0))
 
     def lines(self) -> list[dict[str, Any]]:
-        """Every event so far."""
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        """Every event so far. Raises `StoreError` as `read_log` does."""
+        return read_log(self.path)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line."""
@@ -215,7 +235,7 @@ class Log:
             return
         record = {"kind": kind, "step": step} | values
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.write(log_line(record))
         if self._trackers is not None:
             self._trackers.log(record)
 

@@ -5,12 +5,12 @@ It lies beside the log and is no part of the result, whose bytes must not depend
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import torch
 
+from cinetune.records import log_line
 from cinetune.runtime import peak_memory_gib
 
 __all__ = ["Meter"]
@@ -45,4 +45,4 @@ class Meter:
         }
         self._since = now
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(log_line(record))

@@ -15,6 +15,7 @@ from typing import Any
 
 from cinetune.catalogue import RELEASES
 from cinetune.errors import StoreError, WeightsError
+from cinetune.records import sealed, unsealed
 from cinetune.store import atomic_write, sha256_file
 
 __all__ = [
@@ -247,7 +248,11 @@ def stamp(folder: Path, path: Path) -> str:
 
 def known_sha256(folder: Path) -> dict[str, str]:
     """Hashes of the folder's files that were worked out before, by `stamp`."""
-    return {key: str(value) for key, value in (_read_json(folder / _SIDECAR) or {}).items()}
+    try:
+        kept = unsealed((folder / _SIDECAR).read_bytes(), where=str(folder)) or {}
+    except (OSError, StoreError):
+        return {}  # it is only a cache
+    return {key: value for key, value in kept.items() if isinstance(value, str)}
 
 
 def keep_sha256(folder: Path, table: dict[str, str]) -> None:
@@ -256,7 +261,7 @@ def keep_sha256(folder: Path, table: dict[str, str]) -> None:
         return
     try:
         with atomic_write(folder / _SIDECAR) as temporary:
-            temporary.write_text(json.dumps(table, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.write_text(sealed(table), encoding="utf-8")
     except StoreError:
         pass
 
