@@ -31,6 +31,7 @@ from cinetune.artifacts import FileRef, Provenance
 from cinetune.config import Config, flatten, load_config
 from cinetune.durable import atomic_write, growing, inside, locked, publish, sweep, unfinished
 from cinetune.errors import StoreError
+from cinetune.outside import is_file
 from cinetune.records import artifact, from_json, sealed, to_json, unsealed
 from cinetune.shotlist import load_shots
 
@@ -133,14 +134,6 @@ def _named_files(plain: Any) -> Iterator[str]:
             yield from _named_files(item)
 
 
-def _is_file(path: Path) -> bool:
-    """Whether there is such a file; also for a name no disk could hold."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 class Store:
     """Files and records under `DIR/work`."""
 
@@ -179,7 +172,7 @@ class Store:
         if not path.is_relative_to(os.path.normpath(self.root)):
             raise StoreError("a record points outside the project folder", where=ref.path)
         inside(self.root, path)
-        if not _is_file(path):
+        if not is_file(path):
             remedy = "`cinetune run` makes it again"
             raise StoreError("a file of the project is missing", where=ref.path, remedy=remedy)
         if ref not in self._verified:
@@ -191,7 +184,7 @@ class Store:
 
     def missing(self, record: object) -> str:
         """Path of the first file a record names that is not there; empty if all are."""
-        return next((ref.path for ref in file_refs(record) if not _is_file(self.root / ref.path)), "")
+        return next((ref.path for ref in file_refs(record) if not is_file(self.root / ref.path)), "")
 
     def unit(self, stage: str, key: str, kind: Callable[..., T], make: Callable[[], T]) -> T:
         """The record of one piece of a stage: read if it was finished before under the same key and its files are
@@ -221,7 +214,7 @@ class Store:
         if not path.is_file():
             return None
         record = unsealed(inside(self.root, path).read_bytes(), where=str(path))
-        return record if record and all(_is_file(self.root / name) for name in _named_files(record)) else None
+        return record if record and all(is_file(self.root / name) for name in _named_files(record)) else None
 
     def _unit_path(self, stage: str, key: str) -> Path:
         assert "/" not in key, key
