@@ -32,7 +32,7 @@ LAYERS = (
     ("catalogue",),
     ("artifacts",),
     ("records",),
-    ("durable", "outside", "timecode"),
+    ("durable", "outside", "patterns", "timecode"),
     ("errors",),
     ("presets",),
 )

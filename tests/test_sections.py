@@ -29,3 +29,10 @@ def test_the_defaults_are_settings_too(tmp_path: Path) -> None:
     (tmp_path / "cinetune.toml").write_text("")
     section = load_config(tmp_path / "cinetune.toml")[0].caption
     assert (section.backend, section.words, section.key_env) == ("transformers", (80, 100), "")
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", "(", r"(a)\1", "(a{900}){900}"])
+def test_targets_are_of_a_language_that_cannot_hang(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "cinetune.toml").write_text(f"[train]\ntargets = 'regex:{pattern}'\n")
+    with pytest.raises(ConfigError, match="not a pattern"):
+        load_config(tmp_path / "cinetune.toml")

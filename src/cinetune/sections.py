@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ import pydantic
 
 from cinetune.catalogue import RELEASES, TARGETS, Release, find_release
 from cinetune.outside import path_text
+from cinetune.patterns import Pattern, PatternError
 
 __all__ = [
     "AugmentSection",
@@ -50,8 +50,8 @@ def _known_family(family: str) -> str:
 def _known_targets(targets: str) -> str:
     if targets.startswith("regex:"):
         try:
-            re.compile(targets.removeprefix("regex:"))
-        except re.error as error:
+            Pattern(targets.removeprefix("regex:"))
+        except PatternError as error:
             raise ValueError(f"not a pattern: {error}") from error
     elif targets not in TARGETS:
         raise ValueError(f"one of {', '.join(TARGETS)}, or regex: and a pattern of layer names")

@@ -275,3 +275,27 @@ def test_targets_may_be_a_pattern(model: WanVideo) -> None:
     with pytest.raises(ModelError, match="no adapter file can name"):
         lora.add_lora(model, rank=2, alpha=2, targets="regex:.*(to_k|time_proj)", seed=0)
     assert lora.lora_names(model) == []
+
+
+@pytest.mark.parametrize("table", [
+    {"(.*)*" * 8 + "X": 4}, {"(a+)+$": 4}, {"(.*a){20}": 1}, {f"(x|{n})*.*y": 4 for n in range(300)},
+])  # fmt: skip
+def test_a_pattern_that_never_ends_does_not_hang(tmp_path: Path, table: dict[str, int]) -> None:
+    """`alpha_pattern` comes with the file; Python's own matcher takes for ever for each of these."""
+    a, b = "base_model.model.blocks.0.attn2.to_q.lora_A.weight", "base_model.model.blocks.0.attn2.to_q.lora_B.weight"
+    save_file({a: torch.ones(4, 8), b: torch.ones(8, 4)}, tmp_path / "adapter_model.safetensors")
+    settings = {"r": 4, "lora_alpha": 8, "alpha_pattern": table}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    state = read_adapter(tmp_path)
+    assert float(state["blocks.0.attn2.to_q.lora_B.weight"][0, 0]) == 2.0  # no row fits, so lora_alpha holds
+
+
+@pytest.mark.parametrize(
+    "table", [[1], {"(?=a)b": 4}, {"(": 4}, {str(n): 4 for n in range(6000)}, {"blocks.0.attn2.to_q": []}]
+)
+def test_a_table_of_patterns_that_cannot_be_taken_is_named(tmp_path: Path, table: object) -> None:
+    a, b = "base_model.model.blocks.0.attn2.to_q.lora_A.weight", "base_model.model.blocks.0.attn2.to_q.lora_B.weight"
+    save_file({a: torch.ones(4, 8), b: torch.ones(8, 4)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8, "alpha_pattern": table}))
+    with pytest.raises(WeightsError, match="header is damaged"):
+        read_adapter(tmp_path)

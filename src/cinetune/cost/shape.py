@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+from cinetune.patterns import Pattern
 
 __all__ = ["TARGET_LAYERS", "WAN21", "WAN21_ENCODERS", "Denoiser", "Encoders", "denoiser_of", "encoders_of"]
 
@@ -37,9 +38,9 @@ def adapted_layers(targets: str, layers: int = 1) -> list[frozenset[str]]:
     """Adapted layers of each of `layers` blocks. `regex:` patterns may choose other ones in every block."""
     if not targets.startswith("regex:"):
         return [TARGET_LAYERS[targets] if targets else frozenset()] * layers
-    pattern = re.compile(targets.removeprefix("regex:"))
+    pattern = Pattern(targets.removeprefix("regex:"))
     return [
-        frozenset(name for name, module in _MODULES.items() if pattern.fullmatch(f"blocks.{block}.{module}"))
+        frozenset(name for name, module in _MODULES.items() if pattern.matches(f"blocks.{block}.{module}"))
         for block in range(layers)
     ]
 

@@ -26,10 +26,12 @@ from torch import Tensor
 from cinetune.errors import WeightsError
 from cinetune.models.adapters.names import layer_name
 from cinetune.models.files.weights import adapter_file, adapter_settings
+from cinetune.patterns import Pattern
 
 __all__ = ["adapter_metadata", "read_adapter"]
 
 _PART = re.compile(r"(.+?)\.lora_(A|B|down|up)(?:\.(?!weight$|bias$)\w+)?(?:\.weight)?")
+_MOST_PATTERNS = 5000
 _SIDE = {"A": "A", "down": "A", "B": "B", "up": "B"}
 _OTHER_KINDS = (
     (r"dora_scale$|lora_magnitude_vector", "a DoRA: its magnitudes"),
@@ -49,17 +51,19 @@ class _Declared:
     """What a file says about itself beside its tensors: PEFT's settings."""
 
     settings: dict[str, Any]
+    alphas: tuple[tuple[Pattern, Any], ...]
+    """`alpha_pattern`: PEFT's settings for single layers."""
 
     def scale(self, module: str, rank: int, path: Path) -> float:
         """Strength of one layer: alpha / rank (or over its root); 1 where nothing is said, as all readers agree."""
         settings = self.settings
         try:
-            alpha = _of_pattern(settings.get("alpha_pattern"), module)
+            alpha = next((value for pattern, value in self.alphas if _fits(pattern, module)), None)
             alpha = alpha if alpha is not None else settings.get("lora_alpha")
             if alpha is None:
                 return 1.0
             scale = float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-        except (AttributeError, TypeError, ValueError, re.error) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise WeightsError(f"the adapter's header is damaged: {error}", where=str(path)) from error
         return scale
 
@@ -168,12 +172,22 @@ def _declared(file: Path, header: dict[str, str], tensors: dict[str, Tensor]) ->
             where=str(file),
             remedy="put adapter_config.json beside adapter_model.safetensors",
         )
-    return _Declared(settings)
+    try:
+        return _Declared(settings, _patterns(settings.get("alpha_pattern")))
+    except ValueError as error:
+        raise WeightsError(f"the adapter's header is damaged: {error}", where=str(file)) from error
 
 
-def _of_pattern(table: dict[str, Any] | None, module: str) -> Any | None:
-    """PEFT's per-layer settings: the first key that fits the end of the module's name as a pattern."""
-    for pattern, value in (table or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return None
+def _patterns(table: Any) -> tuple[tuple[Pattern, Any], ...]:
+    """The rows of `alpha_pattern`. Raises `ValueError`."""
+    if table is None:
+        return ()
+    if not isinstance(table, dict) or len(table) > _MOST_PATTERNS:
+        raise ValueError(f"alpha_pattern is no table of at most {_MOST_PATTERNS} rows")
+    return tuple((Pattern(key), value) for key, value in table.items())
+
+
+def _fits(pattern: Pattern, module: str) -> bool:
+    """Whether it fits the module's name, or the end of it from a dot on, as PEFT has it."""
+    starts = [0, *(place + 1 for place, letter in enumerate(module) if letter == ".")]
+    return any(pattern.matches(module, start) for start in starts)

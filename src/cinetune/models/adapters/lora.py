@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cinetune.errors import ModelError
 from cinetune.models.adapters import export
+from cinetune.patterns import Pattern, PatternError
 
 if TYPE_CHECKING:
     from cinetune.models.family import VideoModel
@@ -46,16 +47,20 @@ def add_lora(
     is left as it was. Raises `ModelError` when nothing matches, when a layer matches that no adapter file can name, or
     when the name is taken.
     """
-    pattern = _matched(model, targets)[0]
+    # PEFT takes a list for the ends of names; a pattern of the whole names that were matched here means just those
+    pattern = "|".join(map(re.escape, _matched(model, targets)))
     _inject(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), name, seed=seed)  # pyright: ignore[reportArgumentType]
     use_lora(model, name)
     return _parameters(model.denoiser, name)
 
 
-def _matched(model: VideoModel, targets: str) -> tuple[str, list[str]]:
-    """The pattern of `targets` and the layers it matches. Raises `ModelError` for none and for those without a name."""
-    pattern = model.info.targets.get(targets, targets.removeprefix("regex:"))
-    matched = [key for key in _linear(model.denoiser) if re.fullmatch(pattern, key)]
+def _matched(model: VideoModel, targets: str) -> list[str]:
+    """The layers that `targets` matches. Raises `ModelError` for none and for those without a name."""
+    try:
+        pattern = Pattern(model.info.targets.get(targets, targets.removeprefix("regex:")))
+        matched = [key for key in _linear(model.denoiser) if pattern.matches(key)]
+    except PatternError as error:
+        raise ModelError(f"the LoRA targets {targets!r}: {error}", where="train.targets") from error
     if not matched:
         raise ModelError(
             f"no layer of {model.info.name} matches the LoRA targets {targets!r}",
@@ -70,7 +75,7 @@ def _matched(model: VideoModel, targets: str) -> tuple[str, list[str]]:
             where="train.targets",
             remedy="adapt layers of attention and feed-forward inside the blocks only",
         )
-    return pattern, matched
+    return matched
 
 
 def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int) -> None:
@@ -186,9 +191,9 @@ def start_from(model: VideoModel, path: Path, *, rank: int, alpha: float, target
         found = ", ".join(map(str, sorted(set(ranks.values()))))
         remedy = f"set train.rank = {found}" if len(set(ranks.values())) == 1 else "train a new one: its ranks differ"
         raise ModelError(f"the adapter to start from has rank {found}, not {rank}", where=str(path), remedy=remedy)
-    wanted = set(_matched(model, targets)[1])
+    wanted = set(_matched(model, targets))
     if wanted != ranks.keys():
-        fits = [name for name in sorted(model.info.targets) if set(_matched(model, name)[1]) == ranks.keys()]
+        fits = [name for name in sorted(model.info.targets) if set(_matched(model, name)) == ranks.keys()]
         odd = sorted(wanted ^ ranks.keys())[0]
         raise ModelError(
             f"the adapter to start from has other layers than train.targets = {targets!r}: {odd} is only in "
