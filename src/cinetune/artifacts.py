@@ -113,7 +113,8 @@ class Rights:
 @artifact
 class FootageClip:
     """One film file as probed. `rate` is exact, `frames` counted by decoding, `bars` is the picture inside letterbox or
-    pillarbox as (x, y, width, height). Sizes and places are those of the picture the right way up."""
+    pillarbox as (x, y, width, height). Sizes and places are those of the picture the right way up. `timecode` counts
+    `timecode_base` frames a second where that is not `rate`."""
 
     id: str
     path: str
@@ -127,6 +128,7 @@ class FootageClip:
     bars: tuple[int, int, int, int]
     colour: Colour
     timecode: str | None
+    timecode_base: Fraction | None = None
     reading: Reading = field(default_factory=Reading)
     rights: Rights = field(default_factory=Rights)
     notes: tuple[str, ...] = ()

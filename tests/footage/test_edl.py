@@ -14,7 +14,7 @@ from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.cutlists import read_cut_list, spans_of
 from cinetune.footage.edit.edl import EdlCut, edl_text, legal_reels, parse_edl, write_edl
 from cinetune.footage.edit.events import Labelled
-from cinetune.timecode import frames_to_timecode
+from cinetune.timecode import frames_to_timecode, timecode_to_frames
 from films import FILM
 
 NTSC, NTSC2 = Fraction(30000, 1001), Fraction(60000, 1001)
@@ -271,3 +271,77 @@ def test_a_damaged_list_is_read_or_refused(data):
         if data.draw(st.booleans()):
             lines.insert(row, lines[data.draw(st.integers(0, len(lines) - 1))])
     readable("\n".join(lines))
+
+
+def test_comments_without_a_star_and_files_named_by_path():
+    text = """001  KX0100pl V     C        01:00:00:00 01:00:02:00 00:00:00:00 00:00:02:00
+FROM CLIP NAME:  KX_0100
+* FROM CLIP: /mnt/show/KX_0100_plateB.mov
+002  KX0100pl V     C        01:00:02:00 01:00:02:00 00:00:02:00 00:00:02:00
+002  KX0200pl V     D    012 01:00:00:00 01:00:02:00 00:00:02:00 00:00:04:00
+* TO CLIP: D:\\show\\incoming.mov
+FROM CLIP: outgoing.mov
+TO CLIP NAME: IN
+* MEDIA FILE: third.mov
+"""
+    one, two = parse_edl(text, edit="e")
+    assert (one.clips, one.files) == (("KX_0100",), ("/mnt/show/KX_0100_plateB.mov",))
+    assert (two.clips, two.files) == (("IN",), ("D:\\show\\incoming.mov", "third.mov"))
+
+
+def test_a_line_ends_where_lines_end_and_nowhere_else():
+    """A line separator in a comment is a letter; lines may end as they do on any system."""
+    lines = ["001  A V C 01:00:00:00 01:00:02:00 01:00:00:00 01:00:02:00", "* FROM CLIP NAME: two\u2028002 words\x85"]
+    lines += ["002  A V C 01:00:02:00 01:00:04:00 01:00:02:00 01:00:04:00", "003 nonsense"]
+    for end in ("\n", "\r\n", "\r"):
+        events = parse_edl(end.join(lines[:3]) + end, edit="e")
+        assert [event.label for event in events] == ["001", "002"]
+        assert events[0].clips == ("two\u2028002 words",)
+        with pytest.raises(FootageError, match="line 5 is no CMX3600 event"):
+            parse_edl(end.join(["", *lines]), edit="e")
+
+
+def test_a_last_block_filled_up_with_zeros(tmp_path):
+    (tmp_path / "a.edl").write_bytes(AVID.encode() + bytes(512 - len(AVID) % 512))
+    assert len(read_cut_list(tmp_path / "a.edl")) == 11
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" * 2_000_000,
+        "* FINAL CUT PRO REEL: " + " x" * 900 + "\n" * 20,
+        "001  A V C 01:00:00:00 01:00:02:00 01:00:00:00 01:00:02:00\n" * 60_000,
+        "001 " + " " * 5000 + "x",
+        "* FROM CLIP NAME" + " " * 100_000,
+    ],
+    ids=["lines", "reel", "events", "letters", "comment"],
+)
+def test_lists_of_no_sane_length_are_refused(text):
+    with pytest.raises(FootageError):
+        parse_edl(text, edit="e")
+
+
+@pytest.mark.parametrize(
+    ("rate", "base", "timecode", "list_labels", "expected"),
+    [
+        # a camera at 60 that counts to 30: label :15 is half a second, 30 pictures
+        (Fraction(60), Fraction(30), "01:00:00:15", ("01:00:01:00", "01:00:02:00"), (30, 90)),
+        # the same file in a list that counts to 60, as a label of it tells
+        (Fraction(60), Fraction(30), "01:00:00:15", ("01:00:01:00", "01:00:01:45"), (30, 75)),
+        (NTSC2, NTSC, "01:00:00;00", ("01:01:00;02", "01:01:01;02"), (3600, 3660)),
+        (Fraction(50), Fraction(25), "10:00:00:00", ("10:00:00:10", "10:00:01:10"), (20, 70)),
+        (Fraction(48), Fraction(24), "23:59:59:00", ("00:00:00:00", "00:00:00:12"), (48, 72)),
+    ],
+)
+def test_timecode_that_counts_at_a_base_of_its_own(rate, base, timecode, list_labels, expected):
+    length = timecode_length(list_labels, rate if list_labels[1].endswith("45") else base)
+    text = f"001  A V C {' '.join(list_labels)} 00:00:00:00 {length}\n"
+    events = parse_edl(text, edit="e")
+    found, notes = spans_of(events, rate=rate, frames=10_000, timecode=timecode, base=base)
+    assert found == [expected], notes
+
+
+def timecode_length(labels: tuple[str, str], rate: Fraction) -> str:
+    first, last = (timecode_to_frames(label, rate) for label in labels)
+    return frames_to_timecode((last - first) % (86400 * round(rate)), rate)

@@ -199,3 +199,22 @@ def test_a_change_of_speed_is_left_out_and_a_second_list_adds_its_cuts(footage):
         "002  X9  V  C  05:00:00:12 05:00:04:00 01:00:00:12 01:00:04:00\n"
     )
     assert laid(footage)[0] == {"final_v7.mov": [(0, 12), (12, 24), (32, 54), (54, 78)]}
+
+
+@pytest.mark.parametrize("name", ["film", "cut"])
+@pytest.mark.parametrize("reel", ["AX", "TAPE1"])
+def test_a_film_without_timecode_whose_list_starts_at_zero_just_works(tmp_path, name, reel):
+    """Source and record agree and start at 0, as editors write a list of one flat file."""
+    write_counted(tmp_path / "film.mp4", 96)
+    (tmp_path / f"{name}.edl").write_text(
+        f"001  {reel}  V  C  00:00:00:00 00:00:02:00 00:00:00:00 00:00:02:00\n"
+        f"002  {reel}  V  C  00:00:02:00 00:00:04:00 00:00:02:00 00:00:04:00\n"
+    )
+    found, words, plan = laid(tmp_path)
+    assert found == {"film.mp4": [(0, 48), (48, 96)]} and not plan.refused, words
+
+
+def test_a_film_without_timecode_whose_list_disagrees_is_still_refused(tmp_path):
+    write_counted(tmp_path / "film.mp4", 96)
+    (tmp_path / "film.edl").write_text("001  AX  V  C  00:00:01:00 00:00:03:00 00:00:00:00 00:00:02:00\n")
+    assert laid(tmp_path)[2].refused

@@ -161,3 +161,14 @@ def test_torn_text_is_read_or_refused(data):
         parse_otio(text, edit="cut.otio")
     except FootageError:
         return
+
+
+@pytest.mark.parametrize("kind", [{"kind": "Video"}, {}])
+def test_tracks_by_their_old_name(kind):
+    """Files from before OTIO's first release call a track `Sequence`."""
+    body = json.loads(edit(clip(86410, 48), clip(86500, 24)))
+    for track in body["tracks"]["children"]:
+        if track["kind"] == "Video":
+            track.pop("kind")
+            track |= {"OTIO_SCHEMA": "Sequence.1", **kind}
+    assert spans(json.dumps(body))[0] == [(10, 58), (100, 124)]

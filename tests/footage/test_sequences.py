@@ -189,3 +189,22 @@ def test_a_missing_reader_is_a_row_and_the_batch_goes_on(project, report, monkey
     before = ingest.inputs(project)["footage/walk_%03d.png"]
     write_png16(folder / "walk_007.png", drift(2, 1)[0])
     assert ingest.inputs(project)["footage/walk_%03d.png"] != before
+
+
+@pytest.mark.parametrize(
+    ("rate", "packed", "label", "base"),
+    [
+        ((24, 1), 0x01000012, "01:00:00:12", None),
+        ((30000, 1001), 0x01010042, "01:01:00;02", None),  # the drop-frame flag
+        ((24, 1), 0x01000052, "01:00:00:12", None),  # a flag that this rate cannot have
+        ((60, 1), 0x01000015, "01:00:00:15", 30),
+        ((60000, 1001), 0x01010042, "01:01:00;02", Fraction(30000, 1001)),
+        ((48, 1), 0x81800092, "01:00:00:12", 24),  # other flags are no digits
+    ],
+)
+def test_timecode_of_a_header_keeps_its_flag_and_its_base(tmp_path, rate, packed, label, base):
+    clock = {"FramesPerSecond": (oiio.TypeDesc("rational"), rate)}
+    code = {"smpte__TimeCode": (oiio.TypeDesc("timecode"), (packed, 0))}
+    path = write(tmp_path, ".exr", range(1, 4), first=1, **clock, **code)
+    facts = probe(path, settings=RATE, min_seconds=0)
+    assert (facts.timecode, facts.timecode_base) == (label, base)

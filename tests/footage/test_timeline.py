@@ -77,3 +77,13 @@ def test_shots_of_one_name_have_reels_of_their_own(tmp_path):
 def test_a_rate_without_timecode_gets_no_edl(tmp_path):
     paths, why = write_edit(tmp_path, "v", [entry("one", rate=Fraction(16))], title="t")
     assert [path.suffix for path in paths] == [".otio"] and "16 fps" in why
+
+
+@pytest.mark.parametrize(("rate", "first"), [(FILM, 86400), (Fraction(25), 90000), (Fraction(30000, 1001), 108000)])
+def test_the_timeline_says_where_it_starts(rate, first):
+    """At 01:00:00:00 as its EDL does; without it other programs begin the edit at zero, an hour from the EDL."""
+    text = otio_text([entry("one", rate=rate), entry("two", rate=rate)], title="film")
+    start = otio.adapters.read_from_string(text, adapter_name="otio_json").global_start_time
+    assert (start.value, start.rate) == (first, pytest.approx(float(rate), abs=1e-9))
+    one, two = parse_otio(text, edit="e")
+    assert (one.record.start * rate, two.record.start * rate, one.record.origin) == (first, first + 50, None)

@@ -144,3 +144,84 @@ def test_damaged_xml_is_read_or_refused(data):
         return
     for start, end in spans_of([e for e in events or [] if not e.skip], rate=Fraction(24), frames=99, timecode=None)[0]:
         assert 0 <= start < end <= 99
+
+
+@pytest.mark.parametrize(
+    ("source", "played", "rates", "good"),
+    [
+        ((7, 50), (0, 44), ("24", "24"), True),  # the out point one short, as Premiere writes it
+        ((7, 51), (0, 43), ("24", "24"), True),
+        ((7, 49), (0, 44), ("24", "24"), False),
+        ((10, 58), (0, 59), ("23.976", "29.97"), True),  # 47.2 frames, rounded up
+        ((10, 57), (0, 60), ("23.976", "29.97"), True),
+        ((10, 58), (0, 64), ("23.976", "29.97"), False),
+        ((0, 100), (0, 50), ("50", "25"), True),
+        ((0, 101), (0, 50), ("50", "25"), True),
+        ((0, 105), (0, 50), ("50", "25"), False),
+    ],
+)
+def test_a_frame_of_rounding_is_no_speed_change(source, played, rates, good):
+    own, sequence = (_rate_xml(name) for name in rates)
+    item = (
+        f"<clipitem><name>a</name>{own}<start>{played[0]}</start><end>{played[1]}</end><in>{source[0]}</in>"
+        f"<out>{source[1]}</out><file id='f'><name>a.mov</name>{own}</file></clipitem>"
+    )
+    data = f"<xmeml><sequence>{sequence}<media><video><track>{item}</track></video></media></sequence></xmeml>"
+    (event,) = parse_xmeml(data.encode(), edit="e")
+    assert ("speed change" in event.skip) is not good
+    if good:
+        rate = {"24": Fraction(24), "50": Fraction(50)}.get(rates[0], Fraction(24000, 1001))
+        found, _ = spans_of([event], rate=rate, frames=200, timecode=None)
+        assert found == [source]
+
+
+def _rate_xml(name: str) -> str:
+    timebase = {"23.976": "24", "29.97": "30", "59.94": "60"}.get(name, name)
+    return f"<rate><timebase>{timebase}</timebase><ntsc>{'TRUE' if timebase != name else 'FALSE'}</ntsc></rate>"
+
+
+def test_the_reason_is_the_true_one():
+    """As many frames at either rate: played faster, or counted at the sequence's rate. The list does not say which."""
+    own, sequence = _rate_xml("23.976"), _rate_xml("29.97")
+    item = f"<clipitem>{own}<start>0</start><end>59</end><in>10</in><out>69</out><file id='f'/></clipitem>"
+    data = f"<xmeml><sequence>{sequence}<media><video><track>{item}</track></video></media></sequence></xmeml>"
+    (event,) = parse_xmeml(data.encode(), edit="e")
+    assert "59 source frames at 24000/1001 fps in 59 frames" in event.skip
+    assert "or source times counted at the sequence's rate" in event.skip
+
+
+@pytest.mark.parametrize("numbers", ["10.0", "10.", " 10 ", "+10", "9.98"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "<rate><timebase>24</timebase><ntsc>true</ntsc></rate>",
+        "<rate><timebase>23.98</timebase></rate>",
+        "<rate><timebase>24.0</timebase><ntsc>1</ntsc></rate>",
+    ],
+)
+def test_numbers_as_applications_write_them(numbers, rate):
+    item = f"<clipitem>{rate}<start>0</start><end>48.00</end><in>{numbers}</in><out>58</out><file id='f'/></clipitem>"
+    data = f"<xmeml><sequence>{rate}<media><video><track>{item}</track></video></media></sequence></xmeml>"
+    assert spans(data.encode(), timecode=None)[0] == [(10, 58)]
+
+
+@pytest.mark.parametrize(
+    ("said", "label", "base"),
+    [
+        ("<string>01:00:00:15</string>", "01:00:00:15", 30),
+        ("<frame>108015</frame><string>ignored</string>", "01:00:00:15", 30),
+        ("<string>01:00:02:00</string><displayformat>DF</displayformat>", "01:00:02;00", 30),
+        ("<string>01;00;02;00</string><displayformat>DF</displayformat>", "01:00:02;00", 30),
+    ],
+)
+def test_the_timecode_of_a_file_counts_at_its_own_base_and_by_its_flag(said, label, base):
+    """A file of 59.94 fps whose timecode counts to 30: `in` is counted at 59.94 from its first frame."""
+    own = _rate_xml("59.94")
+    clock = f"<rate><timebase>{base}</timebase><ntsc>TRUE</ntsc></rate>"
+    file = f"<file id='f'><name>a.mov</name>{own}<timecode>{clock}{said}</timecode></file>"
+    item = f"<clipitem>{own}<start>0</start><end>60</end><in>30</in><out>90</out>{file}</clipitem>"
+    data = f"<xmeml><sequence>{own}<media><video><track>{item}</track></video></media></sequence></xmeml>"
+    events = parse_xmeml(data.encode(), edit="e")
+    rate = Fraction(60000, 1001)
+    found, notes = spans_of(events, rate=rate, frames=180, timecode=label, base=rate / 2)
+    assert found == [(30, 90)], notes

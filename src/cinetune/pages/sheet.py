@@ -65,9 +65,10 @@ def start_label(clip: FootageClip, frame: int) -> str:
     0."""
     label = clip.timecode or ""
     drop = ";" in label or label.count(".") == 1
+    base = clip.timecode_base or clip.rate
     try:
-        first = timecode_to_frames(label, clip.rate)
-        return frames_to_timecode(first + frame, clip.rate, drop_frame=drop)
+        first = timecode_to_frames(label, base)
+        return frames_to_timecode(first + int(frame * base / clip.rate), base, drop_frame=drop)
     except ConfigError:  # no label, or one that cannot be at this rate
         return "+" + frames_to_timecode(frame, clip.rate)
 

@@ -322,6 +322,7 @@ def _judge(
         bars=bars,
         colour=_colour(root, facts.colour, rule),
         timecode=facts.timecode,
+        timecode_base=facts.timecode_base,
         reading=facts.reading,
         rights=rights,
         notes=tuple(notes),
@@ -351,7 +352,9 @@ def _spans(
 ) -> tuple[list[tuple[int, int]] | None, str, list[str]]:
     """Spans that replace detected cuts (None = detect), the word for who made them, and what an edit list left out."""
     if events:
-        spans, notes = spans_of(events, rate=facts.rate, frames=facts.frames, timecode=facts.timecode)
+        spans, notes = spans_of(
+            events, rate=facts.rate, frames=facts.frames, timecode=facts.timecode, base=facts.timecode_base
+        )
         return spans, events[0].kind, notes
     if settings.detector == "none":
         return [(0, facts.frames)], "whole", []

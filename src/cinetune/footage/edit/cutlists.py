@@ -66,7 +66,8 @@ def read_cut_list(path: Path) -> list[CutEvent] | None:
 
 
 def _text(data: bytes) -> str:
-    # Old systems write names in one of several 8-bit sets; labels are ASCII in all.
+    # Old systems write names in one of several 8-bit sets (labels are ASCII in all), and fill up the last block.
+    data = data if data[:1] in (b"\xff", b"\xfe") else data.rstrip(b"\0")
     return decode_text(data, where="", refuse=FootageError, eight_bit=True)
 
 
@@ -139,16 +140,17 @@ def _reasons(left_out: dict[str, list[str]]) -> list[str]:
 
 
 def spans_of(
-    events: Sequence[CutEvent], *, rate: Fraction, frames: int, timecode: str | None
+    events: Sequence[CutEvent], *, rate: Fraction, frames: int, timecode: str | None, base: Fraction | None = None
 ) -> tuple[list[tuple[int, int]], list[str]]:
     """[start, end) frame spans that the events use of a file, in order, and in words what was used and left out.
 
     Uses that overlap become one span: where one event runs over the edge of another, the source has no cut. Spans that
     only touch stay apart. Events laid over a finished film are cut as `record_spans` says, others then left out.
+    `timecode` is the file's first label, which counts at `base` where that is not `rate`.
     """
     over = [event for event in events if event.by_record]
     if over:
-        spans, notes = record_spans(over, rate=rate, frames=frames, timecode=timecode)
+        spans, notes = record_spans(over, rate=rate, frames=frames, timecode=timecode, base=base)
         others = dict.fromkeys(event.edit for event in events if not event.by_record)
         return spans, [
             *notes,
@@ -161,13 +163,13 @@ def spans_of(
         left_out: dict[str, list[str]] = defaultdict(list)
         used = 0
         for event in (event for event in events if event.edit == edit):
-            found = usable_range(event, rate=rate, frames=frames, timecode=timecode)
+            found = usable_range(event, rate=rate, frames=frames, timecode=timecode, base=base)
             if isinstance(found, str):
                 left_out[found].append(event.label)
                 continue
             used += 1
             spans.append(found)
-            whole = frame_range(event, rate=rate, timecode=timecode)
+            whole = frame_range(event, rate=rate, timecode=timecode, base=base)
             trimmed += 0 if isinstance(whole, str) else whole[1] - whole[0] - (found[1] - found[0])
         notes.append("; ".join([f"cut by {edit}: {used} events", *_reasons(left_out)]))
     if trimmed:

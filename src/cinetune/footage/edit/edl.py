@@ -7,7 +7,7 @@ under `FCM: DROP FRAME`, M2 speed lines). Written: eight-character reels, with c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ EDL_RATES = frozenset(
     [Fraction(rate) for rate in (24, 25, 30, 48, 50, 60)] + [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60)]
 )
 """Rates that have a SMPTE timecode, so that an EDL can count them."""
+_REMEDY = "export it as CMX3600, or remove it"
 _REEL_LENGTH = 8
 _RESERVED = {"AX", "BL"}  # auxiliary source and black: not names of reels
 
@@ -34,10 +35,18 @@ _EVENT = re.compile(
 )
 _STARTS_EVENT = re.compile(r"\d{1,6}\s+\S", re.ASCII)
 _SPEED = re.compile(r"M2\s+(\S.{0,198}?)\s+([+-]?\d{1,5}(?:\.\d{1,6})?)(?:\s+\S+)?\s*", re.ASCII | re.IGNORECASE)
-_COMMENT = re.compile(r"\*\s*(FROM|TO) CLIP NAME\s*:\s*(.+)", re.IGNORECASE)
-_SOURCE_FILE = re.compile(r"\*\s*(?:TO )?(?:SOURCE FILE(?: NAME)?|FROM FILE|TO FILE)\s*:\s*(.+)", re.IGNORECASE)
-_LONG_REEL = re.compile(r"\*?\s*FINAL CUT PRO REEL\s*:\s*(.+?)\s+REPLACED BY\s*:\s*(\S+)", re.IGNORECASE)
-_STILL = re.compile(r"\*\s*(?:FROM|TO)?\s*(?:CLIP )?(?:IS A STILL|FREEZE FRAME)", re.IGNORECASE)
+_COMMENT = re.compile(r"\*?\s*(FROM |TO |)CLIP NAME\s*:\s*(.+)", re.IGNORECASE)  # some programs leave out the star
+_SOURCE_FILE = re.compile(
+    r"\*?\s*(FROM |TO |)(?:SOURCE |MEDIA )?(?:FILE|CLIP|PATH|FILE ?NAME|FILE ?PATH|CLIP FILE|CLIP PATH)\s*:\s*(.+)",
+    re.IGNORECASE,
+)
+_LONG_REEL = re.compile(r"\*?\s*FINAL CUT PRO REEL\s*:\s*(\S.*)", re.IGNORECASE)
+_REPLACED = re.compile(r"\sREPLACED BY\s*:\s*(\S+)", re.IGNORECASE)
+_STILL = re.compile(r"\*?\s*(?:FROM |TO |)(?:CLIP )?(?:IS A STILL|FREEZE FRAME)", re.IGNORECASE)
+_LINE = re.compile(r"[^\r\n]+")
+_MOST_LINES = 500_000
+_MOST_EVENTS = 50_000  # a film of three hours has some thousand
+_LONGEST = 2000  # letters of a line; CMX3600 means 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +71,12 @@ def parse_edl(text: str, *, edit: str) -> list[CutEvent]:
     events: list[CutEvent] = []
     drop: bool | None = None
     reels: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip().lstrip("\ufeff")
+    if text.count("\n") + text.count("\r") > 2 * _MOST_LINES:
+        raise FootageError(f"the EDL has more than {_MOST_LINES} lines", remedy=_REMEDY)
+    for number, line in _lines(text):
+        if len(events) > _MOST_EVENTS or len(line) > _LONGEST:
+            what = f"line {number} has {len(line)} letters" if len(line) > _LONGEST else f"over {_MOST_EVENTS} events"
+            raise FootageError(f"the EDL cannot be read: {what}", remedy=_REMEDY)
         if line.upper().startswith("FCM:"):
             mode = line[4:].strip().upper()
             drop = False if mode.startswith("NON") else True if mode.startswith("DROP") else None
@@ -71,17 +84,35 @@ def parse_edl(text: str, *, edit: str) -> list[CutEvent]:
             events.append(_event(match, drop, edit))
         elif _STARTS_EVENT.match(line):
             raise FootageError(
-                f"the EDL cannot be read: line {number} is no CMX3600 event: {line[:80]!r}",
-                remedy="export it as CMX3600, or remove it",
+                f"the EDL cannot be read: line {number} is no CMX3600 event: {line[:80]!r}", remedy=_REMEDY
             )
         elif match := _LONG_REEL.match(line):
-            reels[match[2].strip()] = match[1].strip()
+            if short := _REPLACED.search(match[1]):
+                reels[short[1]] = match[1][: short.start()].strip()
         elif events:
             _annotate(events, line)
-    found = [_finish(event, reels) for event in _explicit(events) if not _names_outgoing(event)]
+    most = max((int(label[-2:]) for event in events for label in _labels(event)), default=0)
+    found = [_finish(event, reels, most) for event in _explicit(events) if not _names_outgoing(event)]
     if not found:
         raise FootageError("the EDL has no events", remedy="remove it, or export it again as CMX3600")
     return found
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number, line) of the lines that are not empty: they end at a line feed or a carriage return and nowhere else."""
+    number, at = 1, 0
+    for match in _LINE.finditer(text):
+        between = text[at : match.start()]
+        number += between.count("\n") + between.replace("\r\n", "").count("\r")
+        at = match.end()
+        yield number, match[0].strip().lstrip("\ufeff")
+
+
+def _labels(event: CutEvent) -> tuple[str, ...]:
+    source = event.source
+    if not isinstance(source, Labelled):
+        return ()
+    return source.start, source.end, source.record_start, source.record_end
 
 
 def _names_outgoing(event: CutEvent) -> bool:
@@ -120,10 +151,7 @@ def _drop(first: str, second: str, stated: bool | None) -> bool | None:
 
 def _explicit(events: list[CutEvent]) -> list[CutEvent]:
     """Where a list marks any label as drop-frame, its colons mean non-drop whatever FCM says."""
-    labelled = [event.source for event in events if isinstance(event.source, Labelled)]
-    marks = {
-        label[-3] for source in labelled for label in (source.start, source.end, source.record_start, source.record_end)
-    }
+    marks = {label[-3] for event in events for label in _labels(event)}
     if not marks & {";", "."}:
         return events
 
@@ -157,25 +185,27 @@ def _annotate(events: list[CutEvent], line: str) -> None:
             if isinstance(source, Labelled):
                 events[k] = replace(events[k], source=replace(source, speed=speed))
     elif match := _COMMENT.match(line):
-        outgoing, name = match[1].upper() == "FROM", match[2].strip()
+        outgoing, name = match[1].upper() != "TO ", match[2].strip()
         mixed = any(isinstance(source := events[k].source, Labelled) and source.head for k in group)
         for k in group if not mixed else group[:1] if outgoing else group[-1:]:
             events[k] = replace(events[k], clips=(name,) if not outgoing else (*events[k].clips, name))
     elif match := _SOURCE_FILE.match(line):
-        # The first source file of a transition belongs to its first line, the next to its second.
-        k = next((k for k in group if not events[k].files), last)
-        events[k] = replace(events[k], files=(*events[k].files, match[1].strip()))
+        # Unless it says so, the first source file of a transition belongs to its first line, the next to its second.
+        said = {"FROM ": group[0], "TO ": last}.get(match[1].upper())
+        k = next((k for k in group if not events[k].files), last) if said is None else said
+        events[k] = replace(events[k], files=(*events[k].files, match[2].strip()))
     elif _STILL.match(line):
-        k = last if re.match(r"\*\s*TO", line, re.IGNORECASE) else group[0]
+        k = last if re.match(r"\*?\s*TO", line, re.IGNORECASE) else group[0]
         events[k] = replace(events[k], skip=events[k].skip or "still or freeze frame")
 
 
-def _finish(event: CutEvent, reels: dict[str, str]) -> CutEvent:
+def _finish(event: CutEvent, reels: dict[str, str], most: int) -> CutEvent:
     reel = "" if event.reel.upper() in _RESERVED else reels.get(event.reel, event.reel)
     skip = event.skip
     if not skip and not reel and not event.files and not event.clips:
         skip = UNNAMED
-    return replace(event, reel=reel, skip=skip)
+    source = replace(event.source, most=most) if isinstance(event.source, Labelled) else event.source
+    return replace(event, reel=reel, skip=skip, source=source)
 
 
 def legal_reels(names: Sequence[str]) -> list[str]:

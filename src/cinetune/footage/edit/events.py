@@ -36,7 +36,7 @@ _DAY_LABELS = 24 * 3600
 class Labelled:
     """Source and record [start, end) as SMPTE labels. `drop` says how each pair counts, None where the list does not
     say. `speed` is the playing speed in frames per second where one is given; `head` frames at the start lie in a
-    transition.
+    transition. `most` is the highest frame number in any label of the list, which tells how fast it counts.
     """
 
     start: str
@@ -47,6 +47,7 @@ class Labelled:
     record_drop: bool | None = None
     speed: Fraction | None = None
     head: int = 0
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,51 +108,69 @@ def _counts_drop(timecode: str | None) -> bool:
     return timecode is not None and timecode[-3:-2] in (";", ".")
 
 
+def _count(label: str, rate: Fraction, *, drop: bool) -> int:
+    return timecode_to_frames(f"{label[:-3]}{';' if drop else ':'}{label[-2:]}", rate)
+
+
+def _day(rate: Fraction, *, drop: bool) -> int:
+    """Frames of 24 hours of timecode."""
+    return _DAY_LABELS * round(rate) - (round(rate) // 15 * (24 * 60 - 24 * 6) if drop else 0)
+
+
 def _distance(first: str, second: str, rate: Fraction, *, drop: bool) -> int:
     """Frames from one label to the other, over midnight where the second is earlier. Raises `ConfigError`."""
-    mark = ";" if drop else ":"
-    counts = [timecode_to_frames(f"{label[:-3]}{mark}{label[-2:]}", rate) for label in (first, second)]
-    day = _DAY_LABELS * round(rate)
-    if drop:
-        day -= round(rate) // 15 * (24 * 60 - 24 * 6)
-    return (counts[1] - counts[0]) % day
+    return (_count(second, rate, drop=drop) - _count(first, rate, drop=drop)) % _day(rate, drop=drop)
 
 
-def frame_range(event: CutEvent, *, rate: Fraction, timecode: str | None) -> tuple[int, int] | str:
+def counting(source: Labelled, rate: Fraction, base: Fraction | None) -> Fraction:
+    """Frames a second that the labels of a list count: those of the file's timecode, unless a label goes beyond."""
+    return base if base is not None and source.most < round(base) else rate
+
+
+def frame_range(
+    event: CutEvent, *, rate: Fraction, timecode: str | None, base: Fraction | None = None
+) -> tuple[int, int] | str:
     """[start, end) of the event in frames since the start of a file of `rate` that starts at `timecode`, or why there
-    is none. It may lie outside the file.
+    is none. It may lie outside the file. `base` is what the file's timecode counts where that is not `rate`: cameras of
+    60 fps often count to 30.
     """
     try:
         match event.source:
             case Labelled() as source:
-                return _labelled_range(source, rate, timecode)
+                return _labelled_range(source, rate, timecode, base)
             case Counted() as source:
-                return _counted_range(source, rate, timecode)
+                return _counted_range(source, rate, timecode, base or rate)
             case None:
                 return event.skip or "no source time"
     except ConfigError as error:
         return f"{error.what} of the file"
 
 
-def _labelled_range(source: Labelled, rate: Fraction, timecode: str | None) -> tuple[int, int] | str:
+def _labelled_range(
+    source: Labelled, rate: Fraction, timecode: str | None, base: Fraction | None
+) -> tuple[int, int] | str:
+    counts = counting(source, rate, base)
     own = _counts_drop(timecode)
     stated = source.drop if source.drop is not None else own
     readings: list[tuple[int, int]] = []
     for drop in dict.fromkeys((stated, own if timecode else stated)):
-        origin = timecode or f"00:00:00{';' if drop else ':'}00"
-        start = _distance(origin, source.start, rate, drop=drop)
-        readings.append((start, start + _distance(source.start, source.end, rate, drop=drop)))
+        origin = Fraction(_count(timecode, base or rate, drop=drop) if timecode else 0) * counts / (base or rate)
+        start = (_count(source.start, counts, drop=drop) - origin) % _day(counts, drop=drop) * rate / counts
+        end = start + _distance(source.start, source.end, counts, drop=drop) * rate / counts
+        if start.denominator != 1 or end.denominator != 1:
+            return f"the list counts {round(counts)} frames a second, the file runs at {rate}: it falls between frames"
+        readings.append((int(start), int(end)))
     if readings[0] != readings[-1]:
         words = {True: "drop-frame", False: "non-drop"}
         return f"the list counts {words[stated]}, the file {words[own]}"
     return readings[0]
 
 
-def _counted_range(source: Counted, rate: Fraction, timecode: str | None) -> tuple[int, int] | str:
+def _counted_range(source: Counted, rate: Fraction, timecode: str | None, base: Fraction) -> tuple[int, int] | str:
     origin = source.origin
     # A list whose files all start at zero counts from the file's first frame, whatever timecode the file carries.
     if origin is None or (origin != 0 and timecode):
-        origin = timecode_to_frames(timecode, rate) / rate if timecode else Fraction(0)
+        origin = timecode_to_frames(timecode, base) / base if timecode else Fraction(0)
     start = (source.start - origin) * rate
     end = start + source.length * rate
     if start.denominator != 1 or end.denominator != 1:
@@ -159,22 +178,25 @@ def _counted_range(source: Counted, rate: Fraction, timecode: str | None) -> tup
     return int(start), int(end)
 
 
-def usable_range(event: CutEvent, *, rate: Fraction, frames: int, timecode: str | None) -> tuple[int, int] | str:
+def usable_range(
+    event: CutEvent, *, rate: Fraction, frames: int, timecode: str | None, base: Fraction | None = None
+) -> tuple[int, int] | str:
     """[start, end) of the frames of a file that can be used, or in words why there are none.
 
     Frames of dissolves and wipes are cut away; an event that plays at another speed, lies outside the file of `frames`
     frames, or cannot be placed at this rate is refused.
     """
-    found = frame_range(event, rate=rate, timecode=timecode)
+    found = frame_range(event, rate=rate, timecode=timecode, base=base)
     if isinstance(found, str):
         return found
     start, end = found
     source = event.source
     if isinstance(source, Labelled):
-        objection = _speed_objection(event, source, rate, end - start, own=_counts_drop(timecode))
+        counts = counting(source, rate, base)
+        objection = _speed_objection(event, source, (rate, counts), end - start, own=_counts_drop(timecode))
         if objection:
             return objection
-        head, tail = source.head, 0
+        head, tail = math.ceil(source.head * rate / counts), 0
     else:
         assert source is not None, "an event without source time has no range"
         head, tail = math.ceil(source.head * rate), math.ceil(source.tail * rate)
@@ -198,14 +220,18 @@ def outside(event: CutEvent, found: tuple[int, int], *, rate: Fraction, frames: 
     return f"outside the file ({place}; it has {frames} frames from {timecode or 'frame 0'})"
 
 
-def _speed_objection(event: CutEvent, source: Labelled, rate: Fraction, length: int, *, own: bool) -> str:
-    """Why the event does not play at its own speed; empty when it does. `own` is how the file counts."""
+def _speed_objection(
+    event: CutEvent, source: Labelled, rates: tuple[Fraction, Fraction], length: int, *, own: bool
+) -> str:
+    """Why the event does not play at its own speed; empty when it does. `rates` are those of the file and of the
+    labels, `own` is how the file counts.
+    """
     if source.speed is not None:
-        if abs(source.speed - rate) > Fraction(5, 100) and source.speed != round(rate):
+        if not any(abs(source.speed - rate) <= Fraction(5, 100) or source.speed == round(rate) for rate in rates):
             return "freeze frame" if source.speed == 0 else f"speed change ({float(source.speed):g} fps)"
         return ""
     stated = source.record_drop if source.record_drop is not None else source.drop
-    played = _record_length(source, rate, drop=own if stated is None else stated)
+    played = _record_length(source, rates, drop=own if stated is None else stated)
     if played != length:
         frames = (played, length) if event.by_record else (length, played)
         return (
@@ -214,8 +240,9 @@ def _speed_objection(event: CutEvent, source: Labelled, rate: Fraction, length: 
     return ""
 
 
-def _record_length(source: Labelled, rate: Fraction, *, drop: bool) -> int | str:
+def _record_length(source: Labelled, rates: tuple[Fraction, Fraction], *, drop: bool) -> Fraction | str:
+    rate, counts = rates
     try:
-        return _distance(source.record_start, source.record_end, rate, drop=drop)
+        return _distance(source.record_start, source.record_end, counts, drop=drop) * rate / counts
     except ConfigError:
         return f"{source.record_start} to {source.record_end}"

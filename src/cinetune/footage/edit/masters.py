@@ -14,7 +14,16 @@ from typing import Literal
 import numpy as np
 
 from cinetune.errors import FootageError
-from cinetune.footage.edit.events import UNNAMED, UNSEEN, Counted, CutEvent, frame_range, on_record, usable_range
+from cinetune.footage.edit.events import (
+    UNNAMED,
+    UNSEEN,
+    Counted,
+    CutEvent,
+    Labelled,
+    frame_range,
+    on_record,
+    usable_range,
+)
 from cinetune.footage.edit.shelf import Shelf
 
 __all__ = ["find_masters", "record_spans"]
@@ -40,7 +49,10 @@ def find_masters(
         return _chosen(shown, twins, shelf)
     if any(shelf.names(event) for event in found):
         return []
-    holding = [path for path in twins or shelf.files if all(_holds(shelf, path, event) for event in shown)]
+    start = _from_zero(found)
+    holding = [
+        path for path in twins or shelf.files if all(_holds(shelf, path, event, from_zero=start) for event in shown)
+    ]
     if not twins:
         covered = [path for path in holding if _is_covered(shelf, path, found)]
         if len(covered) == 1:
@@ -72,10 +84,26 @@ def _chosen(shown: list[CutEvent], twins: Sequence[Path], shelf: Shelf) -> list[
     return best
 
 
-def _holds(shelf: Shelf, path: Path, event: CutEvent) -> bool:
-    """Whether a file that states its timecode holds an event that states its own."""
+def _from_zero(found: Sequence[CutEvent]) -> bool:
+    """Whether a list counts source and record alike, from zero on: the edit of a film that has no timecode."""
+    sources = [event.source for event in found if event.skip in ("", UNNAMED)]
+    labels = [
+        (source.start, source.end) if isinstance(source, Labelled) and _plays_itself(source) else None
+        for source in sources
+    ]
+    return bool(labels) and None not in labels and min(label for label in labels if label)[0][:8] == "00:00:00"
+
+
+def _plays_itself(source: Labelled) -> bool:
+    return (source.start, source.end) == (source.record_start, source.record_end)
+
+
+def _holds(shelf: Shelf, path: Path, event: CutEvent, *, from_zero: bool) -> bool:
+    """Whether a file that states its timecode holds an event that states its own; `from_zero` says for the whole list
+    that both count from the first frame.
+    """
     header = shelf.header(path)
-    if header is None or header.timecode is None or event.source is None:
+    if header is None or event.source is None or (header.timecode is None and not from_zero):
         return False
     return not _startless(event) and shelf.holds(path, event)
 
@@ -105,7 +133,9 @@ def _differ(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
 
 def _place(shelf: Shelf, path: Path, event: CutEvent) -> tuple[int, int] | None:
     header = shelf.header(path)
-    place = frame_range(event, rate=header.rate, timecode=header.timecode) if header and event.source else None
+    if header is None or event.source is None:
+        return None
+    place = frame_range(event, rate=header.rate, timecode=header.timecode, base=header.base)
     return None if isinstance(place, str) else place
 
 
@@ -143,7 +173,7 @@ def _objection(shelf: Shelf, path: Path, event: CutEvent) -> str:
 
 
 def record_spans(
-    events: Sequence[CutEvent], *, rate: Fraction, frames: int, timecode: str | None
+    events: Sequence[CutEvent], *, rate: Fraction, frames: int, timecode: str | None, base: Fraction | None = None
 ) -> tuple[list[tuple[int, int]], list[str]]:
     """[start, end) frame spans of the shots of a finished film, in order, and in words what was used and left out.
 
@@ -157,12 +187,12 @@ def record_spans(
         layers, good = np.zeros(frames, int), np.zeros(frames, bool)
         used = 0
         for event in (event for event in events if event.edit == edit):
-            whole = frame_range(event, rate=rate, timecode=timecode) if event.source else event.skip
+            whole = frame_range(event, rate=rate, timecode=timecode, base=base) if event.source else event.skip
             if not isinstance(whole, str):
                 start, end = (min(max(0, at), frames) for at in whole)
                 layers[start:end] += 1
                 edges[[start, end]] = True
-            usable = event.skip or usable_range(event, rate=rate, frames=frames, timecode=timecode)
+            usable = event.skip or usable_range(event, rate=rate, frames=frames, timecode=timecode, base=base)
             if isinstance(usable, str):
                 left_out[usable].append(event.label)
                 continue

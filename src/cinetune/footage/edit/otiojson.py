@@ -40,7 +40,8 @@ def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
         if _schema(timeline) != "Timeline":
             continue
         for track in _children(timeline.get("tracks")):
-            if _schema(track) == "Track" and track.get("kind") == "Video":
+            # A track was called Sequence before OTIO was released, and need not say that it is of pictures.
+            if _schema(track) in ("Track", "Sequence") and track.get("kind", "Video") == "Video":
                 places = _placed(_children(track), _seconds(timeline.get("global_start_time")))
                 events += _track_events(_children(track), edit, len(events), places)
     if not events:

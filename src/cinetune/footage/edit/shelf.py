@@ -12,7 +12,9 @@ import av
 import av.error
 
 from cinetune.footage.edit.events import CutEvent, frame_range, outside
+from cinetune.footage.read.boxes import timecode_base
 from cinetune.footage.read.libav import exact, metadata, open_to_read
+from cinetune.outside import folded, name_parts
 from cinetune.timecode import exact_rate
 
 __all__ = ["Header", "Shelf"]
@@ -23,10 +25,13 @@ _CMX_REEL = 8  # letters that CMX3600 keeps of a reel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says of itself without decoding; `frames` may be a little off, `reel` is empty mostly."""
+    """What a file says of itself without decoding; `frames` may be a little off, `reel` is empty mostly. `base` is what
+    the timecode counts where that is not `rate`.
+    """
 
     rate: Fraction
     timecode: str | None
+    base: Fraction | None
     frames: int | None
     reel: str
 
@@ -51,6 +56,7 @@ def _read_header(path: Path) -> Header | None:
             return Header(
                 rate=rate,
                 timecode=words.get("timecode"),
+                base=timecode_base(path, rate) if words.get("timecode") else None,
                 frames=frames,
                 reel=(words.get("reel_name") or words.get("reel_umid_name") or "").strip(),
             )
@@ -79,7 +85,7 @@ class Shelf:
         header = self.header(path)
         if header is None:
             return ""
-        found = frame_range(event, rate=header.rate, timecode=header.timecode)
+        found = frame_range(event, rate=header.rate, timecode=header.timecode, base=header.base)
         if isinstance(found, str):
             return found
         frames = max(found[1], 0) if header.frames is None else header.frames
@@ -112,25 +118,24 @@ class Shelf:
 
     def _levels(self, event: CutEvent) -> Iterator[list[Path]]:
         """Files that answer to the event's names, the surest kind of name first."""
-        urls = [tuple(part for part in name.lower().replace("\\", "/").split("/") if part) for name in event.files]
-        yield self._best_tail([url for url in urls if url])
-        names = {url[-1] for url in urls if url} | {name.strip().lower() for name in event.clips}
+        urls = [parts for parts in map(name_parts, event.files) if parts]
+        yield self._best_tail(urls)
+        names = {url[-1] for url in urls} | {folded(name.strip()) for name in event.clips}
         names |= {name.rpartition(".")[0] for name in names if "." in name}
-        yield [path for path in self.files if {path.name.lower(), path.stem.lower()} & names]
+        yield [path for path in self.files if {folded(path.name), folded(path.stem)} & names]
         if event.reel:
             yield [path for path in self.files if _reel_fits(path, event.reel)]
-            yield [path for path in self.files if self._reel_inside(path) == event.reel.lower()]
+            yield [path for path in self.files if self._reel_inside(path) == folded(event.reel)]
 
     def _reel_inside(self, path: Path) -> str:
         header = self.header(path)
-        return "" if header is None else header.reel.lower()
+        return "" if header is None else folded(header.reel)
 
     def _best_tail(self, urls: list[tuple[str, ...]]) -> list[Path]:
         """The files that share the most folders with a path of the list, counted from the file name."""
         best: dict[int, list[Path]] = defaultdict(list)
         for path in self.files:
-            parts = [part.lower() for part in path.parts]
-            best[max((_common_tail(parts, url) for url in urls), default=0)].append(path)
+            best[max((_common_tail(name_parts(path.as_posix()), url) for url in urls), default=0)].append(path)
         longest = max(best, default=0)
         return best[longest] if longest else []
 
@@ -146,8 +151,8 @@ def _common_tail(parts: Sequence[str], url: Sequence[str]) -> int:
 
 def _reel_fits(path: Path, reel: str) -> bool:
     """Whether a reel names the file or its folder: whole, as the beginning of the name, or as CMX3600 shortens it."""
-    reel, stem = reel.lower(), path.stem.lower()
-    if reel in (stem, path.name.lower(), path.parent.name.lower()):
+    reel, stem = folded(reel), folded(path.stem)
+    if reel in (stem, folded(path.name), folded(path.parent.name)):
         return True
     if len(reel) >= _LEAST_PREFIX and stem.startswith(reel):
         # A001 begins A001_take2 and A001C003, but is another reel than A0012.

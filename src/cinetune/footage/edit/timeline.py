@@ -70,6 +70,9 @@ def _media_reference(entry: TimelineEntry, span: Any) -> Any:
 def otio_text(entries: Sequence[TimelineEntry], *, title: str) -> str:
     """An OTIO timeline with one video track of `entries` one after the other."""
     timeline = otio.schema.Timeline(name=title)
+    if entries:
+        rate = entries[0].rate
+        timeline.global_start_time = otio.opentime.RationalTime(_RECORD_SECONDS * round(rate), _float_rate(rate))
     track = otio.schema.Track(name="V1", kind=otio.schema.TrackKind.Video)
     timeline.tracks.append(track)
     for entry in entries:

@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.events import Counted, CutEvent
 from cinetune.outside import parse_xml
-from cinetune.timecode import timecode_to_frames
+from cinetune.timecode import exact_rate, timecode_to_frames
 
 __all__ = ["parse_xmeml"]
 
 Element = ElementTree.Element
-_NUMBER = re.compile(r"\s*([+-]?\d{1,12})\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*([+-]?\d{1,12}(?:\.\d{0,12})?)\s*", re.ASCII)
 _REMEDY = "export it again as Final Cut Pro 7 XML, or remove it"
 
 
@@ -37,7 +37,7 @@ def parse_xmeml(data: bytes, *, edit: str) -> list[CutEvent] | None:
     files = {node.get("id", ""): node for node in root.iter("file") if len(node)}
     events: list[CutEvent] = []
     for sequence in _sequences(root):
-        rate, origin = _rate(sequence), _origin(sequence)
+        rate, origin = _rate(sequence), _origin(sequence, _rate(sequence))
         for track in sequence.findall("media/video/track"):
             for item in _placed(track):
                 record = _record(item, rate, origin)
@@ -60,16 +60,23 @@ def _sequences(node: Element) -> list[Element]:
 
 
 def _number(node: Element, path: str) -> int | None:
+    """A count as the application writes it: whole, or a decimal number near one."""
     match = _NUMBER.fullmatch(node.findtext(path) or "")
-    return int(match[1]) if match else None
+    return round(Fraction(match[1])) if match else None
+
+
+def _says(node: Element, path: str) -> bool:
+    return (node.findtext(path) or "").strip().upper() in ("TRUE", "1", "YES")
 
 
 def _rate(node: Element) -> Fraction | None:
-    base = _number(node, "rate/timebase")
-    if base is None or not 0 < base <= 1000:
+    match = _NUMBER.fullmatch(node.findtext("rate/timebase") or "")
+    base = Fraction(match[1]) if match else Fraction(0)
+    if not 0 < base <= 1000:
         return None
-    ntsc = (node.findtext("rate/ntsc") or "").strip().upper() == "TRUE"
-    return Fraction(base * 1000, 1001) if ntsc else Fraction(base)
+    if base.denominator != 1:
+        return exact_rate(base)  # 23.98 or 29.97, as some write in place of the ntsc flag
+    return base * Fraction(1000, 1001) if _says(node, "rate/ntsc") else base
 
 
 def _placed(track: Element) -> list[tuple[Element, int | None, int | None, int, int]]:
@@ -132,10 +139,10 @@ def _event(
             skip = "no source time"
         elif start is None or end is None or sequence_rate is None or min(start, end) < 0:
             skip = "no place in the sequence"
-        elif (last - first) / rate != (end - start) / sequence_rate:
-            skip = f"{last - first} source frames in {end - start} frames of the sequence: a speed change"
+        elif why := _speed_change(last - first, end - start, rate, sequence_rate):
+            skip = why
         else:
-            origin = _origin(media)
+            origin = _origin(media, rate)
             source = Counted(
                 start=origin + first / rate,
                 length=(last - first) / rate,
@@ -156,6 +163,20 @@ def _event(
     )
 
 
+def _speed_change(source: int, played: int, rate: Fraction, sequence_rate: Fraction) -> str:
+    """Why a clip does not play at its own speed; empty when it does. Applications round an out point to a frame of
+    either rate, and Premiere writes it one short: up to a frame of the slower rate is no change.
+    """
+    if abs(source / rate - played / sequence_rate) <= 1 / min(rate, sequence_rate):
+        return ""
+    if rate == sequence_rate:
+        return f"{source} source frames in {played} frames of the sequence: a speed change"
+    words = f"{source} source frames at {rate} fps in {played} frames of the sequence at {sequence_rate} fps"
+    if abs(source - played) <= 1:
+        return f"{words}: a speed change, or source times counted at the sequence's rate"
+    return f"{words}: a speed change"
+
+
 def _why_not(node: Element) -> str:
     if node.tag == "generatoritem":
         return "generator or title"
@@ -165,7 +186,7 @@ def _why_not(node: Element) -> str:
         return "nested sequence"
     if node.find("multiclip") is not None:
         return "multicam clip"
-    if (node.findtext("stillframe") or "").strip().upper() == "TRUE":
+    if _says(node, "stillframe"):
         return "still or freeze frame"
     for effect in node.findall("filter/effect"):
         if (effect.findtext("effectid") or "").strip().lower() != "timeremap":
@@ -174,23 +195,30 @@ def _why_not(node: Element) -> str:
             kind, value = (parameter.findtext("parameterid") or "").strip(), (parameter.findtext("value") or "").strip()
             if kind == "speed" and re.fullmatch(r"100(\.0*)?", value) is None:
                 return f"speed change ({value[:12]} %)"
-            if kind == "reverse" and value.upper() == "TRUE":
+            if kind == "reverse" and _says(parameter, "value"):
                 return "played backwards"
     return ""
 
 
-def _origin(media: Element | None) -> Fraction:
-    """Seconds of timecode at which the list thinks a file, or its own sequence, starts; 0 where it does not say."""
+def _origin(media: Element | None, rate: Fraction | None = None) -> Fraction:
+    """Seconds of timecode at which the list thinks a file, or its own sequence, starts; 0 where it does not say. The
+    timecode of a file of `rate` may count at a base of its own, and by a flag without some of the labels.
+    """
     timecode = None if media is None else media.find("timecode")
     if media is None or timecode is None:
         return Fraction(0)
-    rate = _rate(timecode) or _rate(media)
-    if rate is None:
+    clock = (_rate(media) if media.find("rate") is not None else None) or rate or _rate(timecode)
+    base = _rate(timecode) or clock
+    if clock is None or base is None or round(clock) == 0:
         return Fraction(0)
+    base = clock * Fraction(round(base), round(clock))  # the base is a whole number, the clock is the picture's
     frame = _number(timecode, "frame")
     if frame is None:
+        label = (timecode.findtext("string") or "").strip()
+        if (timecode.findtext("displayformat") or "").strip().upper() == "DF":
+            label = f"{label[:-3]};{label[-2:]}"
         try:
-            frame = timecode_to_frames((timecode.findtext("string") or "").strip(), rate)
+            frame = timecode_to_frames(label, base)
         except ConfigError:
             return Fraction(0)
-    return Fraction(max(0, frame)) / rate
+    return Fraction(max(0, frame)) / base

@@ -21,6 +21,7 @@ import numpy as np
 from cinetune.artifacts import Colour, FootageClip, Reading, Window
 from cinetune.errors import FootageError
 from cinetune.footage.notes.sidecars import is_sequence, members
+from cinetune.footage.read.boxes import read_boxes, timecode_base
 from cinetune.footage.read.color import resize
 from cinetune.footage.read.decode import opened, picked, pictures
 from cinetune.footage.read.fields import CYCLE, FieldVote, refuse
@@ -40,7 +41,9 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What a film file is, after decoding all of it: `frames` pictures at `rate`, sizes the right way up."""
+    """What a film file is, after decoding all of it: `frames` pictures at `rate`, sizes the right way up. The timecode
+    counts `timecode_base` frames a second where that is not `rate`.
+    """
 
     path: Path
     codec: str
@@ -51,6 +54,7 @@ class Probe:
     pixel_aspect: Fraction
     colour: Colour
     timecode: str | None
+    timecode_base: Fraction | None
     reading: Reading
     notes: tuple[str, ...]
 
@@ -80,11 +84,13 @@ def probe(
         return _long_enough(_probe_pictures(path, on_frame, settings, rule), min_seconds)
     with opened(path) as (container, stream):
         scan = _scan(container, stream, on_frame, settings, rule)
-        rate, frames, reading, notes = _how(stream, scan, settings)
+        rate, frames, reading, notes = _how(path, stream, scan, settings)
         if reading.fields or reading.by_time:
             frames = _second_look(path, rate, reading, scan.colour, on_frame)
         size, aspect = (scan.first.width, scan.first.height), exact(stream.sample_aspect_ratio) or Fraction(1)
         upright = reading.turn % 2 == 0
+        timecode = metadata(stream).get("timecode") or metadata(container).get("timecode")
+        coded = rate * CYCLE / (CYCLE - 1) if reading.fields == "pulldown" else rate
         facts = Probe(
             path=path,
             codec=stream.codec_context.name,
@@ -94,7 +100,8 @@ def probe(
             height=size[1] if upright else size[0],
             pixel_aspect=aspect if upright else 1 / aspect,
             colour=scan.colour,
-            timecode=metadata(stream).get("timecode") or metadata(container).get("timecode"),
+            timecode=timecode,
+            timecode_base=timecode_base(path, coded) if timecode else None,
             reading=reading,
             notes=notes,
         )
@@ -129,18 +136,19 @@ def _probe_pictures(path: Path, on_frame: OnFrame | None, settings: FootageSecti
         pixel_aspect=run.pixel_aspect,
         colour=run.colour,
         timecode=run.timecode,
+        timecode_base=run.timecode_base,
         reading=Reading(),
         notes=run.notes,
     )
 
 
 def _how(
-    stream: av.video.stream.VideoStream, scan: _Scan, settings: FootageSection
+    path: Path, stream: av.video.stream.VideoStream, scan: _Scan, settings: FootageSection
 ) -> tuple[Fraction, int, Reading, tuple[str, ...]]:
     """(rate, pictures, reading, notes) of a file that was decoded once. Raises `FootageError` for what is refused."""
     claimed = claimed_rates(stream.guessed_rate, stream.average_rate, stream.base_rate)
     clock = set_clock(scan.stamps, tick=exact(stream.time_base), claimed=claimed, lasts=scan.lasts)
-    _check_complete(stream, len(scan.stamps), clock)
+    _check_complete(path, stream, len(scan.stamps), clock)
     if clock.by_time and settings.variable_rate == "refuse":
         raise FootageError(clock.notes[0].partition(":")[0], remedy="transcode it to a constant rate")
     fields, order, said = scan.vote.decide(clock.rate)
@@ -219,15 +227,18 @@ def _second_look(path: Path, rate: Fraction, reading: Reading, colour: Colour, o
     return count
 
 
-def _check_complete(stream: av.video.stream.VideoStream, decoded: int, clock: Clock) -> None:
+def _check_complete(path: Path, stream: av.video.stream.VideoStream, decoded: int, clock: Clock) -> None:
     """A file cut off in transfer still opens; its header promises more than there is. Edit lists shorten both, so both
-    must disagree.
+    must disagree; a trim without encoding cuts between frames, so each edit may lose one.
     """
     tick = exact(stream.time_base)
     if not stream.frames or stream.duration is None or tick is None:
         return
     promised = stream.duration * tick * clock.rate
-    if decoded < stream.frames and clock.pictures + 0.5 < promised:
+    movie = read_boxes(path)
+    slack = Fraction(1, 2) + (len(movie.edits) if movie else 0)
+    ends = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    if (decoded < stream.frames and clock.pictures + slack < promised) or ends > path.stat().st_size:
         raise FootageError(
             f"truncated: its header promises {stream.frames} frames, {decoded} can be decoded",
             remedy="copy it again from its source",

@@ -36,6 +36,9 @@ _OIIO = (".exr", ".dpx")
 _LOG_DPX = ("Printing density", "Logarithmic")
 _MOST_MISSING = 20  # numbers per picture; beyond, the numbers count something else than frames
 _MOST_SIDE = 32768  # pixels; a header that claims more is damaged
+_DROPPING = Fraction(30000, 1001)
+_PLACES = ((24, 3), (16, 7), (8, 7), (0, 3))
+"""(place, bits of the tens) of hours, minutes, seconds and frames in a packed label; other bits are flags."""
 _AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044)
 _AP0 = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077)
 SHOWN = Colour(matrix="rgb", primaries="bt709", transfer="bt709", full_range=True, decided="as shown")
@@ -54,6 +57,7 @@ class PictureRun:
     pixel_aspect: Fraction
     colour: Colour
     timecode: str
+    timecode_base: Fraction | None
     notes: tuple[str, ...]
 
     @property
@@ -88,6 +92,9 @@ def first_look(path: Path, settings: FootageSection, rule: ColourRule | None) ->
     if not timecode:
         timecode = frames_to_timecode(numbers[0], rate)
         notes.append(f"timecode {timecode} from the first number")
+    base = _header_base(rate) if looked.timecode else None
+    if (base or rate) != _DROPPING:
+        timecode = timecode.replace(";", ":")
     return PictureRun(
         numbers=numbers,
         codec=head.suffix.lower().lstrip("."),
@@ -97,6 +104,7 @@ def first_look(path: Path, settings: FootageSection, rule: ColourRule | None) ->
         pixel_aspect=looked.aspect,
         colour=looked.colour,
         timecode=timecode,
+        timecode_base=base,
         notes=tuple(notes),
     )
 
@@ -222,10 +230,29 @@ def _look_oiio(file: Path, settings: FootageSection, rule: ColourRule | None) ->
             height=spec.full_height,
             aspect=aspect if aspect > 0 else Fraction(1),
             rate=rate,
-            timecode=spec.get_string_attribute("smpte:TimeCode"),
+            timecode=_header_label(spec.getattribute("smpte:TimeCode")),
             colour=_file_colour(file, spec, rule),
             notes=["alpha: laid over black"] if spec.alpha_channel >= 0 else [],
         )
+
+
+def _header_label(packed: Any) -> str:
+    """The label of a header as SMPTE 12M packs it, two digits to a byte, with its drop-frame flag; "" for none."""
+    if not isinstance(packed, tuple) or len(packed) != 2:
+        return ""
+    word = int(packed[0])
+    hours, minutes, seconds, frames = (
+        10 * ((word >> (shift + 4)) & tens) + ((word >> shift) & 15) for shift, tens in _PLACES
+    )
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{';' if (word >> 6) & 1 else ':'}{frames:02d}"
+
+
+def _header_base(rate: Fraction) -> Fraction | None:
+    """What a header's label counts a second: it has two bits for the tens of frames, so that pictures faster than 30 a
+    second share a label by twos or more. None where it is the rate.
+    """
+    share = -(-round(rate) // 30)
+    return rate / share if share > 1 else None
 
 
 def _file_colour(file: Path, spec: Any, rule: ColourRule | None) -> Colour:
