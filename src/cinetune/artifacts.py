@@ -477,4 +477,6 @@ class Scorecard:
     per_shot: dict[str, dict[str, dict[str, float]]]
     protocol: dict[str, str]
     warnings: tuple[str, ...]
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Perceptual distance to the truth frame by frame, mean over shots, by arm."""
     schema: int = SCHEMA

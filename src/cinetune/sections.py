@@ -16,6 +16,7 @@ __all__ = [
     "CaptionSection",
     "ColourRule",
     "DeliverSection",
+    "DesignSection",
     "FootageSection",
     "KeyframesSection",
     "ModelSection",
@@ -315,9 +316,29 @@ class DeliverSection(Section):
     c2pa_key: PathName = ""
 
 
+class DesignSection(Section):
+    """`[score.design]`: what the page may put in words, declared before shots are made. Other measures are exploratory:
+    they get numbers, never a word. Seeds are `shoot.seeds`."""
+
+    arms: tuple[Literal["base", "trigger", "look", "plain"], ...] = ("base", "trigger", "look", "plain")
+    """What is rendered, where there is such a thing: `trigger`, the base model with the trigger phrase, needs
+    `prepare.trigger`; `plain` needs `train.plain_arm`. `base` and `look` always are."""
+    domains: tuple[Literal["in", "out"], ...] = ("in", "out")
+    closer: tuple[str, ...] = ("tone_w1", "colour_error")
+    """Measures that should improve."""
+    guards: tuple[str, ...] = ("structure", "motion_error", "luma_flicker")
+    """Measures that must not be lost."""
+    interaction: tuple[str, ...] = ("colour_error",)
+    """Measures whose effect is compared between the domains."""
+    control: tuple[str, ...] = ("colour_error",)
+    """Measures in which the look should beat the plain arm, in the film's domain."""
+    margins: dict[str, Annotated[float, pydantic.Field(gt=0)]] = {}
+    """How much worse still counts as no worse, by measure in its own unit, in place of the defaults."""
+
+
 class ScoreSection(Section):
     alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
-    primary: tuple[str, ...] = pydantic.Field(default=("tone_w1", "colour_error"), min_length=1)
+    design: DesignSection = DesignSection()
 
 
 class CaptionSection(Section):

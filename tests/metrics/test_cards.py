@@ -1,19 +1,48 @@
-"""Scorecards from measured values with planted effects: pairing, domains, noise floor, words, and refusals."""
+"""Scorecards from measured values with planted effects: pairing, domains, words for what was declared, and refusals."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cinetune.artifacts import Scorecard
-from cinetune.metrics import holm, sign_flip
-from cinetune.metrics.cards import Measured, Results, Rules, scorecards
+from cinetune.artifacts import Claim, Design, Score, Scorecard, Veto
+from cinetune.metrics import effect
+from cinetune.metrics.cards import Measured, Results, Rules, SetEffect, scorecards
+from cinetune.metrics.claims import Row, put_in_words
 from cinetune.metrics.suite import METRICS
 from cinetune.records import to_json
 
-RULES = Rules(primary=("tone_w1", "colour_error"), alpha=0.05, protocol={"unit": "shot"}, warnings=("one film",))
+
+def claim(kind: str, metric: str, domain: str = "in", *, versus: str = "base", margin: float | None = None) -> Claim:
+    return Claim(kind=kind, metric=metric, arm="look", versus=versus, domain=domain, margin=margin)  # type: ignore[arg-type]
+
+
+CLAIMS = (
+    claim("closer", "tone_w1"),
+    claim("closer", "tone_w1", "out", margin=1.0),
+    claim("guard", "palette", margin=1.0),
+    claim("interaction", "tone_w1", "both"),
+)
+
+
+def rules(*claims: Claim) -> Rules:
+    design = Design(
+        arms=("base", "look"),
+        seeds=1,
+        alpha=0.05,
+        claims=claims,
+        shots={"in": 8, "out": 8},
+        power=(),
+        sha="d" * 32,
+        declared_utc="2026-01-01T00:00:00+00:00",
+    )
+    return Rules(design=design, protocol={"unit": "shot"}, warnings=("one film",))
+
+
+RULES = rules(*CLAIMS)
 
 
 def made(
@@ -26,9 +55,7 @@ def made(
     noise: float = 0.3,
     arms=("base", "look"),
 ) -> Results:
-    """Clips whose every metric is a shot level, plus `gain` for the look, plus seed noise; features drawn around the
-    arm's centre.
-    """
+    """Clips whose every metric is a shot level, plus `gain` for the look, plus seed noise."""
     rng = np.random.default_rng(1)
     domains = {f"in{k}": "in" for k in range(inside)} | {f"out{k}": "out" for k in range(outside)}
     clips = []
@@ -36,37 +63,50 @@ def made(
         level = 10 + rng.normal(0, 2)
         for arm in arms:
             for seed in range(seeds):
-                effect = 0 if arm != "look" else gain if domain == "in" else gain_out
-                values = {row.name: (level + effect + rng.normal(0, noise), "") for row in METRICS}
-                shift = 1.0 if arm == "base" else 0.2
-                clips.append(
-                    Measured(arm=arm, shot=shot, seed=seed, values=values, features_TD=rng.normal(shift, 0.3, (3, 5)))
-                )
-    film = tuple(rng.normal(0, 0.3, (6, 5)) for _ in range(5))
-    return Results(clips=tuple(clips), domains=domains, spread={"tone_w1": 1.25}, film=film)  # type: ignore[arg-type]
+                gained = 0 if arm != "look" else gain if domain == "in" else gain_out
+                values = {row.name: (level + gained + rng.normal(0, noise), "") for row in METRICS}
+                clips.append(Measured(arm=arm, shot=shot, seed=seed, values=values))
+    return Results(clips=tuple(clips), domains=domains, spread={"tone_w1": 1.25})  # type: ignore[arg-type]
+
+
+def changed(results: Results, change: Callable[[Measured], dict[str, float]]) -> Results:
+    """The same clips with some values put in place of others."""
+    clips = [
+        replace(c, values=c.values | {name: (value, "") for name, value in change(c).items()}) for c in results.clips
+    ]
+    return replace(results, clips=tuple(clips))
 
 
 def card(cards: list[Scorecard], domain: str, arm: str = "look", versus: str = "base") -> Scorecard:
     return next(c for c in cards if (c.arm, c.versus, c.domain) == (arm, versus, domain))
 
 
-def score(found: Scorecard, metric: str):
+def score(found: Scorecard, metric: str) -> Score:
     return next(s for s in found.effects if s.metric == metric)
 
 
 def test_a_planted_effect_is_found_where_it_is_and_only_there() -> None:
-    results = made()
-    cards = scorecards(results, RULES)
+    cards = scorecards(made(), RULES)
     assert [(c.arm, c.versus, c.domain) for c in cards] == [("look", "base", d) for d in ("in", "out", "both")]
     inside, outside, both = (score(card(cards, d), "tone_w1") for d in ("in", "out", "both"))
     assert inside.verdict == "improved" and inside.value == pytest.approx(-3, abs=0.4) and inside.n == 8
-    assert inside.low is not None and inside.high is not None and inside.low < -3 < inside.high
-    assert outside.verdict == "cannot tell"
-    assert both.verdict == "improved" and both.value == pytest.approx(-3, abs=0.5)
-    assert score(card(cards, "in"), "clip_text").verdict == "worse"
-    assert score(card(cards, "in"), "motion").verdict == "cannot tell"
+    assert inside.low is not None and inside.low90 is not None and inside.high is not None
+    assert inside.low < inside.low90 < inside.value < inside.high < -2.5 and inside.harmed == 0
+    assert outside.verdict == "no worse" and outside.margin == 1
+    assert both.verdict == "more inside" and both.value == pytest.approx(-3, abs=0.5)
     for found in cards:
         assert to_json(found)
+
+
+def test_a_row_that_was_not_declared_never_gets_a_word() -> None:
+    found = card(scorecards(made(), RULES), "in")
+    for one in found.effects:
+        if one.metric in ("tone_w1", "palette"):
+            assert one.verdict and one.adjusted is not None and one.q is None
+        else:
+            assert not one.verdict and one.claim == "" and one.adjusted is None and one.q is not None
+    lonely = card(scorecards(made(), rules()), "in")
+    assert {one.verdict for one in lonely.effects} == {""}
 
 
 def test_the_effect_is_the_mean_of_shot_differences_with_seeds_averaged_first() -> None:
@@ -74,123 +114,192 @@ def test_the_effect_is_the_mean_of_shot_differences_with_seeds_averaged_first() 
     found = card(scorecards(results, RULES), "in")
     means = {
         arm: [
-            np.mean([c.values["palette"][0] for c in results.clips if c.arm == arm and c.shot == f"in{k}"])
+            np.mean([c.values["split_tone"][0] for c in results.clips if c.arm == arm and c.shot == f"in{k}"])
             for k in range(8)
         ]
         for arm in ("base", "look")
     }
-    differences = np.subtract(means["look"], means["base"])
-    palette = score(found, "palette")
-    assert palette.value == pytest.approx(differences.mean()) and palette.p == pytest.approx(sign_flip(differences))
-    assert found.per_shot["palette"]["in3"]["look"] == pytest.approx(means["look"][3])
-    assert found.levels["palette"]["base"] == pytest.approx(np.mean(means["base"]))
+    differences = {f"in{k}": float(means["look"][k] - means["base"][k]) for k in range(8)}
+    one = score(found, "split_tone")
+    assert one.value == pytest.approx(np.mean(list(differences.values()))) and one.p == effect(differences).p
+    assert found.per_shot["split_tone"]["in3"]["look"] == pytest.approx(means["look"][3])
+    assert found.levels["split_tone"]["base"] == pytest.approx(np.mean(means["base"]))
     assert found.seeds == (0, 1, 2) and found.shots == tuple(f"in{k}" for k in range(8))
     assert found.levels["tone_w1"]["film"] == 1.25
 
 
-def test_base_against_base_sets_the_noise_an_effect_must_exceed() -> None:
-    quiet, loud = made(seeds=2, gain=-0.6, noise=0.1), made(seeds=2, gain=-0.6, noise=0.1)
-    shifted = [
-        replace(c, values={k: (v + 3 * c.seed, "") for k, (v, _) in c.values.items() if v is not None})
-        for c in loud.clips
-    ]
-    first = card(scorecards(quiet, RULES), "in")
-    second = card(scorecards(replace(loud, clips=tuple(shifted)), RULES), "in")
+def test_base_against_base_is_a_band_and_no_margin() -> None:
+    quiet = made(seeds=2, gain=-0.6, noise=0.1)
+    loud = changed(quiet, lambda c: {"palette": (c.values["palette"][0] or 0) + 3 * c.seed})
+    first, second = (card(scorecards(found, RULES), "in") for found in (quiet, loud))
     assert (first.levels["palette"]["a_a"] or 0) < 0.2 and second.levels["palette"]["a_a"] == pytest.approx(3, abs=0.2)
-    assert score(first, "palette").verdict == "improved"
-    assert score(second, "palette").verdict == "no worse"
-    assert score(second, "motion").verdict == "no worse"
+    assert score(first, "palette").verdict == score(second, "palette").verdict == "improved"
     assert "a_a" not in card(scorecards(made(), RULES), "in").levels["palette"]
 
 
-@pytest.mark.parametrize(("gain", "word"), [(0.0, "no worse"), (0.9, "worse"), (-2.0, "improved")])
-def test_no_worse_is_said_within_a_tenth_of_the_way_to_a_frozen_frame(gain: float, word: str) -> None:
-    results = made(gain=gain)
-    anchors = [
-        Measured(arm=arm, shot=f"in{k}", seed=0, values={"motion_error": (value, ""), "motion": (value, "")})
-        for arm, value in (("floor", 1.0), ("ceiling", 8.0))
+@pytest.mark.parametrize(
+    ("gain", "word", "why"),
+    [(0.0, "no worse", ""), (0.6, "no worse", "a loss, but inside the margin of 1"), (1.6, "worse", "")],
+)
+def test_no_worse_has_the_declared_margin(gain: float, word: str, why: str) -> None:
+    one = score(card(scorecards(made(gain=gain, noise=0.15), RULES), "in"), "palette")
+    assert (one.verdict, one.why, one.margin) == (word, why, 1.0)
+    without = rules(claim("guard", "palette"))
+    bare = score(card(scorecards(made(gain=gain, noise=0.15), without), "in"), "palette")
+    assert bare.verdict == ("cannot tell" if gain == 0 else "worse")
+
+
+def test_more_shots_make_no_worse_likelier() -> None:
+    rng = np.random.default_rng(3)
+    guard = claim("guard", "palette", margin=1.0)
+    said = {}
+    for n in (8, 24):
+        words = []
+        for _ in range(20):
+            sample = {f"s{k}": float(value) for k, value in enumerate(rng.normal(0, 1.5, n))}
+            found = effect(sample)
+            blank = Score(metric="palette", version="1", unit="", better="lower", value=found.value, n=n)
+            one = replace(blank, low=found.low, high=found.high, p=found.p)
+            row = Row(arm="look", versus="base", domain="in", score=one, samples=(sample,))
+            words.append(put_in_words([row], [guard], alpha=0.05)[0].verdict)
+        said[n] = words.count("no worse")
+    assert said[8] < 10 < said[24]
+
+
+def test_a_measure_that_likes_base_better_than_the_truth_gets_no_verdict() -> None:
+    results = made()
+    truths = tuple(
+        Measured(arm="truth", shot=f"in{k}", seed=0, values={"tone_w1": (12.0, ""), "palette": (2.0, "")})
         for k in range(8)
-    ]
-    found = card(scorecards(replace(results, clips=(*results.clips, *anchors)), RULES), "in")
-    assert score(found, "motion_error").verdict == word
-    assert score(found, "motion").verdict == ("no worse" if gain == 0 else "cannot tell")
-    without = card(scorecards(results, RULES), "in")
-    assert score(without, "motion_error").verdict == ("cannot tell" if gain == 0 else word)
+    )
+    found = card(scorecards(replace(results, clips=results.clips + truths), RULES), "in")
+    assert (
+        score(found, "tone_w1").verdict == "not valid here"
+        and "the truth itself reads 12" in score(found, "tone_w1").why
+    )
+    assert score(found, "palette").verdict == "improved"
+    higher = rules(claim("closer", "clip_text"))
+    low_truth = tuple(replace(c, values={"clip_text": (2.0, "")}) for c in truths)
+    found = card(scorecards(replace(results, clips=results.clips + low_truth), higher), "in")
+    assert score(found, "clip_text").verdict == "not valid here"
 
 
-def test_below_six_shots_there_is_no_p_and_no_verdict() -> None:
+def test_a_veto_withholds_the_good_word_and_no_other() -> None:
+    veto = Veto(arm="look", domain="in", metrics=("tone_w1",), why="3 of 8 shots copy training frames")
+    found = card(scorecards(replace(made(), vetoes=(veto,)), RULES), "in")
+    assert score(found, "tone_w1").verdict == "withheld" and "copy training frames" in score(found, "tone_w1").why
+    assert score(found, "palette").verdict == "improved"
+    harmed = card(scorecards(replace(made(gain=3.0), vetoes=(veto,)), RULES), "in")
+    assert score(harmed, "tone_w1").verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    ("gain", "gain_out", "word"),
+    [(-3, -1, "more inside"), (-1, -3, "more outside"), (1, 3, "more inside"), (-2, -2, "cannot tell")],
+)
+def test_interaction_words_say_where_and_not_whether_it_is_good(gain: float, gain_out: float, word: str) -> None:
+    cards = scorecards(made(gain=gain, gain_out=gain_out), RULES)
+    assert score(card(cards, "both"), "tone_w1").verdict == word
+
+
+def test_below_eight_shots_there_is_no_verdict_and_below_six_no_p() -> None:
     cards = scorecards(made(inside=5, outside=1), RULES)
     inside, outside = score(card(cards, "in"), "tone_w1"), score(card(cards, "out"), "tone_w1")
     assert inside.p is None and inside.verdict == "cannot tell" and inside.low is not None
     assert "no p value below 6" in inside.why
-    assert outside.low is None
+    assert outside.low is None and outside.value is not None and outside.verdict == "cannot tell"
     assert any("5 shots in domain `in`" in warning for warning in card(cards, "in").warnings)
     assert "one film" in card(cards, "in").warnings
     assert score(card(cards, "both"), "tone_w1").p is None
+    seven = score(card(scorecards(made(inside=7, gain=-30), RULES), "in"), "tone_w1")
+    assert seven.p == 2 / 128 and seven.verdict == "cannot tell" and "no verdict below 8" in seven.why
 
 
-def test_six_shots_are_too_few_for_two_primary_metrics_and_it_says_so() -> None:
-    found = card(scorecards(made(inside=6, gain=-30), RULES), "in")
-    assert score(found, "tone_w1").verdict == "cannot tell" and score(found, "tone_w1").p == pytest.approx(2 / 64)
-    assert any("a verdict on 2 primary metrics needs 7 or more" in warning for warning in found.warnings)
-    assert score(found, "palette").verdict == "improved"
-    assert not any("needs 7" in w for w in card(scorecards(made(inside=7), RULES), "in").warnings)
+def test_tied_effects_are_refused_in_words() -> None:
+    results = changed(made(), lambda c: {"tone_w1": 5.0 - (c.arm == "look") * (1 + int(c.shot[-1]) % 2)})
+    one = score(card(scorecards(results, RULES), "in"), "tone_w1")
+    assert one.verdict == "cannot tell" and "very same effect" in one.why
 
 
-def test_primary_metrics_are_judged_after_holm() -> None:
-    results = made(gain=-0.32, noise=0.25, inside=7)
-    plain = card(scorecards(results, replace(RULES, primary=("tone_w1",))), "in")
-    names = tuple(row.name for row in METRICS)
-    strict = card(scorecards(results, replace(RULES, primary=names)), "in")
-    raw = [score(plain, name).p for name in names]
-    for name, p in zip(names, holm(raw), strict=True):
-        found = score(strict, name)
-        assert found.p == score(plain, name).p
-        if p != found.p:
-            assert f"p {p:.3g} after Holm over {len(names)}" in found.why
-            assert found.verdict in ("cannot tell", "no worse")
+def test_many_claims_are_judged_as_one_family() -> None:
+    results = made(gain=-0.32, noise=0.25)
+    alone = score(card(scorecards(results, rules(claim("closer", "tone_w1"))), "in"), "tone_w1")
+    names = [row.name for row in METRICS if row.better == "lower"]
+    together = card(scorecards(results, rules(*(claim("closer", name) for name in names))), "in")
+    one = score(together, "tone_w1")
+    assert alone.p == one.p and alone.adjusted == pytest.approx(alone.p)
+    assert one.adjusted is not None and alone.adjusted is not None and one.adjusted >= alone.adjusted
+    for name in names:
+        found = score(together, name)
+        assert found.adjusted is not None and found.p is not None and found.adjusted >= found.p - 1e-12
 
 
 def test_a_metric_that_could_not_be_measured_keeps_its_reason() -> None:
-    results = made()
-    clips = [
-        replace(c, values=c.values | {"lpips": (None, "no truth is known for these shots")}) for c in results.clips
-    ]
-    clips = [
-        replace(c, values=c.values | {"colour_error": (None, "no truth is known for these shots")})
-        if c.shot.startswith("out")
-        else c
-        for c in clips
-    ]
-    cards = scorecards(replace(results, clips=tuple(clips)), RULES)
+    missing = (None, "no truth is known for these shots")
+    clips = [replace(c, values=c.values | {"lpips": missing}) for c in made().clips]
+    clips = [replace(c, values=c.values | {"colour_error": missing}) if c.shot.startswith("out") else c for c in clips]
+    claims = rules(*CLAIMS, claim("guard", "lpips"), claim("closer", "colour_error"))
+    cards = scorecards(replace(made(), clips=tuple(clips)), claims)
     lpips = score(card(cards, "in"), "lpips")
-    assert (lpips.value, lpips.verdict, lpips.why) == (None, "", "no truth is known for these shots")
+    assert (lpips.value, lpips.verdict, lpips.claim, lpips.why) == (None, "", "guard", missing[1])
     assert score(card(cards, "both"), "colour_error").why == "measured in one domain only"
-    assert score(card(cards, "both"), "lpips").why == "no truth is known for these shots"
+    assert score(card(cards, "both"), "lpips").why == missing[1]
     assert score(card(cards, "in"), "colour_error").verdict == "improved"
 
 
-def test_clip_kid_compares_sets_and_blocks_by_shot() -> None:
-    cards = scorecards(made(seeds=2), RULES)
-    kid = score(card(cards, "in"), "clip_kid")
-    assert kid.verdict == "improved" and kid.n == 8 and (kid.value or 0) < 0
-    levels = card(cards, "in").levels["clip_kid"]
-    assert (levels["look"] or 0) < (levels["base"] or 0)
-    assert score(card(cards, "out"), "clip_kid").better == "none"
-    bare = made()
-    clips = tuple(replace(c, features_TD=None) for c in bare.clips)
-    assert score(card(scorecards(replace(bare, clips=clips), RULES), "in"), "clip_kid").why == "no CLIP is installed"
+def kid(domain: str, effects: np.ndarray, error: float = 0.0) -> SetEffect:
+    return SetEffect(
+        metric="clip_kid", version="1", unit="squared MMD", better="lower", arm="look", versus="base", domain=domain,  # type: ignore[arg-type]
+        shots=tuple(f"{domain}{k}" for k in range(8)), effects=tuple(effects), reference_error=error,
+        levels={"look": 1.0, "base": 2.0},
+    )  # fmt: skip
 
 
-def test_the_control_arm_adds_its_two_comparisons() -> None:
-    cards = scorecards(made(arms=("base", "look", "plain"), outside=0), RULES)
+def test_set_metrics_are_judged_like_every_other() -> None:
+    draw = np.random.default_rng(2).normal(0, 0.1, (2, 8))
+    claims = rules(
+        claim("closer", "clip_kid"), claim("closer", "clip_kid", "out"), claim("interaction", "clip_kid", "both")
+    )
+    sets = (kid("in", draw[0] - 1), kid("out", draw[1]))
+    cards = scorecards(replace(made(), sets=sets), claims)
+    words = [score(card(cards, domain), "clip_kid").verdict for domain in ("in", "out", "both")]
+    assert words == ["improved", "cannot tell", "more inside"]
+    assert card(cards, "in").levels["clip_kid"] == {"look": 1.0, "base": 2.0}
+    unsure = scorecards(replace(made(), sets=(kid("in", draw[0] - 1, error=1.0), sets[1])), claims)
+    assert score(card(unsure, "in"), "clip_kid").verdict == "cannot tell"
+    assert score(card(unsure, "both"), "clip_kid").verdict == "cannot tell"
+    none = SetEffect(
+        metric="clip_kid", version="1", unit="", better="lower", arm="look", versus="base", domain="in", why="no CLIP",
+    )  # fmt: skip
+    assert score(card(scorecards(replace(made(), sets=(none,)), claims), "in"), "clip_kid").why == "no CLIP"
+
+
+def test_every_pair_of_arms_has_its_comparison() -> None:
+    cards = scorecards(made(arms=("base", "trigger", "look", "plain"), outside=0), RULES)
     assert [(c.arm, c.versus, c.domain) for c in cards] == [
         ("look", "base", "in"),
+        ("look", "trigger", "in"),
+        ("trigger", "base", "in"),
         ("plain", "base", "in"),
         ("look", "plain", "in"),
     ]
-    assert score(card(cards, "in", "look", "plain"), "tone_w1").verdict == "improved"
-    assert score(card(cards, "in", "plain", "base"), "tone_w1").verdict == "cannot tell"
+    fair = rules(claim("closer", "tone_w1", versus="trigger"))
+    found = scorecards(made(arms=("base", "trigger", "look"), outside=0), fair)
+    assert score(card(found, "in", "look", "trigger"), "tone_w1").verdict == "improved"
+    assert score(card(found, "in", "look", "base"), "tone_w1").verdict == ""
+
+
+def test_an_arm_that_was_not_rendered_leaves_no_card() -> None:
+    cards = scorecards(made(arms=("base",)), RULES)
+    assert cards == []
+
+
+def test_curves_are_averaged_over_the_shots_of_the_card() -> None:
+    results = made(inside=2, outside=1)
+    clips = tuple(replace(c, curve=(1.0, 3.0, 5.0)[: 3 - (c.shot == "in1")]) for c in results.clips if c.arm == "look")
+    plain = tuple(replace(c, curve=(2.0 * (c.shot == "in0"), 1.0)) for c in results.clips if c.arm == "base")
+    found = card(scorecards(replace(results, clips=clips + plain), RULES), "in")
+    assert found.curves == {"look": (1.0, 3.0), "base": (1.0, 1.0)}
 
 
 def test_only_shots_that_both_arms_have_are_compared() -> None:

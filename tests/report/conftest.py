@@ -308,9 +308,13 @@ def _score(
     better: Literal["lower", "higher", "none"] = "lower",
     n: int = 8,
     why: str = "",
+    claim: Literal["", "closer", "guard", "interaction"] = "",
+    margin: float | None = None,
 ) -> Score:
     low, high = (None, None) if value is None else (value - half, value + half)
+    low90, high90 = (None, None) if value is None else (value - 0.8 * half, value + 0.8 * half)
     p = None if value is None or n < 6 else 0.0078 if abs(value) > half else 0.4
+    harmed = None if value is None or better == "none" else 0 if (value < 0) == (better == "lower") else n
     return Score(
         metric=metric,
         version="1",
@@ -319,8 +323,15 @@ def _score(
         value=value,
         low=low,
         high=high,
+        low90=low90,
+        high90=high90,
         p=p,
+        adjusted=p if claim else None,
+        q=None if claim else p,
         n=n,
+        harmed=harmed,
+        claim=claim,
+        margin=margin,
         verdict=verdict,
         why=why,
     )
@@ -333,6 +344,8 @@ def _scores(project: Project, plan: list[PlannedShot]) -> None:
         "tone_w1": {"base": 9.41, "look": 3.62, "plain": 9.2, "film": 4.1, "a_a": 0.21},
         "colour_error": {"base": 11.8, "look": 4.9, "plain": 11.6, "floor": 1.31},
         "lpips": {"base": 0.152, "look": 0.121, "plain": 0.15, "floor": 0.031, "ceiling": 0.214},
+        "structure": {"base": 0.531, "look": 0.464, "plain": 0.52},
+        "motion_error": {"base": 0.11, "look": 0.12, "plain": 0.11, "floor": 0.01, "ceiling": 2.1},
         "luma_flicker": {"base": 0.41, "look": 0.43, "plain": 0.42},
         "motion": {"base": 1.21, "look": 1.19, "plain": 1.2},
         "clip_text": {"base": 0.312, "look": 0.305, "plain": 0.31},
@@ -351,22 +364,26 @@ def _scores(project: Project, plan: list[PlannedShot]) -> None:
     }
     effects: dict[tuple[Arm, Arm, Literal["in", "out", "both"]], tuple[Score, ...]] = {
         ("look", "base", "in"): (
-            _score("tone_w1", -5.79, 1.3, unit="L*", verdict="improved"),
-            _score("colour_error", -6.9, 1.1, unit="dE2000", verdict="improved"),
-            _score("lpips", -0.031, 0.012, unit="pocket distance, not LPIPS", verdict="improved"),
-            _score("luma_flicker", 0.02, 0.05, unit="L*", verdict="cannot tell"),
-            _score("motion", -0.02, 0.09, better="none", verdict="no worse"),
-            _score("clip_text", -0.007, 0.011, better="higher", verdict="cannot tell"),
+            _score("tone_w1", -5.79, 1.3, unit="L*", verdict="improved", claim="closer", margin=1.0),
+            _score("colour_error", -6.9, 1.1, unit="dE2000", verdict="improved", claim="closer", margin=1.0),
+            _score("structure", -0.067, 0.013, better="higher", verdict="worse", claim="guard", margin=0.02),
+            _score("motion_error", 0.01, 0.02, verdict="no worse", claim="guard", margin=0.05),
+            _score("lpips", -0.031, 0.012, unit="pocket distance, not LPIPS"),
+            _score("luma_flicker", 0.02, 0.05, unit="L*"),
+            _score("motion", -0.02, 0.09, better="none"),
+            _score("clip_text", -0.007, 0.011, better="higher"),
         ),
         ("look", "base", "out"): (
-            _score("tone_w1", -1.1, 2.4, unit="L*", n=6, verdict="cannot tell"),
-            _score("colour_error", None, 0, unit="dE2000", n=0, why="no graded truth for these shots"),
+            _score("tone_w1", -1.1, 2.4, unit="L*", verdict="cannot tell", claim="closer", margin=1.0),
+            _score("colour_error", None, 0, unit="dE2000", n=0, why="no graded truth for these shots", claim="closer"),
             _score("seam_ratio", None, 0, n=0, why="the shots are one segment long"),
-            _score("clip_text", -0.031, 0.012, better="higher", n=6, verdict="worse"),
+            _score("clip_text", -0.031, 0.012, better="higher"),
         ),
-        ("look", "base", "both"): (_score("tone_w1", -4.7, 2.6, unit="L*", n=6, verdict="improved"),),
-        ("plain", "base", "in"): (_score("tone_w1", -0.2, 0.5, unit="L*", verdict="cannot tell"),),
-        ("look", "plain", "in"): (_score("tone_w1", -5.6, 1.2, unit="L*", verdict="improved"),),
+        ("look", "base", "both"): (
+            _score("tone_w1", -4.7, 2.6, unit="L*", verdict="more inside", claim="interaction"),
+        ),
+        ("plain", "base", "in"): (_score("tone_w1", -0.2, 0.5, unit="L*"),),
+        ("look", "plain", "in"): (_score("tone_w1", -5.6, 1.2, unit="L*", verdict="improved", claim="closer"),),
     }
     ids = {"in": inside, "out": outside, "both": inside + outside}
     cards = [

@@ -27,7 +27,7 @@ def test_what_was_measured_is_on_the_card(salt_road: Project, tmp_path: Path) ->
     }
     assert {(result.metric_type, result.metric_value) for result in card.data.eval_results} == scores
     assert scores and 'adapter = "me/salt"' in text
-    for metric in salt_road.config.score.primary:
+    for metric in salt_road.config.score.design.closer:
         assert f"| {title_of(metric)} |" in text
     assert "Nothing was measured" not in text and str(salt_road.root) not in text
     with Image.open(tmp_path / "sample.jpg") as picture:

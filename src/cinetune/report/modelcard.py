@@ -54,7 +54,7 @@ def write_card(project: Project, look: Look, folder: Path, *, comfy: str, reposi
             "repository": repository or "path/to/this/folder",
             "comfy": comfy,
             "picture": _PICTURE if sample is not None else "",
-            "rows": _rows(project, cards, look.arm),
+            "rows": _rows(cards, look.arm),
             "warnings": sorted({_plain(line) for card in cards for line in card.warnings}),
             "recipe": _recipe(project, look),
             "data": _data(project),
@@ -91,15 +91,14 @@ def _scorecards(project: Project) -> tuple[Scorecard, ...]:
     return record.groups.get("scorecards", ()) if record else ()
 
 
-def _rows(project: Project, cards: tuple[Scorecard, ...], arm: str) -> list[dict[str, Any]]:
-    """The primary metrics against the base, in the words of the report."""
-    primary = project.config.score.primary
+def _rows(cards: tuple[Scorecard, ...], arm: str) -> list[dict[str, Any]]:
+    """The declared claims of one arm, in the words of the report."""
     rows: list[dict[str, Any]] = []
     for card in cards:
-        if (card.arm, card.versus) != (arm, "base"):
+        if card.arm != arm or card.versus == "plain":
             continue
-        for row in verdicts.rows(card, primary):
-            if row.primary:
+        for row in verdicts.rows(card):
+            if row.declared:
                 rows.append({"where": _WHERE[card.domain], "shots": row.score.n, "row": row})
     return rows
 

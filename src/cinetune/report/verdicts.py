@@ -1,7 +1,7 @@
-"""From scorecards to words: what was asked, what the numbers answer, and in which words.
+"""From scorecards to answers: what was asked, what the numbers say, and in which words.
 
-The words are the scorecard's own (`improved`, `worse`, `cannot tell`); nothing is decided again here. A claim over
-several metrics is only `improved` when every metric that could be measured says so, and `worse` as soon as one does.
+The words are the scorecard's own; nothing is decided again here. An answer names its clearest row and never stands
+above one that says more. Rows that were not declared have an arrow and no word.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cinetune.artifacts import Score, Scorecard
 
-__all__ = ["Claim", "Row", "claims", "find", "number", "rows", "signed", "title_of", "tone_of"]
+__all__ = ["Answer", "Row", "answers", "find", "headline", "number", "rows", "signed", "title_of", "tone_of"]
 
 _TITLES = {
     "tone_w1": ("tone-curve distance", "How far the spread from shadows to highlights is from the film's."),
@@ -20,54 +20,78 @@ _TITLES = {
     "split_tone": ("split-tone difference", "Colour cast of shadows, mids and highlights against the film's."),
     "palette": ("palette distance", "Main colours of the shot against the film's main colours."),
     "colour_error": ("colour error to the truth", "Against the shot as the film itself would show it."),
+    "structure": ("structure", "Edges and shapes against the truth's, whatever the grade (SSIM on standardised luma)."),
+    "gradients": ("edges", "Correlation of brightness gradients with the truth's."),
+    "content": ("content", "Agreement with the truth in what is in the picture."),
     "lpips": ("perceptual distance to the truth", "Frame by frame, the given first frame left out."),
     "tlp": ("change over time against the truth", "Perceptual change from frame to frame."),
     "motion_error": ("motion error", "How far the speed is from the true shot's."),
     "motion": ("motion", "How much moves from frame to frame."),
     "luma_flicker": ("flicker", "Brightness that jumps from frame to frame."),
+    "flicker_error": ("flicker against the truth", "Log ratio of the shot's flicker to the true shot's."),
+    "warp_error": ("warp error against the truth", "What motion does not explain, as a log ratio to the true shot's."),
     "still": ("frozen frames", "Share of frames that repeat the one before."),
     "drift": ("drift", "Colour of the last frame against the keyframe."),
     "seam_ratio": ("seams", "Jump at the joins between segments over change inside them."),
     "clip_text": ("agreement with the words", "CLIP similarity of frames and prompt."),
     "clip_frame": ("frame-to-frame agreement", "CLIP similarity of neighbours. A frozen picture has the highest."),
     "clip_reference": ("agreement with the film", "CLIP similarity of frames and the film's frames."),
-    "clip_kid": ("CLIP-KID to the film", "Distance of all shots together to the film, in CLIP features."),
+    "clip_kid": ("CLIP-KID", "Distance of all shots together to real clips of their own world, in CLIP features."),
+    "clip_kid_film": ("CLIP-KID to the film", "Distance of all shots together to the film, in CLIP features."),
+    "clip_fid": ("CLIP-FID", "Fréchet distance to real clips of their own world. Its bias at so few clips is large."),
+    "clip_fid_film": ("CLIP-FID to the film", "Fréchet distance to the film. Its bias at so few clips is large."),
+    "cmmd": ("CMMD", "Kernel distance to real clips of their own world, in CLIP features."),
+    "cmmd_film": ("CMMD to the film", "Kernel distance to the film, in CLIP features."),
 }
-_STABILITY = ("lpips", "tlp", "motion_error", "motion", "luma_flicker", "still", "drift", "seam_ratio")
 _ANCHORS = {
     "film": "the film's own scenes",
+    "real": "real clips against each other",
+    "real_sd": "spread of that",
     "truth": "the truth itself",
     "floor": "floor, the truth through the VAE",
     "ceiling": "ceiling, its first frame frozen",
+    "null": "what it reads when nothing differs",
     "a_a": "noise, base against base",
 }
-_TONES = {"improved": "good", "worse": "bad", "no worse": "fine", "cannot tell": "unsure", "not measured": "none"}
-_WHERE = {"in": "in the film's own world", "out": "outside the film's world"}
+_TONES = {
+    "improved": "good", "improved in part": "good", "mixed": "bad", "worse": "bad", "no worse": "fine",
+    "more inside": "fine", "more outside": "fine", "cannot tell": "unsure", "withheld": "bad",
+    "not valid here": "none", "not measured": "none",
+}  # fmt: skip
+_WHERE = {"in": "in the film's own world", "out": "outside the film's world", "both": "between the two worlds"}
+_SILENT = {"not measured", "not valid here"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One metric of one comparison as the page shows it; numbers are text already, `score` the record.
 
-    `context` tells what the level means: what the film itself reads, floor, ceiling, noise."""
+    `context` tells what the level means: what the film itself reads, floor, ceiling, noise. `sign` is the arrow of an
+    exploratory row, "" for a declared one. `harmed` counts shots in words."""
 
     score: Score
     title: str
     help: str
     word: str
     tone: str
+    sign: str
     before: str
     after: str
     context: str
     effect: str
     interval: str
-    primary: bool
+    interval90: str
+    margin: str
+    harmed: str
+    declared: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A question a producer asks, the answer as a word and a sentence, and the numbers behind it."""
+class Answer:
+    """A question a producer asks, the answer as a word and a sentence, and the declared rows behind it."""
 
+    kind: str
+    domain: str
     question: str
     word: str
     tone: str
@@ -96,8 +120,10 @@ def _places(*values: float | None, digits: int = 3) -> int:
 
 
 def title_of(metric: str) -> str:
-    """The metric's name in a reader's words."""
-    return _TITLES[metric][0] if metric in _TITLES else metric.replace("_", " ")
+    """The metric's name in a reader's words; what follows an `@` is the feature network."""
+    name, _, network = metric.partition("@")
+    title = _TITLES[name][0] if name in _TITLES else name.replace("_", " ")
+    return f"{title} ({network})" if network else title
 
 
 def tone_of(word: str) -> str:
@@ -110,133 +136,221 @@ def find(cards: Sequence[Scorecard], arm: str, versus: str, domain: str) -> Scor
     return next((card for card in cards if (card.arm, card.versus, card.domain) == (arm, versus, domain)), None)
 
 
-def rows(card: Scorecard, primary: Sequence[str]) -> list[Row]:
-    """Every effect of a card, primary metrics first, otherwise in the card's order."""
-    made = [_row(card, score, score.metric in primary) for score in card.effects]
-    return sorted(made, key=lambda row: not row.primary)
+def rows(card: Scorecard) -> list[Row]:
+    """Every effect of a card, declared ones first, otherwise in the card's order."""
+    made = [_row(card, score) for score in card.effects]
+    return sorted(made, key=lambda row: not row.declared)
 
 
-def _row(card: Scorecard, score: Score, primary: bool) -> Row:
-    word = "not measured" if score.value is None else score.verdict or "cannot tell"
+def _row(card: Scorecard, score: Score) -> Row:
+    declared = bool(score.claim)
+    word = "not measured" if score.value is None else score.verdict or ("cannot tell" if declared else "")
     level = {} if card.domain == "both" else card.levels.get(score.metric, {})
     before, after = level.get(card.versus), level.get(card.arm)
     places, fine = _places(before, after), _places(score.value, score.low, score.high, digits=2)
-    interval = ""
-    if score.low is not None and score.high is not None:
-        interval = f"{signed(score.low, places=fine)} to {signed(score.high, places=fine)}"
-    title, explained = _TITLES.get(score.metric, (title_of(score.metric), ""))
     known = {name: level[name] for name in _ANCHORS if level.get(name) is not None}
-    context = "; ".join(f"{_ANCHORS[name]} {number(value, places=places)}" for name, value in known.items())
     return Row(
         score=score,
-        title=title,
-        help=explained,
+        title=title_of(score.metric),
+        help=_TITLES.get(score.metric.partition("@")[0], ("", ""))[1],
         word=word,
-        tone=tone_of(word),
+        tone=tone_of(word) if word else "none",
+        sign="" if declared else _arrow(score),
         before=number(before, places=places),
         after=number(after, places=places),
-        context=context,
+        context="; ".join(f"{_ANCHORS[name]} {number(value, places=places)}" for name, value in known.items()),
         effect=signed(score.value, places=fine),
-        interval=interval,
-        primary=primary,
+        interval=_between(score.low, score.high, fine),
+        interval90=_between(score.low90, score.high90, fine),
+        margin="" if score.margin is None else f"{score.margin:g}",
+        harmed=_harmed(score),
+        declared=declared,
     )
 
 
-def claims(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[Claim]:
-    """The questions of the page in the order a reader asks them; one whose comparison was not scored is left out."""
-    made = [_closer(cards, primary, domain) for domain in ("in", "out")]
-    made += [_stable(cards), _interaction(cards, primary), _control(cards, primary)]
-    return [claim for claim in made if claim is not None]
+def _between(low: float | None, high: float | None, places: int) -> str:
+    return "" if low is None or high is None else f"{signed(low, places=places)} to {signed(high, places=places)}"
 
 
-def _overall(found: Sequence[Row]) -> str:
-    words = [row.word for row in found if row.word != "not measured"]
+def _arrow(score: Score) -> str:
+    """Where an exploratory row points: up or down, filled when its q is small, empty for a row without a number."""
+    if score.value is None or score.value == 0:
+        return ""
+    sure = score.q is not None and score.q <= 0.05
+    return ("▲" if sure else "△") if score.value > 0 else ("▼" if sure else "▽")
+
+
+def _harmed(score: Score) -> str:
+    """How many shots moved the wrong way, and what share of such shots cannot be excluded."""
+    if score.harmed is None or not score.n:
+        return ""
+    return f"{score.harmed} of {score.n} shots moved the wrong way"
+
+
+def answers(cards: Sequence[Scorecard]) -> list[Answer]:
+    """The questions of the page in the order a reader asks them; one that was not declared or scored is left out."""
+    found = [(card, row) for card in cards for row in rows(card) if row.declared]
+    made: list[Answer] = []
+    for kind in ("closer", "guard"):
+        for domain in ("in", "out"):
+            mine = [(c, r) for c, r in found if (r.score.claim, c.domain) == (kind, domain) and c.versus != "plain"]
+            if mine:
+                made.append((_closer if kind == "closer" else _cost)(mine[0][0], [row for _, row in mine]))
+    between = [(c, r) for c, r in found if r.score.claim == "interaction"]
+    if between:
+        made.append(_interaction([row for _, row in between], between[0][0]))
+    control = [row for card, row in found if card.versus == "plain"]
+    if control:
+        made.append(_control(control))
+    return made
+
+
+def headline(found: Sequence[Answer]) -> str:
+    """One sentence for the whole page: at home, away, and what it costs."""
+    by_place = {(one.kind, one.domain): one for one in found}
+    said = {
+        "improved": "yes", "improved in part": "in part", "mixed": "better in one measure and worse in another",
+        "worse": "no, further from the film", "no worse": "no gain shown and no harm done", "cannot tell": "unclear",
+        "withheld": "cannot be trusted", "not measured": "not measured", "not valid here": "not measured",
+    }  # fmt: skip
+    parts = [
+        f"{said[by_place['closer', domain].word]} {where}"
+        for domain, where in (("in", "at home"), ("out", "away"))
+        if ("closer", domain) in by_place
+    ]
+    if not parts:
+        return "Nothing was declared that the shots could answer."
+    text = ", ".join(parts)
+    guards = [one for one in found if one.kind == "guard"]
+    lost = list(dict.fromkeys(row.title for one in guards for row in one.rows if row.word == "worse"))
+    unsure = list(dict.fromkeys(r.title for one in guards for r in one.rows if r.word == "cannot tell"))
+    if lost:
+        text += f"; it costs {_list(lost)}"
+    elif unsure:
+        text += f"; whether it costs {_list(unsure)} is not known"
+    elif any(row.word in ("no worse", "improved") for one in guards for row in one.rows):
+        text += "; nothing that was guarded was lost"
+    return text[0].upper() + text[1:] + "."
+
+
+def _said(row: Row) -> str:
+    """A row in half a sentence: what, by how much, how surely."""
+    unit = f" {row.score.unit}" if 0 < len(row.score.unit) <= 8 else ""
+    interval = f" ({row.interval})" if row.interval else ""
+    return f"{row.title} {row.effect}{unit}{interval}"
+
+
+def _with(found: Sequence[Row], *words: str) -> list[Row]:
+    return [row for row in found if row.word in words]
+
+
+def _closer_word(found: Sequence[Row]) -> str:
+    words = [row.word for row in found if row.word not in _SILENT]
     if not words:
         return "not measured"
+    for word in ("withheld",):
+        if word in words:
+            return word
+    if "improved" in words and "worse" in words:
+        return "mixed"
     if "worse" in words:
         return "worse"
     if set(words) == {"improved"}:
         return "improved"
-    return "no worse" if set(words) <= {"improved", "no worse"} else "cannot tell"
+    if "improved" in words:
+        return "improved in part"
+    return "no worse" if set(words) == {"no worse"} else "cannot tell"
 
 
-def _closer(cards: Sequence[Scorecard], primary: Sequence[str], domain: str) -> Claim | None:
-    card = find(cards, "look", "base", domain)
-    if card is None:
-        return None
-    found = [row for row in rows(card, primary) if row.primary]
-    where, word = _WHERE[domain], _overall(found)
-    count = f"{len(card.shots)} shot{'s' * (len(card.shots) != 1)}"
+def _closer(card: Scorecard, found: list[Row]) -> Answer:
+    where, word = _WHERE[card.domain], _closer_word(found)
+    versus = "the base model" + (" with the same trigger phrase" if card.versus == "trigger" else "")
+    over = f"Over {len(card.shots)} shot{'s' * (len(card.shots) != 1)} {where}"
+    gained, lost = _with(found, "improved"), _with(found, "worse")
+    rest = [row.title for row in found if row.word in ("cannot tell", "no worse")]
     sentence = {
-        "improved": f"Yes. Over {count} {where}, the look sits closer to the film than the base model does.",
-        "worse": f"No. Over {count} {where}, the look is further from the film in at least one primary measure.",
-        "no worse": f"Not closer everywhere, but no further from the film either, over {count} {where}.",
-        "cannot tell": f"Not shown. Over {count} {where}, the difference is not large or steady enough to call.",
-        "not measured": f"No primary measure could be taken {where}.",
+        "improved": f"{over}, the look sits closer to the film than {versus}: {_list([_said(r) for r in gained])}.",
+        "improved in part": f"{over}: {_list([_said(r) for r in gained])}. Not shown for {_list(rest)}.",
+        "mixed": f"{over}: better in {_list([_said(r) for r in gained])}, worse in {_list([_said(r) for r in lost])}.",
+        "worse": f"{over}, the look is further from the film: {_list([_said(r) for r in lost])}.",
+        "no worse": f"{over}, the look is no further from the film than {versus}, and no gain was shown.",
+        "cannot tell": f"{over}, no gain over {versus} could be shown.",
+        "withheld": "; ".join(dict.fromkeys(row.score.why for row in _with(found, "withheld"))) + ".",
+        "not measured": f"No declared measure could be taken {where}.",
     }[word]
-    question = "Closer to the film, in its own world?" if domain == "in" else "Closer to the film, outside its world?"
-    return Claim(question, word, tone_of(word), sentence, tuple(found))
+    question = "Closer to the film, in its own world?" if card.domain == "in" else "Closer to it, outside its world?"
+    return Answer("closer", card.domain, question, word, tone_of(word), sentence, tuple(found))
 
 
-def _stable(cards: Sequence[Scorecard]) -> Claim | None:
-    card = find(cards, "look", "base", "in")
-    found = [row for row in rows(card, ()) if row.score.metric in _STABILITY] if card else []
-    if not found:
-        return None
-    found = [row for row in found if row.score.value is not None] or found
-    words = {row.word for row in found} - {"not measured"}
-    bad = [row.title for row in found if row.word == "worse"]
-    if bad:
-        word, sentence = "worse", f"Something was lost in the film's own world: {_list(bad)}."
-    elif words and words <= {"improved", "no worse"}:
-        word, sentence = "no worse", "Motion and steadiness held up: no measure of them is worse than the base model's."
-    elif words:
+def _cost(card: Scorecard, found: list[Row]) -> Answer:
+    where = _WHERE[card.domain]
+    lost, unsure = _with(found, "worse"), _with(found, "cannot tell")
+    held = _with(found, "no worse", "improved")
+    if lost:
+        word = "worse"
+        sentence = f"It costs {_list([_said(row) for row in lost])} {where}."
+    elif unsure:
         word = "cannot tell"
-        unsure = [row.title for row in found if row.word == "cannot tell"]
-        sentence = f"Nothing was found to be worse, but the sample cannot rule it out for {_list(unsure)}."
+        sentence = f"No loss was shown {where}, but more than the margin cannot be ruled out for "
+        sentence += f"{_list([row.title for row in unsure])}."
+    elif held:
+        word, sentence = "no worse", f"Nothing that was guarded was lost by more than its margin {where}."
     else:
-        word, sentence = "not measured", "Steadiness could not be measured."
-    return Claim("Steady, and still moving?", word, tone_of(word), sentence, tuple(found))
+        word, sentence = "not measured", f"No guarded measure could be taken {where}."
+    if lost and unsure:
+        sentence += f" Not known for {_list([row.title for row in unsure])}."
+    question = "What does it cost, in the film's own world?" if card.domain == "in" else "What does it cost outside?"
+    return Answer("guard", card.domain, question, word, tone_of(word), sentence, tuple(found))
 
 
-def _interaction(cards: Sequence[Scorecard], primary: Sequence[str]) -> Claim | None:
-    card = find(cards, "look", "base", "both")
-    if card is None:
-        return None
-    found = [row for row in rows(card, primary) if row.primary]
-    word = _overall(found)
+def _interaction(found: list[Row], card: Scorecard) -> Answer:
+    """Where the effect is larger, in words that do not turn round when the effect is a loss."""
+    words = {row.word for row in found if row.word not in _SILENT}
+    if not words:
+        word, sentence = "not measured", "The two worlds could not be compared."
+    elif words == {"cannot tell"}:
+        word, sentence = "cannot tell", "No difference between the two worlds could be shown."
+    else:
+        sure = _with(found, "more inside", "more outside")
+        word = sure[0].word if len({row.word for row in sure}) == 1 else "mixed"
+        sentence = " ".join(_compared(row, card) for row in sure)
+    return Answer("interaction", "both", "More at home than away?", word, tone_of(word), sentence, tuple(found))
+
+
+def _compared(row: Row, card: Scorecard) -> str:
+    level = card.levels.get(row.score.metric, {})
+    inside, outside = level.get("in"), level.get("out")
+    more, less = ("at home", "away") if row.word == "more inside" else ("away", "at home")
+    if inside is None or outside is None:
+        return f"{row.title.capitalize()}: the look does more {more} than {less}."
+    turn = -1 if row.score.better == "lower" else 1
+    gains = {"at home": turn * inside, "away": turn * outside}
+    fine = _places(inside, outside, digits=2)
+    shown = f"{signed(inside, places=fine)} at home, {signed(outside, places=fine)} away"
+    if gains[more] > 0 >= gains[less]:
+        what = f"helps {more} and not {less}"
+    elif gains[more] > 0:
+        what = f"helps more {more} than {less}"
+    else:
+        what = f"harms less {more} than {less}"
+    return f"{row.title.capitalize()}: the look {what} ({shown})."
+
+
+def _control(found: list[Row]) -> Answer:
+    word = _closer_word(found)
+    gained, lost = _with(found, "improved"), _with(found, "worse")
     sentence = {
-        "improved": "The gain is larger inside the film's world than outside it.",
-        "worse": "The gain is larger outside the film's world than inside it.",
-        "no worse": "The gain is the same inside the film's world and outside it.",
-        "cannot tell": "No difference between the two could be shown.",
-        "not measured": "The two could not be compared.",
-    }[word]
-    return Claim("More help at home than away?", word, tone_of(word), sentence, tuple(found))
-
-
-def _control(cards: Sequence[Scorecard], primary: Sequence[str]) -> Claim | None:
-    against = find(cards, "look", "plain", "in")
-    alone = find(cards, "plain", "base", "in")
-    if against is None and alone is None:
-        return None
-    found = [row for card in (against, alone) if card for row in rows(card, primary) if row.primary]
-    shown = [row for row in rows(against, primary) if row.primary] if against else []
-    word = _overall(shown)
-    sentence = {
-        "improved": "Yes. The look sits closer to the film than an adapter trained the ordinary way on the same clips.",
-        "worse": "No. The ordinary adapter does better on at least one primary measure.",
-        "no worse": "Not shown. The look is no worse than the ordinary adapter, but not better throughout.",
-        "cannot tell": "Not shown. The two adapters could not be told apart on every primary measure.",
+        "improved": f"Closer to the film than an ordinary adapter: {_list([_said(r) for r in gained])}.",
+        "worse": f"The ordinary adapter is closer: {_list([_said(r) for r in lost])}.",
+        "no worse": "The look is no worse than the ordinary adapter, and no gain over it was shown.",
+        "cannot tell": "The look and the ordinary adapter could not be told apart.",
         "not measured": "The look was not compared with the ordinary adapter.",
-    }[word]
-    if alone:
-        plain = _overall([row for row in rows(alone, primary) if row.primary])
-        sentence += f" Ordinary training alone, against base: {plain}."
-    return Claim(
-        "Was reference augmentation needed?", word, tone_of(word), sentence, tuple(found[: len(shown)] or found)
+    }.get(
+        word, f"Against an adapter trained the ordinary way: {_list([_said(r) for r in [*gained, *lost]] or [word])}."
     )
+    question = "Was reference augmentation needed?"
+    return Answer("control", "in", question, word, tone_of(word), sentence, tuple(found))
 
 
 def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)

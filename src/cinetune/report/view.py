@@ -19,6 +19,7 @@ __all__ = ["ARMS", "gather"]
 
 ARMS = {
     "base": ("Base", "the model as it comes"),
+    "trigger": ("Trigger", "the model as it comes, with the look's trigger phrase"),
     "look": ("Look", "with the trained look"),
     "plain": ("Plain", "control: trained without reference augmentation"),
 }
@@ -32,14 +33,15 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
     stages = {name: project.store.need_stage(name) for name in _NEEDED}
     stages |= {name: record for name in _OPTIONAL if (record := project.store.load_stage(name)) is not None}
     cards: Sequence[Scorecard] = stages["score"].groups.get("scorecards", ())
+    answers = verdicts.answers(cards)
     shots = _shots(project, stages, report)
     windows: Sequence[Window] = stages["prepare"].groups["windows"]
-    primary = project.config.score.primary
     return {
         "film": project.config.name.replace("-", " ").replace("_", " ").title(),
         "made": stages["score"].provenance.created_utc[:10],
         "facts": _facts(stages, shots),
-        "claims": verdicts.claims(cards, primary),
+        "headline": verdicts.headline(answers),
+        "answers": answers,
         "warnings": _warnings(cards, stages),
         "shots": shots,
         "arms": {
@@ -49,9 +51,9 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         },
         "sheet": _film_sheet(project, stages, report),
         "training": _training(project, stages["train"].groups["looks"]),
-        "comparisons": [_comparison(card, primary) for card in cards],
-        "interaction": _interaction(cards, primary),
-        "pairs": _pairs(cards, primary),
+        "comparisons": [_comparison(card) for card in cards],
+        "interaction": _interaction(cards),
+        "pairs": _pairs(cards),
         "footage": _footage(stages),
         "windows": Counter(window.split for window in windows),
         "stages": _stage_rows(stages),
@@ -242,14 +244,14 @@ def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
     return {"charts": [(title, chart) for title, chart in drawn if chart], "ends": ends}
 
 
-def _comparison(card: Scorecard, primary: Sequence[str]) -> dict[str, Any]:
+def _comparison(card: Scorecard) -> dict[str, Any]:
     """One score table; secondary measures that could not be taken are only listed, by reason."""
-    found = verdicts.rows(card, primary)
+    found = verdicts.rows(card)
     missing: dict[str, list[str]] = {}
     for row in found:
-        if row.score.value is None and not row.primary:
+        if row.score.value is None and not row.declared:
             missing.setdefault(row.score.why or "no reason was recorded", []).append(row.title)
-    found = [row for row in found if row.score.value is not None or row.primary]
+    found = [row for row in found if row.score.value is not None or row.declared]
     plots = {
         row.score.metric: charts.interval_plot(
             charts.Interval("", row.score.value, row.score.low, row.score.high, row.tone), better=row.score.better
@@ -261,30 +263,40 @@ def _comparison(card: Scorecard, primary: Sequence[str]) -> dict[str, Any]:
     return {"card": card, "rows": found, "missing": missing, "plots": plots, "name": names[card.domain]}
 
 
-def _interaction(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[dict[str, Any]]:
-    """For each primary metric: the effect inside, outside, and the difference of the two on one scale."""
+def _declared(cards: Sequence[Scorecard]) -> list[str]:
+    """The measures of all declared claims, in the order of the page."""
+    found = [score.metric for kind in ("closer", "guard") for c in cards for score in c.effects if score.claim == kind]
+    return list(dict.fromkeys(found))
+
+
+def _interaction(cards: Sequence[Scorecard]) -> list[dict[str, Any]]:
+    """For each declared measure: the effect inside, outside, and the difference of the two on one scale."""
     labels = {"in": "in the film's world", "out": "outside it", "both": "difference"}
     drawn = []
-    for metric in primary:
+    for metric in _declared(cards):
         intervals, better = [], "none"
         for domain, label in labels.items():
-            card = verdicts.find(cards, "look", "base", domain)
-            for row in verdicts.rows(card, primary) if card else ():
+            card = verdicts.find(cards, "look", _versus(cards), domain)
+            for row in verdicts.rows(card) if card else ():
                 if row.score.metric == metric and row.score.value is not None:
                     better = row.score.better
                     intervals.append(charts.Interval(label, row.score.value, row.score.low, row.score.high, row.tone))
         if len(intervals) > 1:
             title = verdicts.title_of(metric)
-            drawn.append(
-                {"title": title, "plot": charts.intervals_plot(intervals, better=better, title=title), "better": better}
-            )
+            plot = charts.intervals_plot(intervals, better=better, title=title)
+            drawn.append({"title": title, "plot": plot, "better": better})
     return drawn
 
 
-def _pairs(cards: Sequence[Scorecard], primary: Sequence[str]) -> list[dict[str, Any]]:
-    """For each primary metric and domain: every shot's own value in each arm."""
+def _versus(cards: Sequence[Scorecard]) -> str:
+    """What the look is held against: base with the trigger phrase where that was rendered."""
+    return "trigger" if any(card.versus == "trigger" for card in cards) else "base"
+
+
+def _pairs(cards: Sequence[Scorecard]) -> list[dict[str, Any]]:
+    """For each declared measure and domain: every shot's own value in each arm."""
     drawn = []
-    for metric in primary:
+    for metric in _declared(cards):
         for domain, where in (("in", "in the film's world"), ("out", "outside it")):
             values: dict[str, dict[str, float]] = {}
             for card in cards:

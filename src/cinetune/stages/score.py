@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import FootageClip, PlannedShot, Window
+from cinetune.artifacts import Design, FootageClip, PlannedShot, Window
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.config import Config, section_sha
-from cinetune.errors import ConfigError, StoreError
+from cinetune.config import section_sha
+from cinetune.errors import StoreError
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, content_key, sha256_file
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cinetune.metrics.cards import Measured
+    from cinetune.metrics.cards import Measured, SetEffect
     from cinetune.metrics.suite import Semantics
     from cinetune.models.family import VideoModel
 
@@ -64,14 +64,15 @@ def inputs(project: Project) -> dict[str, str]:
 def run(project: Project, report: Reporter) -> StageRecord:
     """Measure every shot, compare the arms, and save the stage.
 
-    Raises `StoreError` if a parent stage is missing, `ConfigError` for a primary metric that does not exist.
+    Raises `StoreError` if a parent stage is missing, `ConfigError` for a claim on a measure that does not exist.
     """
     from cinetune.metrics.cards import Results, Rules, scorecards
+    from cinetune.metrics.design import declared
 
     started = time.monotonic()
     key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
     config = project.config
-    _check_primary(config)
+    design = declared(project)
     sequences: tuple[FilmSequence, ...] = project.store.need_stage("expand").groups["sequences"]
     planned = {shot.id: shot for shot in project.shots().shots}
     sequences = tuple(sequence for sequence in sequences if sequence.shot in planned)
@@ -82,13 +83,12 @@ def run(project: Project, report: Reporter) -> StageRecord:
         clips=tuple(clips),
         domains={shot.id: shot.domain for shot in planned.values()},
         spread=_spread(film),
-        film=film.features,
+        sets=_sets(clips, planned, film),
     )
     rules = Rules(
-        primary=config.score.primary,
-        alpha=config.score.alpha,
-        protocol=_protocol(config, sequences, film),
-        warnings=_warnings(sequences, film),
+        design=design,
+        protocol=_protocol(design, sequences, film),
+        warnings=_warnings(design, sequences, film),
     )
     cards = scorecards(results, rules)
     device = choose_device(config.model.device, config.model.dtype)
@@ -99,7 +99,8 @@ def run(project: Project, report: Reporter) -> StageRecord:
         device=device.name,
         wall_seconds=time.monotonic() - started,
     )
-    return project.store.save_stage(NAME, key, {"scorecards": cards}, made=made, notes=_notes(cards, config))
+    groups = {"scorecards": cards, "design": [design], "vetoes": list(results.vetoes)}
+    return project.store.save_stage(NAME, key, groups, made=made, notes=_notes(cards))
 
 
 def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
@@ -115,16 +116,23 @@ def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
             )
 
 
-def _check_primary(config: Config) -> None:
-    from cinetune.metrics.cards import KID
-    from cinetune.metrics.suite import METRICS
+def _sets(clips: Sequence[Measured], planned: Mapping[str, PlannedShot], film: _Film) -> tuple[SetEffect, ...]:
+    """The set metrics, against the film."""
+    from cinetune.metrics.cards import PAIRS
+    from cinetune.metrics.sets import SetClip, SetInput, set_effects
 
-    names = [*(row.name for row in METRICS), KID]
-    unknown = [name for name in config.score.primary if name not in names]
-    if unknown:
-        raise ConfigError(
-            f"score.primary names {unknown[0]!r}, which is not measured", remedy=f"one of {', '.join(names)}"
-        )
+    arms = {arm for pair in PAIRS for arm in pair}
+    seen = tuple(
+        SetClip(arm=clip.arm, shot=clip.shot, seed=clip.seed, features_TD=clip.features_TD)
+        for clip in clips
+        if clip.arm in arms and clip.features_TD is not None
+    )
+    domains = {shot.id: shot.domain for shot in planned.values()}
+    given = SetInput(
+        network="pocket", per="frame", clips=seen, domains=domains, references={}, film=film.features,
+        why_not=dict.fromkeys(("in", "out"), "no reference clips of this domain"),
+    )  # fmt: skip
+    return tuple(set_effects(given, PAIRS)) if seen else ()
 
 
 def _load_clip() -> _Clip | None:
@@ -316,36 +324,48 @@ def _through_vae(model: VideoModel, frames_THWC: np.ndarray) -> np.ndarray:
     return torch.stack(list(pictures(model, model.encode_video(video)))).numpy()
 
 
-def _protocol(config: Config, sequences: Sequence[FilmSequence], film: _Film) -> dict[str, str]:
-    from cinetune.metrics.cards import TOLERANCE
+def _protocol(design: Design, sequences: Sequence[FilmSequence], film: _Film) -> dict[str, str]:
     from cinetune.metrics.grade import NEAREST
+    from cinetune.metrics.stats import LEAST_FOR_WORDS
     from cinetune.metrics.suite import CLOUD_PIXELS, FRAME_STEP, METRICS
 
     protocol = {
         "model": "; ".join(f"{name} {value}" for name, value in sequences[0].made_by.items()) if sequences else "none",
-        "unit": "shot; seeds averaged inside a shot; arms share first picture, seed, noise and settings",
+        "unit": "shot; seeds averaged inside a shot",
+        "design": f"{design.sha}: arms {', '.join(design.arms)}; {design.seeds} seeds; alpha {design.alpha:g}; "
+        f"{len(design.claims)} claims, judged as one family; every other row is exploratory",
         "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
         "film": f"{film.windows} training windows, {len(film.clouds)} scenes; a shot is held against the "
         f"{NEAREST} nearest in colour; `film` = median scene, held so against the others",
         "grade": f"CIE Lab D65, sRGB curve, {CLOUD_PIXELS} pixels a clip",
         "features": f"{film.clip.label}: never compare with published figures" if film.clip else "none",
         "feature_frames": f"every {FRAME_STEP}th, frame 0 left out",
-        "test": "sign flips over shots (CLIP-KID: arms swapped in shots; domains: labels permuted); Student-t 95 %",
-        "noise": "base against base with other seeds; effects must exceed it"
+        "test": "whole shots change sign, in all measures at once; step-down on the largest (Westfall & Young)",
+        "interval": "95 %, the wider of Student's t and Hall's for skewed effects",
+        "words": f"from {LEAST_FOR_WORDS} shots on; the 95 % interval must clear zero or the margin; none for a "
+        "measure on which the truth reads worse than base",
+        "noise": "base against base with other seeds, a band and no margin"
         if len({s.seed for s in sequences}) > 1
         else "not measured",
-        "no_worse": f"a test with a margin: base against base, or {TOLERANCE:g} of the way from floor to ceiling",
-        "primary": f"{', '.join(config.score.primary)}; Holm; alpha {config.score.alpha:g}; others exploratory",
         "metrics": ", ".join(f"{row.name}/{row.version}" for row in METRICS),
     }
-    return protocol | {"hash": content_key(protocol)}
+    return protocol | {"hash": content_key(protocol), "declared": design.declared_utc}
 
 
-def _warnings(sequences: Sequence[FilmSequence], film: _Film) -> tuple[str, ...]:
+def _warnings(design: Design, sequences: Sequence[FilmSequence], film: _Film) -> tuple[str, ...]:
     found: list[str] = []
+    early = sum(sequence.provenance.created_utc < design.declared_utc for sequence in sequences)
+    if early:
+        found.append(
+            f"The design was declared after {early} of {len(sequences)} shots had been made: its words are as good as "
+            "your word that nobody had looked."
+        )
+    lacking = [arm for arm in design.arms if not any(sequence.arm == arm for sequence in sequences)]
+    if lacking:
+        found.append(f"Declared but not rendered: arm {', '.join(lacking)}. Claims on it could not be tested.")
     if len({sequence.seed for sequence in sequences}) < 2:
         found.append(
-            "One seed: the noise of base against base is not known. Set shoot.seeds = 2 or more to measure it."
+            "One seed: the noise of base against base is not known. Set shoot.seeds = 3 where a verdict is wanted."
         )
     if len(film.clouds) < 2:
         found.append("The film has fewer than two training scenes, so its own spread is not known.")
@@ -356,10 +376,10 @@ def _warnings(sequences: Sequence[FilmSequence], film: _Film) -> tuple[str, ...]
     return tuple(found)
 
 
-def _notes(cards: Sequence[Any], config: Config) -> list[str]:
+def _notes(cards: Sequence[Any]) -> list[str]:
     return [
         f"{card.arm} against {card.versus}, domain {card.domain}: {score.metric} {score.verdict or 'not measured'}"
         for card in cards
         for score in card.effects
-        if score.metric in config.score.primary
+        if score.claim
     ]

@@ -1,0 +1,162 @@
+"""The experiment as declared: claims, margins, power. Nothing here looks at a picture."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+
+from scipy import optimize
+from scipy import stats as scipy_stats
+
+from cinetune.artifacts import Arm, Claim, Design
+from cinetune.config import Config
+from cinetune.errors import ConfigError
+from cinetune.metrics.sets import FILM, SETS
+from cinetune.metrics.stats import LEAST_FOR_WORDS
+from cinetune.metrics.suite import METRICS
+from cinetune.store import Project, content_key
+
+__all__ = ["MARGINS", "arms_of", "claims_of", "declare", "declared", "detectable"]
+
+MARGINS: dict[str, float] = {
+    "tone_w1": 1.0,
+    "lab_frechet": 2.0,
+    "split_tone": 1.0,
+    "palette": 1.0,
+    "colour_error": 1.0,
+    "lpips": 0.02,
+    "tlp": 0.01,
+    "structure": 0.02,
+    "gradients": 0.02,
+    "content": 0.02,
+    "motion_error": 0.05,
+    "luma_flicker": 0.1,
+    "flicker_error": 0.05,
+    "warp_error": 0.05,
+    "still": 0.05,
+    "drift": 1.0,
+    "seam_ratio": 0.2,
+    "clip_text": 0.02,
+    "clip_reference": 0.02,
+}
+"""How much worse still counts as no worse, in the unit of each measure. Colours: 1 dE2000 and 1 L* are about what a
+careful person sees side by side. Speed, flicker and warp error against the truth: 5 %, which is .05 in |ln ratio|.
+SSIM, correlations and cosines: .02. They are conventions: change them in `[score.design.margins]` before shots are
+made.
+"""
+
+
+def declared(project: Project) -> Design:
+    """The project's design, with the time at which it was first seen here; that is written down once.
+
+    Raises `ConfigError` as `declare` does.
+    """
+    found = declare(project.config, shots=Counter(shot.domain for shot in project.shots().shots))
+    first = project.store.unit("design", found.sha, Design, lambda: found)
+    return replace(found, declared_utc=first.declared_utc)
+
+
+def declare(config: Config, *, shots: Mapping[str, int]) -> Design:
+    """The design that a project's settings declare, for so many shots by domain.
+
+    Raises `ConfigError` for a measure that does not exist, claimed or given a margin.
+    """
+    section = config.score.design
+    sets = [f"{row.name}{end}" for row in SETS for end in ("", FILM)]
+    known = {*MARGINS, *sets, *(row.name for row in METRICS)}
+    for name in (*section.closer, *section.guards, *section.interaction, *section.control, *section.margins):
+        if name.partition("@")[0] not in known:
+            raise ConfigError(
+                f"score.design names {name!r}, which is not measured", remedy=f"one of {', '.join(sorted(known))}"
+            )
+    arms, claims = arms_of(config), claims_of(config)
+    plain = [
+        list(arms), list(section.domains), config.shoot.seeds, config.score.alpha,
+        [[c.kind, c.metric, c.arm, c.versus, c.domain, c.margin] for c in claims],
+    ]  # fmt: skip
+    return Design(
+        arms=arms,
+        seeds=config.shoot.seeds,
+        alpha=config.score.alpha,
+        claims=claims,
+        shots=dict(shots),
+        power=_power(shots, len(claims), config.score.alpha),
+        sha=content_key("design", plain),
+        declared_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def arms_of(config: Config) -> tuple[Arm, ...]:
+    """The arms that are rendered, in the order of the page."""
+    there = {
+        "base": True,
+        "trigger": "trigger" in config.score.design.arms and bool(config.prepare.trigger),
+        "look": True,
+        "plain": "plain" in config.score.design.arms and config.train.plain_arm,
+    }
+    arms: tuple[Arm, ...] = ("base", "trigger", "look", "plain")
+    return tuple(arm for arm in arms if there[arm])
+
+
+def claims_of(config: Config) -> tuple[Claim, ...]:
+    """Every declared claim. The look is held against the base model with the trigger phrase where that arm is there, so
+    that a claim is about the adapter alone.
+    """
+    section, arms = config.score.design, arms_of(config)
+    margins = MARGINS | section.margins
+    versus: Arm = "trigger" if "trigger" in arms else "base"
+    claims = [
+        Claim(kind=kind, metric=name, arm="look", versus=versus, domain=domain, margin=margins.get(name))
+        for kind, names in (("closer", section.closer), ("guard", section.guards))
+        for domain in section.domains
+        for name in names
+    ]
+    if {"in", "out"} <= set(section.domains):
+        claims += [
+            Claim(kind="interaction", metric=name, arm="look", versus=versus, domain="both")
+            for name in section.interaction
+        ]
+    if "plain" in arms and "in" in section.domains:
+        claims += [
+            Claim(kind="closer", metric=name, arm="look", versus="plain", domain="in", margin=margins.get(name))
+            for name in section.control
+        ]
+    return tuple(claims)
+
+
+@cache
+def detectable(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest effect, in standard deviations of the per-shot differences, that a two-sided paired t test on `n` shots
+    finds with this power.
+    """
+    bound = float(scipy_stats.t.ppf(1 - alpha / 2, n - 1))
+
+    def lacking(d: float) -> float:
+        # The other tail does not matter at 80 % power; far out the distribution has no number, and the power is 1.
+        found = float(scipy_stats.nct.sf(bound, n - 1, d * n**0.5))
+        return (found if math.isfinite(found) else 1.0) - power
+
+    return float(optimize.brentq(lacking, 1e-3, 100.0))
+
+
+def _power(shots: Mapping[str, int], claims: int, alpha: float) -> tuple[str, ...]:
+    """What so many shots can show, a line for each domain."""
+    lines = []
+    for domain, n in shots.items():
+        if n < LEAST_FOR_WORDS:
+            lines.append(f"{n} shots in domain `{domain}`: no verdict below {LEAST_FOR_WORDS}")
+            continue
+        alone, all_apart = detectable(n, alpha=alpha), detectable(n, alpha=alpha / max(1, claims))
+        lines.append(
+            f"{n} shots in domain `{domain}`: an effect of d >= {alone:.2f} is found four times in five by one test "
+            f"alone, d >= {all_apart:.2f} among {claims} claims that have nothing to do with each other"
+        )
+    if shots and min(shots.values()) > 1:
+        more = 2 * min(shots.values())
+        found = f"{more} shots a domain would show d >= {detectable(more, alpha=alpha):.2f}"
+        lines.append(f"{found}; d is the mean change over its standard deviation from shot to shot")
+    return tuple(lines)
