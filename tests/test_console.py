@@ -20,6 +20,29 @@ def test_a_table_aligns_its_columns() -> None:
     assert table([]) == ""
 
 
+ROWS = [("name", "how", "why"), ("a", "model.storage=nf4 model.offload_blocks=40", "a sentence of some words " * 4)]
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_a_table_fits_its_width_and_breaks_between_words(width: int) -> None:
+    lines = table(ROWS, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "model.offload_blocks=40" in " ".join(lines)
+    assert sorted(" ".join(lines).split()) == sorted(" ".join(" ".join(row) for row in ROWS).split())
+
+
+def test_a_table_too_narrow_for_its_words_breaks_them() -> None:
+    text = table([("a" * 30, "b" * 50)], width=40)
+    assert max(map(len, text.splitlines())) <= 40
+    assert text.replace("\n", "").replace(" ", "").count("b") == 50
+
+
+def test_without_a_terminal_nothing_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.__stdout__", io.StringIO())
+    assert len(table(ROWS).splitlines()) == 2
+
+
 def test_lines_tell_every_tenth_and_the_end() -> None:
     stream = io.StringIO()
     with Lines(stream).progress("cache", 40) as bar:

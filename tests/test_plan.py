@@ -7,9 +7,10 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from cinetune.cli import main
 from cinetune.cost.cards import CARDS, Fit, cheapest, elementwise_bytes, step_seconds, work_seconds
 from cinetune.cost.memory import Memory, Setting
-from cinetune.cost.operations import Checkpointing, forward, training
+from cinetune.cost.operations import Checkpointing, Work, forward, training, video_decoding
 from cinetune.cost.shape import TARGET_LAYERS, WAN21, denoiser_of
 from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import StoreError
@@ -17,6 +18,8 @@ from cinetune.models.adapters.lora import add_lora
 from cinetune.models.wan.pocket import DENOISER
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.plan import explain_shortage, make_plan
+from cinetune.plan.bill import bills, cheapest_card
+from cinetune.plan.run import shapes_of
 from cinetune.store import Project
 from support import save_tiny, tiny_wan
 
@@ -195,3 +198,82 @@ def test_other_errors_pass_through(tmp_path: Path) -> None:
     (tmp_path / "cinetune.toml").write_text("")
     with pytest.raises(RuntimeError, match="shape"), explain_shortage(Project(tmp_path)):
         raise RuntimeError("shape mismatch")
+
+
+def planned(folder: Path, toml: str, shots: str = "") -> Project:
+    (folder / "cinetune.toml").write_text(toml)
+    (folder / "shots.toml").write_text(shots)
+    return Project(folder)
+
+
+SHOT = '[[shot]]\nid = "sh{0}"\nprompt = "a rider"\ndomain = "in"\nreference = "r.png"\nseconds = 5.0\n'
+
+
+def test_the_answer_comes_first_in_ten_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "r.png").write_bytes(b"png")
+    planned(tmp_path, 'preset = "wan21"\n', "".join(SHOT.format(k) for k in range(8)))
+    assert main(["plan", "-C", str(tmp_path), "--price", "2.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    answer = lines[: lines.index("")]
+    assert answer[0].startswith("Answer") and len(answer) <= 10
+    assert {"model", "for", "card", "stages", "total", "disk", "price"} <= {line.split()[0] for line in answer[1:]}
+    tables = [line for line in lines if "warning" not in line and "fix:" not in line]
+    assert [line for line in tables if len(line) > 80] == []
+
+
+def test_the_bill_is_the_sum_of_its_stages_and_grows_with_the_shots(tmp_path: Path) -> None:
+    run, _ = shapes_of(planned(tmp_path, 'preset = "wan21"\n'))
+    assert run is not None
+    one, two = bills(run, [5.0]), bills(run, [5.0, 5.0])
+    for first, second in zip(one, two, strict=True):
+        assert first.hours == pytest.approx(sum(first.seconds.values()) / 3600)
+        assert second.seconds["train"] == first.seconds["train"]
+        assert second.seconds["keyframes"] == pytest.approx(2 * first.seconds["keyframes"])
+    assert [bill.card for bill in one] == [card.name for card in run.cards]
+
+
+def test_evaluations_are_in_the_bill(tmp_path: Path) -> None:
+    """By hand: step 0, five more and the noise of step 0; the loss on 2 x 4 windows at 4 levels and 2 kinds of first
+    frame, the effect on 4, clips of 2 shots x 2 kinds in 3 passes each."""
+    text = """preset = "wan21"
+[train]
+steps = 100
+validate_every = 20
+validation_windows = 4
+validation_shots = 2
+validation_steps = 3
+validation_seeds = 2
+"""
+    run, _ = shapes_of(planned(tmp_path, text))
+    assert run is not None
+    card = next(card for card in CARDS if card.name == "H200")
+    bill = next(bill for bill in bills(run, []) if bill.card == "H200")
+    each = work_seconds(
+        forward(run.denoiser, run.tokens, rank=8, targets="cross"), card,
+        moved=elementwise_bytes(run.denoiser, run.tokens, 2, 1),
+    )  # fmt: skip
+    decode = work_seconds(Work(linear=video_decoding(run.encoders, 33, 480, 832)), card)
+    clips = 4 * (3 * each + decode)
+    evaluation = (2 * 4 * 4 * 2 + 2 * 4) * each + clips
+    assert bill.seconds["train"] == pytest.approx(100 * run.step(card) + 6 * evaluation + clips)
+
+
+def test_a_card_that_is_too_small_says_what_it_takes(tmp_path: Path) -> None:
+    run, _ = shapes_of(planned(tmp_path, 'preset = "wan21"\n'))
+    assert run is not None
+    found = {bill.card: bill for bill in bills(run, [])}
+    best = cheapest_card(tuple(found.values()))
+    assert best.fits and next(bill for bill in found.values() if bill.fits) is best
+    assert found["H200"].fits and found["H200"].how == ""
+    small = found["RTX 6000 Ada"]
+    assert "to shoot" in small.how or "to train" in small.how
+
+
+def test_pocket_is_billed_on_the_cores_it_is_meant_for(tmp_path: Path) -> None:
+    made = make_plan(planned(tmp_path, 'preset = "pocket"\n'), price=0.1)
+    answer = dict(made.answer)
+    assert answer["card"].startswith("none: 2 CPU cores") and answer["for"].startswith("40 windows assumed, a 5 s shot")
+    assert "price" in answer and "others" not in answer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cinetune.runtime import Bar, Reporter, duration
+from cinetune.runtime import Bar, Reporter, duration, table
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,15 +16,6 @@ __all__ = ["Lines", "Live", "duration", "reporter", "table"]
 
 QUIET_SECONDS = 10.0
 QUIET_SHARE = 0.1
-
-
-def table(rows: list[tuple[str, ...]], *, indent: str = "  ") -> str:
-    """Left-aligned columns, the last one ragged."""
-    if not rows:
-        return ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(indent + line.rstrip() for line in lines)
 
 
 class _LineBar:
@@ -84,10 +75,10 @@ class Live:
         self._progress: Progress | None = None
 
     def say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text)
 
     def warn(self, text: str) -> None:
-        self._console.print(f"warning: {text}", style="yellow", soft_wrap=True)
+        self._console.print(f"warning: {text}", style="yellow")
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:

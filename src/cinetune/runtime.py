@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import platform
+import shutil
 import subprocess
 import sys
+import textwrap
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,8 +45,10 @@ __all__ = [
     "peak_memory_gib",
     "provenance",
     "relay",
+    "table",
 ]
 
+_NARROWEST, _LONGEST_WORD = 8, 40  # characters: a table's column, and a word that is not broken without need
 _PACKAGES = ("cinetune", "torch", "diffusers", "transformers", "peft", "av", "numpy", "scipy")
 
 
@@ -182,6 +187,45 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def table(rows: Sequence[tuple[str, ...]], *, indent: str = "  ", width: int | None = None) -> str:
+    """Left-aligned columns, the last one ragged. Cells are broken so that no line is longer than `width`; None takes
+    the terminal's, and 0, or no terminal, breaks nothing."""
+    if not rows:
+        return ""
+    if width is None:
+        width = shutil.get_terminal_size(fallback=(0, 0)).columns
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    if width:
+        widths = _narrowed(rows, widths, width - len(indent) - 2 * (len(widths) - 1))
+    lines: list[str] = []
+    for row in rows:
+        cells = [_broken(cell, size) for cell, size in zip(row, widths, strict=True)]
+        for parts in zip_longest(*cells, fillvalue=""):
+            line = "  ".join(part.ljust(size) for part, size in zip(parts, widths, strict=True))
+            lines.append((indent + line).rstrip())
+    return "\n".join(lines)
+
+
+def _narrowed(rows: Sequence[tuple[str, ...]], widths: Sequence[int], room: int) -> list[int]:
+    """The widest columns made narrower until all fit `room`, as long as that can be done between words."""
+    columns = range(len(widths))
+    words = [max((len(word) for row in rows for word in row[column].split()), default=0) for column in columns]
+    widths, least = list(widths), [min(size, _LONGEST_WORD) for size in words]
+    while sum(widths) > room:
+        loose = [column for column in columns if widths[column] > least[column]]
+        if loose:
+            widths[max(loose, key=lambda column: widths[column])] -= 1
+        elif max(least) > _NARROWEST:
+            least = [min(size, max(_NARROWEST, max(least) - 1)) for size in least]
+        else:
+            break
+    return widths
+
+
+def _broken(cell: str, width: int) -> list[str]:
+    return [cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)
 
 
 def peak_memory_gib() -> float:

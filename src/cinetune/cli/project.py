@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,29 +61,47 @@ def doctor(project: Folder = HERE, as_json: AsJson = False) -> None:
 
 
 @verb(PROJECT, "cinetune plan -C my-film --price 2.50")
-def plan(project: Folder = HERE, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Dry run: what would happen, what it would cost, every setting with its origin. Downloads nothing."""
+def plan(
+    project: Folder = HERE,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    price: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="What an hour of the card costs, in any currency.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also every setting with its origin.")] = False,
+) -> None:
+    """Dry run: which card, how long, how much; then what would happen. Downloads nothing."""
     from cinetune.console import table
     from cinetune.plan import make_plan
 
-    made = make_plan(open_project(project, settings))
+    made = make_plan(open_project(project, settings), price=price)
     if as_json:
         print(json.dumps(dataclasses.asdict(made), indent=1))
         return
-    print("Stages")
-    print(table([(row.stage, row.state, row.why) for row in made.stages]))
-    print("\nSettings")
-    print(table([(key, json.dumps(value), origin) for key, (value, origin) in made.settings.items()]))
-    print("\nEstimate (calculated, not measured)")
-    print(table(list(made.facts)))
-    print("\nMemory of training, GB")
-    print(table([(name, f"{size:.3f}") for name, size in made.memory]))
-    print("\nTime")
-    print(table(list(made.cards)))
-    print("\nWhat fits which card, for the same clips a step and the same segments")
-    print(table(list(made.fits)))
+    chosen = {key: pair for key, pair in made.settings.items() if every or pair[1] != "default"}
+    cards, rates = _noted(made.cards)
+    parts = {
+        "Answer (calculated, not measured; reading and writing files not counted)": list(made.answer),
+        "Stages": [(row.stage, row.state, row.why) for row in made.stages],
+        "Estimate": list(made.facts),
+        "Memory of training, GB": [(name, f"{size:.3f}") for name, size in made.memory],
+        "Time on each card, with the settings as they are": cards,
+        "Rates": rates,
+        "What fits which card, for the same clips a step and the same segments": list(made.fits),
+        f"Settings{'' if every else ' that are not the default (--all lists every one)'}": [
+            (key, json.dumps(value), origin) for key, (value, origin) in chosen.items()
+        ],
+    }
+    print("\n\n".join(f"{title}\n{table(rows)}" for title, rows in parts.items() if rows))
     for warning in made.warnings:
         print(f"\nwarning: {warning}")
+
+
+def _noted(rows: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The last column as letters, and what they stand for: it is a sentence that many rows share."""
+    letters = dict(zip(dict.fromkeys(row[-1] for row in rows[1:]), ascii_lowercase, strict=False))
+    body = [(*row[:-1], letters[row[-1]]) for row in rows[1:]]
+    return [*rows[:1], *body], [(letter, why) for why, letter in letters.items()]
 
 
 @verb(PROJECT, "cinetune run -C my-film --until prepare")

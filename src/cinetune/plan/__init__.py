@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
-from cinetune.cost.operations import Work, image_encoding, text_encoding, training, video_encoding
+from cinetune.cost.operations import training
 from cinetune.errors import CinetuneError
 from cinetune.pipeline import Row, status
+from cinetune.plan.bill import ASSUMED_SHOT, Bill, bills, caching_work, cheapest_card, segments_of, windows_of
 from cinetune.plan.run import Run, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
 from cinetune.store import Project
@@ -23,9 +24,11 @@ __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `cinetune plan` shows. `facts` are (what, how much) pairs in words; `memory` the parts of training in
+    """What `cinetune plan` shows. `answer` and `facts` are (what, how much) pairs in words, the
+    answer first of all: card, hours, disk, money; `memory` the parts of training in
     GB; `cards` and `fits` tables whose first row names the columns; `warnings` what stands in the way."""
 
+    answer: tuple[tuple[str, str], ...]
     stages: tuple[Row, ...]
     settings: dict[str, tuple[Any, str]]
     facts: tuple[tuple[str, str], ...]
@@ -35,8 +38,9 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def make_plan(project: Project) -> Plan:
-    """The plan of a project; reads small files only, and needs neither weights nor footage."""
+def make_plan(project: Project, *, price: float | None = None) -> Plan:
+    """The plan of a project; reads small files only, and needs neither weights nor footage. `price` of an hour of the
+    card, in any currency."""
     config = project.config
     run, warnings = shapes_of(project)
     try:
@@ -54,10 +58,51 @@ def make_plan(project: Project) -> Plan:
             value = value[part]
         chosen[key] = (value, origin)
     return Plan(
+        answer=_answer(run, shots, price) if run else (),
         stages=tuple(status(project)), settings=chosen, facts=tuple(facts), warnings=tuple(warnings),
         memory=memory_rows(run.memory(run.setting)) if run else (), cards=_card_rows(run, shots) if run else (),
         fits=fit_rows(run) if run else (),
     )  # fmt: skip
+
+
+def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tuple[str, str], ...]:
+    """Which card, how long, how much room, how much money: the whole of it, for the smallest card that fits."""
+    found = bills(run, shots)
+    best = cheapest_card(found)
+    prepared = run.project.store.load_stage("prepare") is not None
+    height, width = run.train_size
+    shown = f"{len(shots)} shots, {sum(shots):.0f} s" if shots else f"a {ASSUMED_SHOT:.0f} s shot as none is listed"
+    windows = f"{windows_of(run)} windows{'' if prepared else ' assumed'}"
+    one = next(bill for bill in bills(run, ()) if bill.card == best.card).seconds
+    more = f"; {ASSUMED_SHOT:.0f} s of shot more: {_time(one['keyframes'] + one['shoot'])}" if shots else ""
+    rows = [
+        ("model", f"{run.base.name}, {width}x{height}, {run.config.prepare.frames} frames a window"),
+        ("for", f"{windows}, {shown}, {run.arms} arms x {run.config.shoot.seeds} seeds"),
+        ("card", _card_said(best)),
+        ("stages", ", ".join(f"{name} {_time(seconds)}" for name, seconds in best.seconds.items() if seconds)),
+        ("total", f"{_time(3600 * best.hours)} at most, evaluations of training included{more}"),
+    ]
+    others = [f"{bill.card} {_time(3600 * bill.hours)}" for bill in found if bill.fits and bill is not best]
+    rows += [("others", ", ".join(others))] if others else []
+    rows += [("disk", _disk_said(run, shots))]
+    rows += [] if price is None else [("price", f"{best.hours * price:,.2f} at {price:g} an hour")]
+    return tuple(rows)
+
+
+def _card_said(bill: Bill) -> str:
+    if not bill.fits:
+        return f"none of those known: the table below says what each lacks; the times are for {bill.card}"
+    if bill.card == CPU.name:
+        return f"none: {CORES} CPU cores with no other work"
+    return f"{bill.card}, the smallest that fits" + (f": {bill.how}" if bill.how else "")
+
+
+def _disk_said(run: Run, shots: Sequence[float]) -> str:
+    height, width = run.shoot_size
+    frames = sum(segments_of(run, shots or (ASSUMED_SHOT,))[1])
+    masters = frames * run.arms * run.config.shoot.seeds * height * width * 6
+    weights = f"weights {run.base.gib:.0f} GiB, " if run.base.repository else ""
+    return f"{weights}cache {_window_bytes(run) * windows_of(run) / GB:.2f} GB, masters {masters / GB:.2f} GB"
 
 
 def _model_facts(run: Run) -> list[tuple[str, str]]:
@@ -85,7 +130,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
             "cache on disk",
             _disk(_window_bytes(run) * windows) if prepared else f"{_window_bytes(run) / 1e6:.1f} MB each",
         ),
-        ("caching, a window", _ops(_caching_work(run).total)),
+        ("caching, a window", _ops(caching_work(run).total)),
         ("memory in caching", f"about {amount(run.caching().total)}"),
         ("adapter", f"rank {train.rank} on {train.targets}: {_count(trained)} parameters"),
         (
@@ -130,12 +175,6 @@ def _window_bytes(run: Run) -> int:
     return 4 * (cells + image) + run.setting.bytes_each * run.denoiser.text_tokens * run.denoiser.text_width
 
 
-def _caching_work(run: Run) -> Work:
-    """One window: the clip, each first frame with grey behind it, its picture's tokens, its caption."""
-    clips = (1 + run.firsts) * video_encoding(run.encoders, run.config.prepare.frames, *run.train_size)
-    return Work(linear=clips + run.firsts * (image_encoding(run.encoders) + text_encoding(run.encoders)))
-
-
 def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
     shoot, (height, width) = run.config.shoot, run.shoot_size
     memory = run.shooting(run.setting, shoot.segment_frames).total
@@ -143,7 +182,7 @@ def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]
     facts = [("memory in shooting", f"about {amount(memory)}{each}")]
     if not seconds:
         return [*facts, ("shooting", "known once shots.toml names shots")]
-    segments, lengths = _takes(run, seconds)
+    segments, lengths = segments_of(run, seconds)
     forwards, segment = run.segment(shoot.segment_frames)
     masters = sum(lengths) * run.arms * shoot.seeds * height * width * 6
     return [
@@ -154,20 +193,12 @@ def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]
     ]
 
 
-def _takes(run: Run, seconds: Sequence[float]) -> tuple[int, list[int]]:
-    """Segments of all arms and seeds, and the frames of every shot."""
-    shoot = run.config.shoot
-    lengths = [max(1, math.ceil(second * run.base.rate)) for second in seconds]
-    joined = [max(1, math.ceil((length - 1) / (shoot.segment_frames - 1))) for length in lengths]
-    return sum(joined) * run.arms * shoot.seeds, lengths
-
-
 def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
     """Seconds a step and hours on every card, with the settings as they are. Workers have a core each, and share a
     card."""
     shoot, train = run.config.shoot, run.config.train
     rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
-    segments = _takes(run, seconds)[0]
+    segments = segments_of(run, seconds)[0]
     training_needs = run.memory(run.setting).total
     shooting_needs = run.shooting(run.setting, shoot.segment_frames).total
     for card in run.cards:
@@ -188,6 +219,8 @@ def _disk(size: float) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds < 6:
+        return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -128,18 +128,18 @@ class Run:
         computing = work_seconds(work, card, moved=moved)
         return with_weights(computing, self.denoiser, card, setting=setting, passes=forwards)
 
-    def step(self, card: Card) -> float:
-        """Seconds of an optimiser step; a share of the steps may be on one-frame windows."""
-        train = self.config.train
+    def step(self, card: Card, setting: Setting | None = None) -> float:
+        """Seconds of an optimiser step of the project's clips; a share of the steps may be on one-frame windows."""
+        train, setting = self.config.train, setting or self.setting
         single = train.augment.single_frame
 
         def seconds(tokens: int) -> float:
             return step_seconds(
-                self.denoiser, tokens, card, rank=train.rank, targets=train.targets, setting=self.setting
+                self.denoiser, tokens, card, rank=train.rank, targets=train.targets, setting=setting
             )  # fmt: skip
 
         mean = (1 - single) * seconds(self.tokens) + single * seconds(self.denoiser.tokens(1, *self.train_size))
-        return mean * train.accumulate
+        return mean * train.accumulate * train.batch / setting.batch
 
     def choices(self, card: Card) -> list[Fit]:
         """All settings of a training step of the same clips, fastest first."""

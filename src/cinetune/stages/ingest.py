@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ from cinetune.footage.read.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
 from cinetune.outside import escaped
 from cinetune.records import artifact
-from cinetune.runtime import Reporter, provenance
+from cinetune.runtime import Reporter, provenance, table
 from cinetune.sections import ColourRule, FootageSection
 from cinetune.store import Project, StageRecord, content_key, sha256_file
 from cinetune.timecode import Span
@@ -362,33 +363,27 @@ def _spans(
 
 
 def _table(verdicts: list[_Verdict], lists: dict[str, str]) -> str:
-    """One row per file and per edit list, columns aligned."""
-    rows = [("file", "size", "fps", "frames", "shots", "picture", "colour", "notes")]
+    """One row per file, what there is to say of it below; one line per edit list. Fits 80 columns."""
+    rows = [("file", "size", "fps", "frames", "shots", "picture")]
+    below: list[list[str]] = [[]]
     for verdict in verdicts:
         clip = verdict.clip
         if clip is None:
             assert verdict.rejected is not None
-            rows.append((verdict.rejected.path, "", "", "", "0", "", "", f"REFUSED: {verdict.rejected.reason}"))
+            rows.append((verdict.rejected.path, "", "", "", "0", ""))
+            below.append([f"REFUSED: {verdict.rejected.reason}"])
             continue
         x, y, width, height = clip.bars
         picture = "whole" if (width, height) == (clip.width, clip.height) else f"{width}x{height}+{x}+{y}"
-        notes = [*clip.notes, *dict.fromkeys(note for shot in verdict.shots for note in shot.notes)]
-        rows.append(
-            (
-                clip.path,
-                f"{clip.width}x{clip.height}",
-                str(clip.rate),
-                str(clip.frames),
-                str(len(verdict.shots)),
-                picture,
-                clip.colour.decided,
-                "; ".join(notes),
-            )
-        )
-    rows += [(name, "", "", "", "", "", "", words) for name, words in lists.items()]
-    rows = [tuple(map(escaped, row)) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
-        for row in rows
-    )
+        size = f"{clip.width}x{clip.height}"
+        rows.append((clip.path, size, str(clip.rate), str(clip.frames), str(len(verdict.shots)), picture))
+        below.append([clip.colour.decided, *dict.fromkeys([*clip.notes, *(n for s in verdict.shots for n in s.notes)])])
+    lines: list[str] = []
+    heads = table([tuple(map(escaped, row)) for row in rows], indent="", width=0).splitlines()
+    for head, notes in zip(heads, below, strict=True):
+        lines += [head, *(_note(note) for note in notes)]
+    return "\n".join([*lines, *(f"{escaped(name)}\n{_note(words)}" for name, words in lists.items())])
+
+
+def _note(words: str) -> str:
+    return textwrap.fill(escaped(words), 80, initial_indent="    ", subsequent_indent="    ")
