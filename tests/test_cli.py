@@ -68,7 +68,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
 
 
 def test_choices_in_the_help_are_those_of_the_program() -> None:
-    assert get_args(StageName) == tuple(stage.NAME for stage in pipeline.STAGES)
+    assert get_args(StageName) == tuple(stage.name for stage in pipeline.STAGES)
     assert get_args(ExportTo) == (*export_look.TARGETS, "dataset")
     pages = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
     assert f"{pages.rpartition('/')[0]}/stages" == DOCS
@@ -195,7 +195,7 @@ def test_what_nobody_expected_is_short_and_has_no_traceback(
 def test_status_in_words_and_as_json(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = say(capsys, "status", "-C", str(film))
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["stage", *(stage.NAME for stage in pipeline.STAGES)]
+    assert [line.split()[0] for line in out.splitlines()] == ["stage", *(stage.name for stage in pipeline.STAGES)]
     code, out, _ = say(capsys, "status", "-C", str(film), "--json")
     assert [row["state"] for row in json.loads(out)][:2] == ["missing", "missing"]
     assert not (film / "work").exists()

@@ -11,7 +11,7 @@ from cinetune.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-VERBS = [stage.NAME for stage in STAGES] + [
+VERBS = [stage.name for stage in STAGES] + [
     "caption",
     "sweep",
     "new",

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from cinetune.pipeline import TOGETHER
+from cinetune.pipeline import STAGES
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 SLURM, SKY = LAUNCH / "slurm.sbatch", LAUNCH / "skypilot.yaml"
@@ -27,7 +27,7 @@ def test_the_script_is_sound(path: Path, tmp_path: Path) -> None:
     script.write_text(_script(path), encoding="utf-8")
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"for verb in {' '.join(TOGETHER)}; do" in _script(path)
+    assert f"for verb in {' '.join(stage.name for stage in STAGES if stage.together)}; do" in _script(path)
 
 
 STAND_INS = {
@@ -58,7 +58,7 @@ def test_what_is_started(path: Path, tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", **PLACES[path]}
     done = subprocess.run(["bash", str(script), *words], env=environment, capture_output=True, text=True, check=True)
     started = [get_args_parser().parse_args(shlex.split(line)) for line in done.stdout.splitlines()]
-    assert [one.training_script_args[0] for one in started] == list(TOGETHER)
+    assert [one.training_script_args[0] for one in started] == [stage.name for stage in STAGES if stage.together]
     for one in started:
         assert (one.nnodes, one.nproc_per_node, one.module, one.training_script) == ("2", "8", True, "cinetune")
         assert one.rdzv_backend == "c10d" and one.rdzv_endpoint.startswith("node1:")

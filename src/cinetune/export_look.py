@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cinetune.artifacts import FootageClip, Look, Window
+from cinetune.artifacts import Look
 from cinetune.durable import atomic_write, sweep, whole_folder
 from cinetune.errors import ConfigError, StoreError
+from cinetune.files import full_caption
 from cinetune.outside import escaped, toml_comment, toml_string
+from cinetune.results import Ingested, Prepared, Trained
 from cinetune.runtime import Reporter
 from cinetune.store import Project
 
@@ -64,7 +66,7 @@ def export_look(project: Project, out: Path, report: Reporter, *, to: Target, ar
 
 
 def _look(project: Project, arm: str) -> Look:
-    looks: dict[str, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
+    looks: dict[str, Look] = {look.arm: look for look in project.store.need(Trained).looks}
     if arm not in looks:
         raise StoreError(f"no {arm!r} arm was trained", where=str(project.root), remedy=f"one of {', '.join(looks)}")
     return looks[arm]
@@ -169,8 +171,7 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
     from cinetune.footage.video import read_window, write_video
     from cinetune.pages.sheet import start_label
 
-    clips: dict[str, FootageClip] = {clip.id: clip for clip in project.store.need_stage("ingest").groups["clips"]}
-    windows: tuple[Window, ...] = project.store.need_stage("prepare").groups["windows"]
+    clips, windows = project.store.need(Ingested).by_id, project.store.need(Prepared).windows
     if out.exists():
         raise ConfigError(f"{out} is there already", remedy="choose another name; nothing is overwritten")
     trigger = project.config.prepare.trigger
@@ -182,7 +183,7 @@ def export_dataset(project: Project, out: Path, report: Reporter) -> None:
             write_video(path, read_window(project.root, clip, window), rate=window.rate, codec="h264_lossless")
             row = {
                 "file_name": path.name,
-                "text": f"{trigger}, {window.caption}" if trigger else window.caption,
+                "text": full_caption(trigger, window.caption),
                 "scene": window.scene,
                 "source": Path(clip.path).name,
                 "timecode": start_label(clip, window.source_frames[0]),

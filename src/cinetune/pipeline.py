@@ -7,46 +7,23 @@ changed since, `missing` when it never finished, `blocked` when not even that ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from cinetune.errors import CinetuneError, ConfigError
-from cinetune.pages import live
 from cinetune.processes import meet
 from cinetune.runtime import Reporter
-from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, score, train
-from cinetune.stages import report as report_page
+from cinetune.stage import Stage
+from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, report, score, train
 from cinetune.store import Inputs, Project, StageRecord
 
-__all__ = ["STAGES", "Row", "Stage", "run", "stage_named", "status"]
+__all__ = ["STAGES", "Row", "run", "stage_named", "status"]
 
 
-class Stage(Protocol):
-    """A module that does one verb. `PARENTS` are the stages whose records it reads, `SECTIONS` the settings that shape
-    its result."""
-
-    @property
-    def NAME(self) -> str: ...  # noqa: N802
-    @property
-    def PARENTS(self) -> tuple[str, ...]: ...  # noqa: N802
-    @property
-    def SECTIONS(self) -> tuple[str, ...]: ...  # noqa: N802
-
-    def inputs(self, project: Project) -> dict[str, str]:
-        """Content hashes of what it depends on outside the store."""
-        ...
-
-    def run(self, project: Project, report: Reporter) -> StageRecord:
-        """Do the work, resumably, and save the stage."""
-        ...
-
-
-STAGES: tuple[Stage, ...] = (ingest, prepare, cache, train, keyframes, expand, deliver, score, report_page)
-
-
-TOGETHER = ("cache", "train")
-"""Stages that several processes, started by `torchrun`, do together."""
+STAGES: tuple[Stage[Any], ...] = tuple(
+    module.STAGE for module in (ingest, prepare, cache, train, keyframes, expand, deliver, score, report)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,42 +37,42 @@ class Row:
     wall_seconds: float | None = None
 
 
-def stage_named(name: str, stages: Sequence[Stage] = STAGES) -> Stage:
+def stage_named(name: str, stages: Sequence[Stage[Any]] = STAGES) -> Stage[Any]:
     """The stage of that name. Raises `ConfigError`."""
     for stage in stages:
-        if name == stage.NAME:
+        if name == stage.name:
             return stage
-    raise ConfigError(f"no stage {name!r}", remedy=f"one of {', '.join(stage.NAME for stage in stages)}")
+    raise ConfigError(f"no stage {name!r}", remedy=f"one of {', '.join(stage.name for stage in stages)}")
 
 
-def status(project: Project, stages: Sequence[Stage] = STAGES) -> list[Row]:
+def status(project: Project, stages: Sequence[Stage[Any]] = STAGES) -> list[Row]:
     """The state of every stage, in order. Reads only."""
     rows: list[Row] = []
     for stage in stages:
-        waiting = [row.stage for row in rows if row.stage in stage.PARENTS and row.state != "done"]
+        waiting = [row.stage for row in rows if row.stage in stage.reads and row.state != "done"]
         rows.append(_row(project, stage, waiting))
     return rows
 
 
-def _row(project: Project, stage: Stage, waiting: Sequence[str]) -> Row:
+def _row(project: Project, stage: Stage[Any], waiting: Sequence[str]) -> Row:
     try:
-        record = project.store.load_stage(stage.NAME)
+        record = project.store.load_stage(stage.name)
         reasons = [] if record is None else _reasons(project, stage, record)
     except CinetuneError as error:
-        return Row(stage=stage.NAME, state="blocked", why=error.what)
+        return Row(stage=stage.name, state="blocked", why=error.what)
     if waiting:
         reasons.append(f"after {', '.join(waiting)}")
     if record is None:
-        return Row(stage=stage.NAME, state="missing", why="; ".join(reasons) or "not run yet")
+        return Row(stage=stage.name, state="missing", why="; ".join(reasons) or "not run yet")
     return Row(
-        stage=stage.NAME, state="stale" if reasons else "done", why="; ".join(reasons),
+        stage=stage.name, state="stale" if reasons else "done", why="; ".join(reasons),
         created_utc=record.provenance.created_utc, wall_seconds=record.provenance.wall_seconds,
     )  # fmt: skip
 
 
-def _reasons(project: Project, stage: Stage, record: StageRecord) -> list[str]:
+def _reasons(project: Project, stage: Stage[Any], record: StageRecord) -> list[str]:
     """Why a finished stage is no longer true; empty = it is."""
-    key = project.input_key(stage.NAME, parents=stage.PARENTS, sections=stage.SECTIONS, inputs=stage.inputs(project))
+    key = stage.key(project)
     reasons: list[str] = []
     if key != record.input_key:
         changes = list(_changes(record.inputs, project.store.inputs[key])) or ["made by another version of cinetune"]
@@ -121,12 +98,12 @@ def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
 
 def run(
     project: Project,
-    report: Reporter,
+    reporter: Reporter,
     *,
     until: str | None = None,
     only: str | None = None,
     again: bool = False,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage[Any]] = STAGES,
 ) -> list[StageRecord]:
     """Run every stage that is not done, in order, up to and with `until` (or just `only`); those already done are left,
     unless `again`.
@@ -147,14 +124,13 @@ def run(
             row = processes.lead(lambda stage=stage: _row(project, stage, ()))
             if row.state == "done" and not again:
                 continue
-            if processes.size > 1 and stage.NAME not in TOGETHER:
+            if processes.size > 1 and not stage.together:
+                able = " and ".join(each.name for each in stages if each.together)
                 raise ConfigError(
-                    f"{processes.size} processes cannot work on `{stage.NAME}` together",
+                    f"{processes.size} processes cannot work on `{stage.name}` together",
                     where="torchrun",
-                    remedy=f"start {' and '.join(TOGETHER)} with torchrun, the other stages without",
+                    remedy=f"start {able} with torchrun, the other stages without",
                 )
-            report.say(f"[{stage.NAME}] {row.why or 'once more'}")
-            # The page is drawn here: stages know of no report, and training may go on in other processes.
-            with live.watching(project) if stage is train and processes.main else nullcontext():
-                ran.append(stage.run(project, report))
+            reporter.say(f"[{stage.name}] {row.why or 'once more'}")
+            ran.append(stage.run(project, reporter))
     return ran

@@ -33,11 +33,13 @@ from cinetune.durable import atomic_write, growing, inside, locked, publish, swe
 from cinetune.errors import StoreError
 from cinetune.outside import is_file
 from cinetune.records import artifact, from_json, sealed, to_json, unsealed
+from cinetune.results import Result
 from cinetune.shotlist import load_shots
 
 __all__ = ["Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Result)
 Inputs = dict[str, dict[str, Any]]
 _VOLATILE = {"provenance", "timing", "created_utc", "wall_seconds"}
 
@@ -132,6 +134,14 @@ def _named_files(plain: Any) -> Iterator[str]:
     elif isinstance(plain, (dict, list)):
         for item in plain.values() if isinstance(plain, dict) else plain:
             yield from _named_files(item)
+
+
+def _typed(kind: type[R], record: StageRecord) -> R:
+    try:
+        return kind(**record.groups)
+    except TypeError as error:
+        remedy = f"run `cinetune {record.stage} --again`"
+        raise StoreError(f"`{record.stage}` was made by another version: {error}", remedy=remedy) from error
 
 
 class Store:
@@ -276,6 +286,15 @@ class Store:
             remedy = f"run `cinetune {stage}` or `cinetune run`"
             raise StoreError(f"`{stage}` has not been run yet", where=str(self.root), remedy=remedy)
         return record
+
+    def need(self, kind: type[R]) -> R:
+        """The result of a finished stage, by its type. Raises `StoreError` naming the verb to run first."""
+        return _typed(kind, self.need_stage(kind.stage))
+
+    def find(self, kind: type[R]) -> R | None:
+        """The result of a stage, by its type; None while it has not run. Raises `StoreError` as `load_stage`."""
+        record = self.load_stage(kind.stage)
+        return None if record is None else _typed(kind, record)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

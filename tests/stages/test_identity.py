@@ -17,7 +17,7 @@ from cinetune.store import Project
 from small_project import make_project
 
 CHANGES = ("model.storage=int8", "model.attention=_native_math", "model.clip_preprocess=crop", "model.dtype=bfloat16")
-STAGES = (cache, keyframes, expand)
+STAGES = (cache.STAGE, keyframes.STAGE, expand.STAGE)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_both_arms_are_made_anew_with_another_model(template: Path, tmp_path: Pa
     changed = Project(root, overrides=(change,))
     plain_key = train.trial_key(Project(root))
     for stage in STAGES:
-        before = units(root, stage.NAME)
+        before = units(root, stage.name)
         stage.run(changed, Quiet())
-        assert len(units(root, stage.NAME)) == 2 * len(before), stage.NAME
+        assert len(units(root, stage.name)) == 2 * len(before), stage.name
     assert train.trial_key(changed) != plain_key
     made = changed.store.need_stage("expand").groups["sequences"]
     assert {s.arm for s in made} == {"base", "look"} and all(

@@ -148,9 +148,7 @@ def test_the_key_follows_captions_and_model(film):
     for text, family in (("a", "pocket"), ("b", "pocket"), ("b", "wan21")):
         (film / "footage" / "c0.txt").write_text(text)
         project = Project(film, overrides=(f"model.family={family}",))
-        key = project.input_key(
-            "prepare", parents=prepare.PARENTS, sections=prepare.SECTIONS, inputs=prepare.inputs(project)
-        )
+        key = prepare.STAGE.key(project)
         keys.add(key)
     assert len(keys) == 3
 

@@ -143,9 +143,7 @@ def test_the_protocol_says_how_and_warns_about_pocket_features(scored: tuple[Pro
     assert protocol["frames"] == "9 at 16 fps, 48x32" and "4 training windows" in protocol["film"]
     assert len(protocol["hash"]) == 32
     assert any("colour_error improved" in note for note in record.notes)
-    assert record.input_key == project.input_key(
-        score.NAME, parents=score.PARENTS, sections=score.SECTIONS, inputs=score.inputs(project)
-    )
+    assert record.input_key == score.STAGE.key(project)
     assert set(score.inputs(project)) == {
         "shots.toml",
         "measures",

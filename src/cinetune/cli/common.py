@@ -142,11 +142,11 @@ def run_stage(
     if not records:
         report.say(f"{name} is up to date; --again runs it anyway")
     for record in records:
-        _say_record(record, stage.PARENTS, report)
+        _say_record(record, stage.reads, report)
     after = pipeline.STAGES[pipeline.STAGES.index(stage) + 1 :]
     if after:
         report.say(
-            f"next   cinetune {after[0].NAME}{at(folder)}   (or `cinetune run{at(folder)}` for all that is left)"
+            f"next   cinetune {after[0].name}{at(folder)}   (or `cinetune run{at(folder)}` for all that is left)"
         )
 
 

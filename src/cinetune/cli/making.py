@@ -122,8 +122,9 @@ def score(project: Folder = HERE, settings: Settings = None, again: Again = Fals
     run_stage("score", project, settings, again=again, as_json=as_json)
     if as_json:
         from cinetune.records import to_json
+        from cinetune.results import Scored
 
-        cards = open_project(project, settings).store.need_stage("score").groups["scorecards"]
+        cards = open_project(project, settings).store.need(Scored).scorecards
         print("[" + ",\n".join(to_json(card) for card in cards) + "]")
 
 

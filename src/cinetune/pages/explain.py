@@ -19,6 +19,7 @@ from cinetune.footage.notes.sidecars import source_sha256
 from cinetune.footage.read.reading import read_clip
 from cinetune.pages.kit import render
 from cinetune.pages.sheet import start_label, strip
+from cinetune.results import Ingested
 from cinetune.store import Project
 
 __all__ = ["write_explanation"]
@@ -43,8 +44,8 @@ def write_explanation(project: Project, name: str) -> Path:
     Raises `ConfigError` for an unknown clip, naming the nearest or why it was refused, `StoreError` before the first
     `ingest`, `FootageError` if the file changed since.
     """
-    groups = project.store.need_stage("ingest").groups
-    clip = _clip(name, groups["clips"], groups["rejected"])
+    film = project.store.need(Ingested)
+    clip = _clip(name, film.clips, film.rejected)
     path = project.root / clip.path
     try:
         same = source_sha256(path) == clip.sha256
@@ -52,7 +53,7 @@ def write_explanation(project: Project, name: str) -> Path:
         same = False
     if not same:
         raise FootageError("the file is not the one that was ingested", where=str(path), remedy="run `cinetune ingest`")
-    parts = _parts(clip, [shot for shot in groups["shots"] if shot.clip == clip.id])
+    parts = _parts(clip, [shot for shot in film.shots if shot.clip == clip.id])
     pictures = _pictures(project.root, clip, [number for part in parts for number in part["shown"]])
     for part in parts:
         if part["kind"] == "out":

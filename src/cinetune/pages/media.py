@@ -16,6 +16,7 @@ from PIL import Image
 
 from cinetune.artifacts import FileRef, FootageClip, PlannedShot, Window
 from cinetune.artifacts import Sequence as FilmSequence
+from cinetune.files import master_slice
 from cinetune.pages.sheets import to_image
 from cinetune.store import Project
 
@@ -65,12 +66,9 @@ def open_picture(path: Path) -> Image.Image:
 
 def master_frames(project: Project, video: FileRef, frames: Sequence[int]) -> list[Image.Image | None]:
     """The given frames of a lossless master; None past its end. Only these frames are read from disk."""
-    from safetensors import safe_open
-
-    with safe_open(project.store.path(video), framework="numpy") as file:
-        master_THWC = file.get_slice("frames_THWC")
-        total = master_THWC.get_shape()[0]
-        return [to_image(master_THWC[frame : frame + 1][0]) if frame < total else None for frame in frames]
+    master_THWC = master_slice(project.store.path(video))
+    total = master_THWC.get_shape()[0]
+    return [to_image(master_THWC[frame : frame + 1][0]) if frame < total else None for frame in frames]
 
 
 def film_still(project: Project, clip: FootageClip, window: Window) -> Image.Image:

@@ -16,6 +16,7 @@ from cinetune.footage.notes.sidecars import METADATA, Row, captions_of, table_ro
 from cinetune.pages.kit import render
 from cinetune.pages.media import picture_uri
 from cinetune.pages.sheets import to_image
+from cinetune.results import Ingested
 from cinetune.runtime import Reporter
 from cinetune.store import Project
 
@@ -27,9 +28,8 @@ _WIDTH = 208  # pixels of one sampled frame on the page
 
 def write_review(project: Project, report: Reporter) -> Path:
     """Write the page; its path. Raises `StoreError` before `ingest`, `FootageError` for film that cannot be read."""
-    parent = project.store.need_stage("ingest")
-    clips: dict[str, FootageClip] = {clip.id: clip for clip in parent.groups["clips"]}
-    shots: tuple[Shot, ...] = parent.groups["shots"]
+    film = project.store.need(Ingested)
+    clips, shots = film.by_id, film.shots
     folder = project.root / project.config.footage.folder
     rows = captions_of(project.root, folder, clips, shots)
     numbers: dict[str, int] = {}

@@ -17,6 +17,7 @@ from cinetune.pipeline import Row, status
 from cinetune.plan.bill import ASSUMED_SHOT, Bill, bills, caching_work, cheapest_card, segments_of, windows_of
 from cinetune.plan.run import Run, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
+from cinetune.results import Prepared
 from cinetune.store import Project
 
 __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
@@ -115,8 +116,8 @@ def _model_facts(run: Run) -> list[tuple[str, str]]:
 def _training_facts(run: Run) -> list[tuple[str, str]]:
     train, shape = run.config.train, run.denoiser
     frames, (height, width) = run.config.prepare.frames, run.train_size
-    prepared = run.project.store.load_stage("prepare")
-    windows = len(prepared.groups["windows"]) if prepared else 0
+    prepared = run.project.store.find(Prepared)
+    windows = len(prepared.windows) if prepared else 0
     kind = run.setting.checkpointing
     step = training(shape, run.tokens, rank=train.rank, targets=train.targets, checkpointing=kind).total
     trained = shape.adapter_parameters(train.rank, train.targets)

@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import FootageClip, Look, Scorecard, Window
-from cinetune.artifacts import Sequence as FilmSequence
+from cinetune.artifacts import Look, Scorecard
 from cinetune.catalogue import RELEASES
 from cinetune.pages import media, sheets
 from cinetune.records import read_log
 from cinetune.report import verdicts
+from cinetune.results import Expanded, Ingested, Prepared, Scored
 from cinetune.store import Project, atomic_write
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def _base(look: Look) -> str:
 
 
 def _scorecards(project: Project) -> tuple[Scorecard, ...]:
-    record = project.store.load_stage("score")
-    return record.groups.get("scorecards", ()) if record else ()
+    return (project.store.find(Scored) or Scored()).scorecards
 
 
 def _rows(cards: tuple[Scorecard, ...], arm: str) -> list[dict[str, Any]]:
@@ -114,9 +113,8 @@ def _recipe(project: Project, look: Look) -> list[tuple[str, Any]]:
 
 def _data(project: Project) -> str:
     """Counts and licences of what it was trained on."""
-    windows: tuple[Window, ...] = project.store.need_stage("prepare").groups["windows"]
-    clips: dict[str, FootageClip] = {c.id: c for c in project.store.need_stage("ingest").groups["clips"]}
-    trained = [window for window in windows if window.split == "train"]
+    film, clips = project.store.need(Prepared), project.store.need(Ingested).by_id
+    windows, trained = film.windows, film.training
     if not trained:
         return "not recorded"
     one = trained[0]
@@ -131,8 +129,7 @@ def _data(project: Project) -> str:
 
 def _sample(project: Project, look: Look) -> Any | None:
     """Base over look, a few frames of the first shot made with this arm; None when none was."""
-    record = project.store.load_stage("expand")
-    shots: tuple[FilmSequence, ...] = record.groups.get("sequences", ()) if record else ()
+    shots = (project.store.find(Expanded) or Expanded()).sequences
     made = next((shot for shot in shots if shot.arm == look.arm), None)
     if made is None:
         return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from cinetune.artifacts import FootageClip, Keyframe, Look, PlannedShot, Rejected, Scorecard, Window
+from cinetune.artifacts import Keyframe, Look, PlannedShot, Scorecard
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.pages import charts, media, sheets
 from cinetune.records import read_log
 from cinetune.report import verdicts
+from cinetune.results import Delivered, Expanded, Ingested, Keyframed, Prepared, Scored, Trained
 from cinetune.runtime import Reporter
 from cinetune.store import Project, StageRecord
 
@@ -28,52 +30,78 @@ _NEEDED = ("ingest", "prepare", "train", "keyframes", "expand", "score")
 _OPTIONAL = ("cache", "deliver")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Story:
+    """The results that the page tells of."""
+
+    ingested: Ingested
+    prepared: Prepared
+    trained: Trained
+    keyframed: Keyframed
+    expanded: Expanded
+    scored: Scored
+    delivered: Delivered
+
+    @classmethod
+    def read(cls, project: Project) -> _Story:
+        store = project.store
+        return cls(
+            ingested=store.need(Ingested),
+            prepared=store.need(Prepared),
+            trained=store.need(Trained),
+            keyframed=store.need(Keyframed),
+            expanded=store.need(Expanded),
+            scored=store.need(Scored),
+            delivered=store.find(Delivered) or Delivered(),
+        )
+
+
 def gather(project: Project, report: Reporter) -> dict[str, Any]:
     """The template's context. Raises `StoreError` naming the verb of the first stage that has not run."""
     stages = {name: project.store.need_stage(name) for name in _NEEDED}
     stages |= {name: record for name in _OPTIONAL if (record := project.store.load_stage(name)) is not None}
-    cards: Sequence[Scorecard] = stages["score"].groups.get("scorecards", ())
+    story = _Story.read(project)
+    cards = story.scored.scorecards
     answers = verdicts.answers(cards)
-    shots = _shots(project, stages, report)
-    windows: Sequence[Window] = stages["prepare"].groups["windows"]
+    shots = _shots(project, story, report)
     return {
         "film": project.config.name.replace("-", " ").replace("_", " ").title(),
         "made": stages["score"].provenance.created_utc[:10],
-        "facts": _facts(stages, shots),
+        "facts": _facts(story, shots),
         "headline": verdicts.headline(answers),
         "answers": answers,
-        "warnings": _warnings(cards, stages),
+        "warnings": _warnings(cards, story),
         "shots": shots,
         "arms": {
             name: ARMS[name]
             for name in ARMS
             if any(player["arm"] == name for shot in shots for player in shot["players"])
         },
-        "sheet": _film_sheet(project, stages, report),
-        "training": _training(project, stages["train"].groups["looks"]),
+        "sheet": _film_sheet(project, story, report),
+        "training": _training(project, story.trained.looks),
         "comparisons": [_comparison(card) for card in cards],
         "interaction": _interaction(cards),
         "pairs": _pairs(cards),
-        "footage": _footage(stages),
-        "windows": Counter(window.split for window in windows),
+        "footage": _footage(story),
+        "windows": Counter(window.split for window in story.prepared.windows),
         "stages": _stage_rows(stages),
         "settings": _settings(project),
-        "looks": stages["train"].groups["looks"],
-        "deliveries": stages["deliver"].groups.get("deliveries", ()) if "deliver" in stages else (),
+        "looks": story.trained.looks,
+        "deliveries": story.delivered.deliveries,
         "pocket": _pocket(cards),
         "alpha": project.config.score.alpha,
         "trigger": project.config.prepare.trigger,
     }
 
 
-def _facts(stages: dict[str, StageRecord], shots: Sequence[dict[str, Any]]) -> dict[str, int]:
-    training = [window for window in stages["prepare"].groups["windows"] if window.split == "train"]
+def _facts(story: _Story, shots: Sequence[dict[str, Any]]) -> dict[str, int]:
+    training = story.prepared.training
     return {
         "windows": len(training),
         "scenes": len({window.scene for window in training}),
         "inside": sum(shot["plan"].domain == "in" for shot in shots),
         "outside": sum(shot["plan"].domain == "out" for shot in shots),
-        "seeds": len({sequence.seed for sequence in stages["expand"].groups["sequences"]}),
+        "seeds": len({sequence.seed for sequence in story.expanded.sequences}),
     }
 
 
@@ -81,13 +109,13 @@ def _pocket(cards: Sequence[Scorecard]) -> bool:
     return any(card.protocol.get("features", "").startswith("pocket") for card in cards)
 
 
-def _warnings(cards: Sequence[Scorecard], stages: dict[str, StageRecord]) -> list[str]:
+def _warnings(cards: Sequence[Scorecard], story: _Story) -> list[str]:
     found = [warning for card in cards for warning in card.warnings]
     if _pocket(cards):
         found.append(
             "CLIP and perceptual figures come from the pocket model's small features: compare none with print."
         )
-    rejected = len(stages["ingest"].groups.get("rejected", ()))
+    rejected = len(story.ingested.rejected)
     if rejected:
         found.append(
             f"{rejected} footage file{'s' * (rejected != 1)} could not be used; the table under Footage says why."
@@ -95,19 +123,19 @@ def _warnings(cards: Sequence[Scorecard], stages: dict[str, StageRecord]) -> lis
     return list(dict.fromkeys(found))
 
 
-def _shots(project: Project, stages: dict[str, StageRecord], report: Reporter) -> list[dict[str, Any]]:
+def _shots(project: Project, story: _Story, report: Reporter) -> list[dict[str, Any]]:
     plan = project.shots().shots
     made = []
     with report.progress("shots", len(plan)) as bar:
         for shot in plan:
-            if any(sequence.shot == shot.id for sequence in stages["expand"].groups["sequences"]):
-                made.append(_shot(project, stages, shot))
+            if any(sequence.shot == shot.id for sequence in story.expanded.sequences):
+                made.append(_shot(project, story, shot))
             bar.advance(note=shot.id)
     return made
 
 
-def _shot(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -> dict[str, Any]:
-    sequences: Sequence[FilmSequence] = stages["expand"].groups["sequences"]
+def _shot(project: Project, story: _Story, shot: PlannedShot) -> dict[str, Any]:
+    sequences = story.expanded.sequences
     shown = {arm: found for arm in ARMS if (found := media.first_seed(sequences, shot.id, arm)) is not None}
     first = next(iter(shown.values()))
     columns = media.sampled(first.frames)
@@ -119,7 +147,7 @@ def _shot(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -
     if truth is not None:
         rows.append(("Film", [None, *(truth[0][frame] if frame < len(truth[0]) else None for frame in columns)]))
     strip = sheets.shot_strip(rows, columns=["reference", *(f"frame {frame}" for frame in columns)])
-    keyframes = [keyframe for keyframe in stages["keyframes"].groups["keyframes"] if keyframe.shot == shot.id]
+    keyframes = [keyframe for keyframe in story.keyframed.keyframes if keyframe.shot == shot.id]
     return {
         "plan": shot,
         "rate": float(first.rate),
@@ -131,7 +159,7 @@ def _shot(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -
         "players": [_player(project, found) for found in shown.values()],
         "reference": media.picture_uri(reference, width=384),
         "truth": truth[1] if truth is not None else None,
-        "neighbours": _neighbours(project, stages, shot),
+        "neighbours": _neighbours(project, story, shot),
         "strip": media.picture_uri(strip),
     }
 
@@ -150,18 +178,16 @@ def _player(project: Project, found: FilmSequence) -> dict[str, Any]:
     }
 
 
-def _neighbours(project: Project, stages: dict[str, StageRecord], shot: PlannedShot) -> list[dict[str, str]]:
-    training = [window for window in stages["prepare"].groups["windows"] if window.split == "train"]
-    clips = {clip.id: clip for clip in stages["ingest"].groups["clips"]}
+def _neighbours(project: Project, story: _Story, shot: PlannedShot) -> list[dict[str, str]]:
+    training, clips = story.prepared.training, story.ingested.by_id
     chosen = media.nearest_windows(shot.prompt, training, 3)
     stills = [(window, media.film_still(project, clips[window.clip], window)) for window in chosen]
     return [{"uri": media.picture_uri(still, width=384), "caption": window.caption} for window, still in stills]
 
 
-def _film_sheet(project: Project, stages: dict[str, StageRecord], report: Reporter) -> str | None:
+def _film_sheet(project: Project, story: _Story, report: Reporter) -> str | None:
     """Stills of training windows, spread evenly over the film when there are many."""
-    training: list[Window] = [window for window in stages["prepare"].groups["windows"] if window.split == "train"]
-    clips: dict[str, FootageClip] = {clip.id: clip for clip in stages["ingest"].groups["clips"]}
+    training, clips = story.prepared.training, story.ingested.by_id
     if not training:
         return None
     step = max(1.0, len(training) / _SHEET_STILLS)
@@ -310,13 +336,11 @@ def _pairs(cards: Sequence[Scorecard]) -> list[dict[str, Any]]:
     return drawn
 
 
-def _footage(stages: dict[str, StageRecord]) -> dict[str, Any]:
-    groups = stages["ingest"].groups
-    shots = Counter(shot.clip for shot in groups.get("shots", ()))
-    windows = Counter(window.clip for window in stages["prepare"].groups["windows"])
-    rejected: Sequence[Rejected] = groups.get("rejected", ())
-    clips: Sequence[FootageClip] = groups["clips"]
-    return {"clips": [(clip, shots[clip.id], windows[clip.id]) for clip in clips], "rejected": rejected}
+def _footage(story: _Story) -> dict[str, Any]:
+    film = story.ingested
+    shots = Counter(shot.clip for shot in film.shots)
+    windows = Counter(window.clip for window in story.prepared.windows)
+    return {"clips": [(clip, shots[clip.id], windows[clip.id]) for clip in film.clips], "rejected": film.rejected}
 
 
 def _stage_rows(stages: dict[str, StageRecord]) -> list[dict[str, Any]]:

@@ -1,37 +1,31 @@
 """cache: everything about a training window that does not depend on the training step, computed once.
 
-Reads the windows; writes `LatentEntry` records, each with one safetensors file:
-
-    latents_Cfhw   the clip                      cond_Cfhw     mask (4) and latents of its first frame, grey behind
-    text_LD        caption, rows without padding image_LD      CLIP tokens of its first frame
-    cond_Cfhw.k, image_LD.k for k = 1..variants  the same from a first frame re-graded by reference augmentation, when
-    that is on
-
-and, as the group `shared`, one file with `empty_LD`, the embedding of the empty prompt. A one-frame window is `[:,
-:1]` of latents and condition: the VAE is causal, so the slice equals encoding one frame.
+Reads the windows; writes `LatentEntry` records, each with one safetensors file, and one file that all share
+(`cinetune.files` says what is in them). Variants are first frames re-graded by reference augmentation, when that is on.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import FileRef, FootageClip, LatentEntry, ModelRef, Window
-from cinetune.config import Config, section_sha
+from cinetune.config import Config
 from cinetune.errors import ModelError, StoreError
+from cinetune.files import EMPTY, LATENTS, TEXT, full_caption, given, save_tensors
 from cinetune.processes import meet
-from cinetune.runtime import Reporter, choose_device, provenance
-from cinetune.store import Project, StageRecord, content_key
+from cinetune.results import Cached, Ingested, Prepared
+from cinetune.runtime import Reporter, choose_device
+from cinetune.stage import Made, Stage
+from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cinetune.models.family import VideoModel
 
+__all__ = ["STAGE", "inputs", "make", "run"]
+
 NAME = "cache"
-PARENTS = ("ingest", "prepare")
-SECTIONS = ("model",)
 VERSION = 2
 
 
@@ -42,17 +36,14 @@ def inputs(project: Project) -> dict[str, str]:
     return {"trigger": project.config.prepare.trigger, "augment": content_key(_regrades(project.config))}
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
-    """Encode the missing windows and save the stage; several processes share them out. Raises `StoreError` if a parent
+def make(project: Project, report: Reporter) -> Made[Cached]:
+    """Encode the missing windows; several processes share them out. Raises `StoreError` if a parent
     stage is missing, `ModelError` when a window comes out as NaN.
     """
     from cinetune.models import load_model, model_identity, model_ref
 
-    started = time.monotonic()
     store, config = project.store, project.config
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    clips: dict[str, FootageClip] = {clip.id: clip for clip in store.need_stage("ingest").groups["clips"]}
-    windows: Sequence[Window] = store.need_stage("prepare").groups["windows"]
+    clips, windows = store.need(Ingested).by_id, store.need(Prepared).windows
     if not windows:
         raise StoreError(
             "there are no windows to cache",
@@ -86,20 +77,22 @@ def run(project: Project, report: Reporter) -> StageRecord:
                     store.unit(NAME, name, LatentEntry, lambda w=window, c=clip: _encode(project, model, ref, c, w))
                     bar.advance(1, window.id)
 
-    def record() -> StageRecord:
-        made = provenance(
-            seed=config.train.seed,
-            config_sha=section_sha(config, SECTIONS),
-            parents=tuple(sorted({clips[window.clip].sha256 for window in windows})),
-            device=device.name,
-            wall_seconds=time.monotonic() - started,
-        )
-        entries = [store.made_unit(NAME, name, LatentEntry) for name in keys]
-        shared = store.made_unit(NAME, shared_key, FileRef)
-        return store.save_stage(NAME, key, {"entries": entries, "shared": [shared]}, made=made)
-
     processes.together(encode)
-    return processes.lead(record)
+    entries = tuple(store.made_unit(NAME, name, LatentEntry) for name in keys)
+    shared = store.made_unit(NAME, shared_key, FileRef)
+    return Made(result=Cached(entries=entries, shared=(shared,)), seed=config.train.seed)
+
+
+STAGE = Stage(
+    result=Cached,
+    make=make,
+    inputs=inputs,
+    parents=(Ingested, Prepared),
+    sections=("model",),
+    model=True,
+    together=True,
+)
+run = STAGE.run
 
 
 def _regrades(config: Config) -> dict[str, Any]:
@@ -124,16 +117,14 @@ def _encode(project: Project, model: VideoModel, ref: ModelRef, clip: FootageCli
     firsts = [frames_THWC[0]]
     for variant in range(1, train.augment.variants + 1 if _regrades(project.config) else 1):
         firsts.append(regrade(frames_THWC[0], train.augment, seed=train.seed, window=window.id, variant=variant))
-    trigger = project.config.prepare.trigger
-    caption = f"{trigger}, {window.caption}" if trigger else window.caption
+    caption = full_caption(project.config.prepare.trigger, window.caption)
 
     pictures_BCHW = torch.stack([torch.from_numpy(first).permute(2, 0, 1) for first in firsts]) * 2 - 1
     latents = model.encode_video(torch.from_numpy(frames_THWC).permute(3, 0, 1, 2)[None] * 2 - 1)[0]
     cond = model.condition([caption] * len(firsts), pictures_BCHW, len(frames_THWC))
-    tensors = {"latents_Cfhw": latents, "text_LD": _unpadded(cond.text_BLD[0])}
+    tensors = {LATENTS: latents, TEXT: _unpadded(cond.text_BLD[0])}
     for variant in range(len(firsts)):
-        suffix = f".{variant}" if variant else ""
-        tensors |= {f"cond_Cfhw{suffix}": cond.latent_BCfhw[variant], f"image_LD{suffix}": cond.image_BLD[variant]}
+        tensors |= dict(zip(given(variant), (cond.latent_BCfhw[variant], cond.image_BLD[variant]), strict=True))
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise ModelError(
             f"window {window.id} cannot be encoded: {', '.join(broken)} would not be finite",
@@ -155,7 +146,7 @@ def _encode_empty(project: Project, model: VideoModel) -> FileRef:
     import torch
 
     grey = torch.zeros(1, 3, model.info.multiple, model.info.multiple)
-    return _keep(project, {"empty_LD": _unpadded(model.condition([""], grey, 1).text_BLD[0])})
+    return _keep(project, {EMPTY: _unpadded(model.condition([""], grey, 1).text_BLD[0])})
 
 
 def _unpadded(text_LD: Tensor) -> Tensor:
@@ -165,8 +156,6 @@ def _unpadded(text_LD: Tensor) -> Tensor:
 
 
 def _keep(project: Project, tensors: dict[str, Tensor]) -> FileRef:
-    from safetensors.torch import save_file
-
     with project.store.new_object(".safetensors") as (temporary, done):
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+        save_tensors(temporary, tensors)
     return done[0]

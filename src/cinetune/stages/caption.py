@@ -21,6 +21,7 @@ from cinetune.errors import CinetuneError, ConfigError, FootageError, ModelError
 from cinetune.footage.notes.captions import PROMPT, ask_again, complaints, frames_to_show, question, tidy
 from cinetune.footage.notes.sidecars import GENERATED, Generated, Row, captions_of, read_generated, write_generated
 from cinetune.records import artifact
+from cinetune.results import Ingested
 from cinetune.runtime import Reporter, choose_device
 from cinetune.store import Project, Store, content_key
 
@@ -63,9 +64,8 @@ def run(project: Project, report: Reporter) -> None:
     `ModelError` at the end when some shots got no caption; what was made is kept and written in every case.
     """
     with project.store.lock():
-        parent = project.store.need_stage("ingest")
-        clips: dict[str, FootageClip] = {clip.id: clip for clip in parent.groups["clips"]}
-        shots: tuple[Shot, ...] = parent.groups["shots"]
+        film = project.store.need(Ingested)
+        clips, shots = film.by_id, film.shots
         folder = project.root / project.config.footage.folder
         rows = captions_of(project.root, folder, clips, shots)
         wanted = [shot for shot, row in zip(shots, rows, strict=True) if row.generated or not row.text]

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
 from cinetune.artifacts import Delivery, FileRef, Sequence
-from cinetune.config import section_sha
 from cinetune.errors import ConfigError, FootageError, StoreError
+from cinetune.files import master_slice
 from cinetune.footage.edit.timeline import TimelineEntry, write_edit
 from cinetune.footage.write.formats import (
     DELIVERIES,
@@ -33,16 +31,16 @@ from cinetune.footage.write.formats import (
 from cinetune.footage.write.sequences import STILLS
 from cinetune.footage.write.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.records import from_json, sealed, to_json, unsealed
-from cinetune.runtime import Reporter, provenance
+from cinetune.results import Delivered, Expanded, Ingested
+from cinetune.runtime import Reporter
 from cinetune.sections import FILM_RATE, DeliverSection
-from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.stage import Made, Stage
+from cinetune.store import Project, content_key, sha256_file
 from cinetune.timecode import exact_rate
 
-__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+__all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "deliver"
-PARENTS = ("expand",)
-SECTIONS = ("name", "deliver")
 _REVISION = 2  # raise when the same master would be delivered with other pixels
 _WRITERS = 2  # shots written at once: encoders leave cores idle
 _PIXEL_SETTINGS = {"bars", "burn_in", "c2pa_certificate", "conform", "height", "rate", "slate"}
@@ -65,19 +63,16 @@ def _rate(project: Project) -> Fraction:
     asked = project.config.deliver.rate
     if asked != FILM_RATE:
         return exact_rate(asked)
-    ingested = project.store.load_stage("ingest")
     seconds: Counter[Fraction] = Counter()
-    for clip in ingested.groups["clips"] if ingested else ():
+    for clip in (project.store.find(Ingested) or Ingested()).clips:
         seconds[clip.rate] += clip.frames / clip.rate
     return seconds.most_common(1)[0][0] if seconds else Fraction(24)
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
+def make(project: Project, report: Reporter) -> Made[Delivered]:
     """Write what is missing. Raises `ConfigError` for an unusable name template, `FootageError` when no arm matches."""
-    started = time.monotonic()
     config = project.config.deliver
-    parent = project.store.need_stage("expand")
-    sequences: list[Sequence] = [item for item in parent.groups["sequences"] if item.arm in config.arms]
+    sequences = [item for item in project.store.need(Expanded).sequences if item.arm in config.arms]
     if not sequences:
         raise FootageError(
             f"no generated shot is of the arms {', '.join(config.arms)}",
@@ -105,17 +100,11 @@ def run(project: Project, report: Reporter) -> StageRecord:
     if config.rate == FILM_RATE:
         report.say(f"delivered at {_rate(project)} frames per second, as the film runs (deliver.rate)")
     report.say(f"{written} deliveries written, {kept} unchanged; timeline {timeline}")
-    provenance_ = provenance(
-        seed=None,
-        config_sha=section_sha(project.config, SECTIONS),
-        parents=(parent.output_sha,),
-        device="cpu",
-        wall_seconds=time.monotonic() - started,
-    )
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    return project.store.save_stage(
-        NAME, key, {"deliveries": deliveries}, made=provenance_, notes=[f"timeline: {timeline}"]
-    )
+    return Made(result=Delivered(deliveries=tuple(deliveries)), notes=[f"timeline: {timeline}"])
+
+
+STAGE = Stage(result=Delivered, make=make, inputs=inputs, parents=(Expanded,), sections=("name", "deliver"))
+run = STAGE.run
 
 
 def _folder(project: Project) -> Path:
@@ -186,7 +175,7 @@ class _StoredMaster:
     """The frames of a master, read from its file one at a time: a 720p shot of 10 s would be 0.9 GB in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._frames = safe_open(path, framework="numpy").get_slice("frames_THWC")
+        self._frames = master_slice(path)
         self.shape = tuple(int(side) for side in self._frames.get_shape())
 
     def __getitem__(self, index: int, /) -> np.ndarray:

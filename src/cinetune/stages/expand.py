@@ -12,23 +12,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cinetune.artifacts import Arm, FileRef, Keyframe, Look, PlannedShot, Segment, Sequence, Timing
 from cinetune.config import Config, section_sha
-from cinetune.runtime import Reporter, choose_device, peak_memory_gib, provenance
-from cinetune.store import Project, StageRecord, Store, content_key, sha256_file
+from cinetune.files import OPENING, WHITE, full_caption, write_master
+from cinetune.results import Expanded, Keyframed, Trained
+from cinetune.runtime import Reporter, peak_memory_gib, provenance
+from cinetune.stage import Made, Stage, make_pieces
+from cinetune.store import Project, Store, content_key, sha256_file
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
     import numpy as np
 
-__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+    from cinetune.generation import Cast
+    from cinetune.models.family import VideoModel
+
+__all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "expand"
-PARENTS = ("train", "keyframes")
-SECTIONS = ("model", "shoot")
 VERSION = 2
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
 PROXY_HEIGHT = 240
@@ -44,45 +48,37 @@ class _Task:
     keyframe: Keyframe
     prompt: str
 
+    @property
+    def label(self) -> str:
+        return f"{self.shot.id} {self.keyframe.arm}"
+
 
 def inputs(project: Project) -> dict[str, str]:
     """Hash of the shot list: prompts and lengths are in it."""
     return {"shots.toml": sha256_file(project.root / "shots.toml")}
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
-    """Make the missing shots and save the stage. Raises `StoreError` if a parent stage is missing, `ModelError` on
-    NaN.
-    """
-    started = time.monotonic()
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    looks: dict[Arm, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
-    keyframes: tuple[Keyframe, ...] = project.store.need_stage("keyframes").groups["keyframes"]
-    tasks = _tasks(project, looks, keyframes)
-    missing = [task for task in tasks if not project.store.has_unit(NAME, task.key)]
-    if missing:
-        from cinetune.generation import run_tasks
-
-        if len(missing) < len(tasks):
-            report.say(f"{len(tasks) - len(missing)} of {len(tasks)} shots are there already")
-        adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
-        with report.progress(NAME, len(missing)) as bar:
-            run_tasks(
-                missing,
-                partial(_open, project.root, project.config, adapters),
-                workers=project.config.shoot.workers,
-                done=lambda task: bar.advance(1, f"{task.shot.id} {task.keyframe.arm}"),
-            )
-    sequences = [project.store.made_unit(NAME, task.key, Sequence) for task in tasks]
-    device = choose_device(project.config.model.device, project.config.model.dtype)
-    made = provenance(
-        seed=None,
-        config_sha=section_sha(project.config, SECTIONS),
-        parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
-        device=device.name,
-        wall_seconds=time.monotonic() - started,
+def make(project: Project, report: Reporter) -> Made[Expanded]:
+    """Make the missing shots. Raises `ModelError` on NaN."""
+    looks, keyframes = project.store.need(Trained).by_arm, project.store.need(Keyframed).keyframes
+    adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
+    sequences = make_pieces(
+        project,
+        report,
+        NAME,
+        Sequence,
+        _tasks(project, looks, keyframes),
+        open_for=lambda _: partial(_open, project.config, adapters),
+        workers=project.config.shoot.workers,
+        called="shots",
     )
-    return project.store.save_stage(NAME, key, {"sequences": sequences}, made=made, notes=_notes(sequences))
+    return Made(result=Expanded(sequences=tuple(sequences)), notes=_notes(sequences))
+
+
+STAGE = Stage(
+    result=Expanded, make=make, inputs=inputs, parents=(Trained, Keyframed), sections=("model", "shoot"), model=True
+)
+run = STAGE.run
 
 
 def _notes(sequences: list[Sequence]) -> list[str]:
@@ -112,7 +108,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         if shot is None:
             continue  # a shot taken out of the list after its keyframe was made
         look = looks.get(keyframe.arm)
-        prompt = f"{look.trigger}, {shot.prompt}" if look and look.trigger else shot.prompt
+        prompt = full_caption(look.trigger if look else "", shot.prompt)
         key = content_key(
             NAME,
             VERSION,
@@ -130,19 +126,15 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
     return tasks
 
 
-def _open(root: Path, config: Config, adapters: Mapping[Arm, Path]) -> Callable[[_Task], None]:
+def _open(config: Config, adapters: Mapping[Arm, Path], store: Store) -> Callable[[_Task], Sequence]:
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
     from cinetune.generation import Cast
 
-    store, cast = Store(root), Cast(config.model, adapters)
-    return lambda task: _keep(store, config, cast, task)
+    cast = Cast(config.model, adapters)
+    return lambda task: _make(store, config, cast, task)
 
 
-def _keep(store: Store, config: Config, cast: Any, task: _Task) -> None:
-    store.unit(NAME, task.key, Sequence, lambda: _make(store, config, cast, task))
-
-
-def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
+def _make(store: Store, config: Config, cast: Cast, task: _Task) -> Sequence:
     from cinetune.footage.read.stills import read_image
     from cinetune.generation import drift, plan_segments, shot_frames, worst_seam
 
@@ -156,7 +148,7 @@ def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
         candidate=keyframe.picked if keyframe.method == "develop" else 0,
     )
     master = _render(store, config, model, task, segments)
-    film = master.astype("float32") / 65535
+    film = master.astype("float32") / WHITE
     video, proxy = _master(store, master), _proxy(store, film, model.info.rate)
     wall = time.monotonic() - started
     return Sequence(
@@ -178,7 +170,7 @@ def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
         timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
         provenance=provenance(
             seed=task.shot.seed,
-            config_sha=section_sha(config, SECTIONS),
+            config_sha=section_sha(config, STAGE.sections),
             parents=(keyframe.image.sha256,),
             device=cast.device.name,
             wall_seconds=wall,
@@ -186,7 +178,7 @@ def _make(store: Store, config: Config, cast: Any, task: _Task) -> Sequence:
     )
 
 
-def _render(store: Store, config: Config, model: Any, task: _Task, segments: tuple[Segment, ...]) -> np.ndarray:
+def _render(store: Store, config: Config, model: VideoModel, task: _Task, segments: tuple[Segment, ...]) -> np.ndarray:
     """The whole shot `THWC` uint16, each picture quantised as it is decoded so that float frames never pile up."""
     import numpy as np
     import torch
@@ -200,7 +192,7 @@ def _render(store: Store, config: Config, model: Any, task: _Task, segments: tup
     opening = Opening(
         condition_HWC=condition,
         keyframe_HWC=torch.from_numpy(read_image(store.path(keyframe.image))),
-        latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))["latents_BCfhw"],
+        latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))[OPENING],
     )
     recipe = Recipe(
         prompt=task.prompt,
@@ -213,15 +205,13 @@ def _render(store: Store, config: Config, model: Any, task: _Task, segments: tup
     last = segments[-1]
     master = np.empty((last.first_frame + last.frames, *condition.shape), dtype=np.uint16)
     for index, picture in enumerate(chain(model, opening, recipe, segments, anchor=shoot.anchor)):
-        master[index] = np.rint(picture.numpy() * 65535).astype(np.uint16)
+        master[index] = np.rint(picture.numpy() * WHITE).astype(np.uint16)
     return master
 
 
 def _master(store: Store, frames_THWC: np.ndarray) -> FileRef:
-    from safetensors.numpy import save_file
-
     with store.new_object(".safetensors") as (path, done):
-        save_file({"frames_THWC": frames_THWC}, path)
+        write_master(path, frames_THWC)
     return done[0]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from pathlib import Path
 import av
 
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
-from cinetune.config import section_sha
 from cinetune.errors import FootageError
 from cinetune.footage.cut.cuts import Watcher
 from cinetune.footage.cut.slates import Samples
@@ -40,16 +38,16 @@ from cinetune.footage.read.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
 from cinetune.outside import escaped
 from cinetune.records import artifact
-from cinetune.runtime import Reporter, provenance, table
+from cinetune.results import Ingested
+from cinetune.runtime import Reporter, table
 from cinetune.sections import ColourRule, FootageSection
-from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.stage import Made, Stage
+from cinetune.store import Project, content_key, sha256_file
 from cinetune.timecode import Span
 
-__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+__all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "ingest"
-PARENTS: tuple[str, ...] = ()
-SECTIONS = ("footage",)
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
 _BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
@@ -173,11 +171,10 @@ def _clip_ids(folder: Path, files: list[Path]) -> dict[Path, str]:
     return ids
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
+def make(project: Project, report: Reporter) -> Made[Ingested]:
     """Probe every file and cut it into shots. Raises `FootageError` when there is no folder, no file, or no usable
     file.
     """
-    started = time.monotonic()
     folder = _folder(project)
     files = footage_files(folder) if folder.is_dir() else []
     if not files:
@@ -212,17 +209,13 @@ def run(project: Project, report: Reporter) -> StageRecord:
         raise FootageError(f"no film file can be used:\n  {reasons}", where=str(folder), remedy=rejected[0].remedy)
     shots = [shot for verdict in verdicts for shot in verdict.shots]
     report.say(f"{len(clips)} clips, {len(shots)} shots, {len(rejected)} files refused")
-    made = provenance(
-        seed=None,
-        config_sha=section_sha(project.config, SECTIONS),
-        parents=tuple(sorted(hashes.values())),
-        device="cpu",
-        wall_seconds=time.monotonic() - started,
-    )
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=hashes)
-    groups = {"clips": clips, "shots": shots, "rejected": rejected}
     said = [f"{name}: {words}" for name, words in lists.items()]
-    return project.store.save_stage(NAME, key, groups, made=made, notes=said)
+    result = Ingested(clips=tuple(clips), shots=tuple(shots), rejected=tuple(rejected))
+    return Made(result=result, notes=said, inputs=hashes)
+
+
+STAGE = Stage(result=Ingested, make=make, inputs=inputs, sections=("footage",), hashes_late=True)
+run = STAGE.run
 
 
 def _examine(

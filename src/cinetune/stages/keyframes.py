@@ -6,28 +6,30 @@ treatment: the same method, seeds, noise and ranking rule; only the adapter (and
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
-from cinetune.config import Config, section_sha
+from cinetune.config import Config
 from cinetune.errors import ConfigError
-from cinetune.runtime import Reporter, choose_device, provenance
-from cinetune.store import Project, StageRecord, Store, content_key, sha256_file
+from cinetune.files import OPENING, full_caption, save_tensors
+from cinetune.results import Ingested, Keyframed, Prepared, Trained
+from cinetune.runtime import Reporter
+from cinetune.stage import Made, Stage, make_pieces
+from cinetune.store import Project, Store, content_key, sha256_file
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+    from cinetune.generation import Cast
+
+__all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "keyframes"
-PARENTS = ("ingest", "prepare", "train")
-SECTIONS = ("model", "keyframes", "shoot")
 # Part of every unit key: raise it when the same inputs would give another picture.
 VERSION = 3
 
@@ -43,6 +45,10 @@ class _Task:
     method: Method
     prompt: str
 
+    @property
+    def label(self) -> str:
+        return f"{self.shot.id} {self.arm}"
+
 
 def inputs(project: Project) -> dict[str, str]:
     """Hashes of the shot list and of each reference picture."""
@@ -51,44 +57,29 @@ def inputs(project: Project) -> dict[str, str]:
     return found | {shot.reference: sha256_file(project.root / shot.reference) for shot in shots.shots}
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
-    """Make the missing keyframes and save the stage.
-
-    Raises `StoreError` if a parent stage is missing, `ConfigError` for an empty shot list or a size the model cannot
-    take.
-    """
-    started = time.monotonic()
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    looks: dict[Arm, Look] = {look.arm: look for look in project.store.need_stage("train").groups["looks"]}
-    windows = [window for window in project.store.need_stage("prepare").groups["windows"] if window.split == "train"]
-    clips = {clip.id: clip for clip in project.store.need_stage("ingest").groups["clips"]}
+def make(project: Project, report: Reporter) -> Made[Keyframed]:
+    """Make the missing keyframes. Raises `ConfigError` for an empty shot list or a size the model cannot take."""
+    store, config = project.store, project.config
+    looks, clips, windows = store.need(Trained).by_arm, store.need(Ingested).by_id, store.need(Prepared).training
+    adapters: dict[Arm, Path] = {arm: store.path(look.weights) for arm, look in looks.items()}
     tasks = _tasks(project, looks, film=content_key(*windows, *sorted(clip.sha256 for clip in clips.values())))
-    missing = [task for task in tasks if not project.store.has_unit(NAME, task.key)]
-    if missing:
-        from cinetune.generation import run_tasks
 
-        if len(missing) < len(tasks):
-            report.say(f"{len(tasks) - len(missing)} of {len(tasks)} keyframes are there already")
-        film = _film(project, windows, clips) if any(_ranked(project.config, task.method) for task in missing) else None
-        adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
-        opener = partial(_open, project.root, project.config, adapters, film)
-        with report.progress(NAME, len(missing)) as bar:
-            run_tasks(
-                missing,
-                opener,
-                workers=project.config.shoot.workers,
-                done=lambda task: bar.advance(1, f"{task.shot.id} {task.arm}"),
-            )
-    keyframes = [_as_asked(project.store.made_unit(NAME, task.key, Keyframe), task.shot.pick) for task in tasks]
-    device = choose_device(project.config.model.device, project.config.model.dtype)
-    made = provenance(
-        seed=None,
-        config_sha=section_sha(project.config, SECTIONS),
-        parents=tuple(sorted(look.weights.sha256 for look in looks.values())),
-        device=device.name,
-        wall_seconds=time.monotonic() - started,
+    def open_for(missing: Sequence[_Task]) -> Callable[[Store], Callable[[_Task], Keyframe]]:
+        film = _film(project, windows, clips) if any(_ranked(config, task.method) for task in missing) else None
+        return partial(_open, config, adapters, film)
+
+    made = make_pieces(
+        project, report, NAME, Keyframe, tasks, open_for=open_for, workers=config.shoot.workers, called="keyframes"
     )
-    return project.store.save_stage(NAME, key, {"keyframes": keyframes}, made=made)
+    keyframes = [_as_asked(keyframe, task.shot.pick) for keyframe, task in zip(made, tasks, strict=True)]
+    return Made(result=Keyframed(keyframes=tuple(keyframes)))
+
+
+STAGE = Stage(
+    result=Keyframed, make=make, inputs=inputs, parents=(Ingested, Prepared, Trained),
+    sections=("model", "keyframes", "shoot"), model=True,
+)  # fmt: skip
+run = STAGE.run
 
 
 def _as_asked(made: Keyframe, pick: int | None) -> Keyframe:
@@ -137,7 +128,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
         for shot in shots:
             method = shot.method or config.keyframes.method
             _count(config, shot, method)
-            prompt = f"{looks[arm].trigger}, {shot.prompt}" if arm in looks and looks[arm].trigger else shot.prompt
+            prompt = full_caption(looks[arm].trigger if arm in looks else "", shot.prompt)
             for seed in range(config.shoot.seeds):
                 key = content_key(
                     NAME,
@@ -173,7 +164,7 @@ def _settings(config: Config, method: Method) -> dict[str, Any]:
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
 
-def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageClip]) -> list[np.ndarray]:
+def _film(project: Project, windows: Sequence[Window], clips: Mapping[str, FootageClip]) -> list[np.ndarray]:
     """Lab pixels of the first frame of each training window. Raises `ConfigError` when there is none to rank
     against.
     """
@@ -194,20 +185,16 @@ def _film(project: Project, windows: list[Window], clips: Mapping[str, FootageCl
 
 
 def _open(
-    root: Path, config: Config, adapters: Mapping[Arm, Path], film: list[np.ndarray] | None
-) -> Callable[[_Task], None]:
+    config: Config, adapters: Mapping[Arm, Path], film: list[np.ndarray] | None, store: Store
+) -> Callable[[_Task], Keyframe]:
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
     from cinetune.generation import Cast
 
-    store, cast = Store(root), Cast(config.model, adapters)
-    return lambda task: _keep(store, config, cast, film, task)
+    cast = Cast(config.model, adapters)
+    return lambda task: _make(store, config, cast, film, task)
 
 
-def _keep(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None, task: _Task) -> None:
-    store.unit(NAME, task.key, Keyframe, lambda: _make(store, config, cast, film, task))
-
-
-def _make(store: Store, config: Config, cast: Any, film: list[np.ndarray] | None, task: _Task) -> Keyframe:
+def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | None, task: _Task) -> Keyframe:
     import torch
 
     from cinetune.footage.read.stills import read_image
@@ -264,8 +251,6 @@ def _picture(store: Store, picture_HWC: Tensor) -> FileRef:
 
 
 def _latents(store: Store, latents: Tensor) -> FileRef:
-    from safetensors.torch import save_file
-
     with store.new_object(".safetensors") as (path, done):
-        save_file({"latents_BCfhw": latents.float().cpu().contiguous()}, path)
+        save_tensors(path, {OPENING: latents.float()})
     return done[0]

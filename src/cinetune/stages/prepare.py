@@ -9,7 +9,6 @@ for validation, and no picture may be on both sides.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
 from cinetune.catalogue import Release
-from cinetune.config import Config, section_sha
+from cinetune.config import Config
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.cut.framing import crop_notes, lost, shape_of
 from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
@@ -27,14 +26,14 @@ from cinetune.footage.notes.sidecars import GENERATED, Row, captions_of, rights_
 from cinetune.footage.video import read_clip
 from cinetune.pages.sheet import Card, render_sheet, start_label, strip
 from cinetune.records import artifact
-from cinetune.runtime import Reporter, provenance
-from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.results import Ingested, Prepared
+from cinetune.runtime import Reporter
+from cinetune.stage import Made, Stage
+from cinetune.store import Project, content_key, sha256_file
 
-__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+__all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "prepare"
-PARENTS = ("ingest",)
-SECTIONS = ("prepare",)
 _REVISION = 1  # raise when the same window would be measured otherwise
 _LISTED = 8  # windows left out that are named one by one; the sheet shows them all
 
@@ -57,20 +56,18 @@ def inputs(project: Project) -> dict[str, str]:
     return hashes | {"geometry": f"{base.width}x{base.height}, {base.rate} fps, multiples of {base.multiple}"}
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
+def make(project: Project, report: Reporter) -> Made[Prepared]:
     """Lay windows into shots, caption, measure, choose and split them.
 
     Raises `ConfigError` when captions are missing or do not fit, `FootageError` when no window is left, or when a
     training scene and a held-out one show the same picture.
     """
-    started = time.monotonic()
-    config = project.config
-    parent = project.store.need_stage("ingest")
-    clips: dict[str, FootageClip] = {clip.id: clip for clip in parent.groups["clips"]}
+    config, film = project.config, project.store.need(Ingested)
+    clips = film.by_id
     base = config.model.base()
     height, width = config.train_size(base)
     geometry = replace(base, height=height, width=width)
-    candidates = _candidates(project, report, clips, parent.groups["shots"], geometry)
+    candidates = _candidates(project, report, clips, film.shots, geometry)
     seen: list[_Seen] = []
     with report.progress(NAME, len(candidates)) as bar:
         for window in candidates:
@@ -103,15 +100,11 @@ def run(project: Project, report: Reporter) -> StageRecord:
     _tell_left_out(report, config, windows, measures)
     _write_pages(project, report, clips, candidates, measures, [one.strip for one in seen], leaks=leaks)
     _check_leaks(report, config, clips, leaks)
-    made = provenance(
-        seed=None,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(parent.output_sha,),
-        device="cpu",
-        wall_seconds=time.monotonic() - started,
-    )
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    return project.store.save_stage(NAME, key, {"windows": windows, "measures": measures}, made=made)
+    return Made(result=Prepared(windows=tuple(windows), measures=tuple(measures)))
+
+
+STAGE = Stage(result=Prepared, make=make, inputs=inputs, parents=(Ingested,), sections=("prepare",))
+run = STAGE.run
 
 
 def _candidates(

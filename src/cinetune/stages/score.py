@@ -6,18 +6,19 @@ Reads the shots, the training windows (the film) and, where the shot list names 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import Design, FootageClip, PlannedShot, Window
+from cinetune.artifacts import Design, PlannedShot
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.config import section_sha
 from cinetune.errors import StoreError
-from cinetune.runtime import Reporter, choose_device, provenance
-from cinetune.store import Project, StageRecord, content_key, sha256_file
+from cinetune.files import read_master
+from cinetune.results import Expanded, Ingested, Prepared, Scored
+from cinetune.runtime import Reporter
+from cinetune.stage import Made, Stage
+from cinetune.store import Project, content_key, sha256_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +27,8 @@ if TYPE_CHECKING:
     from cinetune.metrics.suite import Semantics
     from cinetune.models.family import VideoModel
 
-__all__ = ["NAME", "PARENTS", "SECTIONS", "inputs", "run"]
+__all__ = ["STAGE", "inputs", "make", "run"]
 
-NAME = "score"
-PARENTS = ("ingest", "prepare", "expand")
-SECTIONS = ("model", "score")
 # Part of the stage's key: raise it when the same shots would be measured or judged otherwise.
 VERSION = 3
 
@@ -61,21 +59,17 @@ def inputs(project: Project) -> dict[str, str]:
     return found | {truth: sha256_file(project.root / truth) for truth in truths}
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
-    """Measure every shot, compare the arms, and save the stage.
+def make(project: Project, report: Reporter) -> Made[Scored]:
+    """Measure every shot and compare the arms.
 
     Raises `StoreError` if a parent stage is missing, `ConfigError` for a claim on a measure that does not exist.
     """
     from cinetune.metrics.cards import Results, Rules, scorecards
     from cinetune.metrics.design import declared
 
-    started = time.monotonic()
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
-    config = project.config
     design = declared(project)
-    sequences: tuple[FilmSequence, ...] = project.store.need_stage("expand").groups["sequences"]
     planned = {shot.id: shot for shot in project.shots().shots}
-    sequences = tuple(sequence for sequence in sequences if sequence.shot in planned)
+    sequences = tuple(each for each in project.store.need(Expanded).sequences if each.shot in planned)
     _check_made_alike(sequences)
     film = _read_film(project, _load_clip(), report)
     clips = _measure_all(project, sequences, planned, film, report=report)
@@ -91,16 +85,15 @@ def run(project: Project, report: Reporter) -> StageRecord:
         warnings=_warnings(design, sequences, film),
     )
     cards = scorecards(results, rules)
-    device = choose_device(config.model.device, config.model.dtype)
-    made = provenance(
-        seed=None,
-        config_sha=section_sha(config, SECTIONS),
-        parents=(project.store.need_stage("expand").output_sha,),
-        device=device.name,
-        wall_seconds=time.monotonic() - started,
-    )
-    groups = {"scorecards": cards, "design": [design], "vetoes": list(results.vetoes)}
-    return project.store.save_stage(NAME, key, groups, made=made, notes=_notes(cards))
+    result = Scored(scorecards=tuple(cards), design=(design,), vetoes=tuple(results.vetoes))
+    return Made(result=result, notes=_notes(cards))
+
+
+STAGE = Stage(
+    result=Scored, make=make, inputs=inputs, parents=(Ingested, Prepared, Expanded), sections=("model", "score"),
+    model=True,
+)  # fmt: skip
+run = STAGE.run
 
 
 def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
@@ -154,8 +147,7 @@ def _read_film(project: Project, clip: _Clip | None, report: Reporter) -> _Film:
     from cinetune.footage.video import read_window
     from cinetune.metrics.suite import cloud, embed
 
-    windows: list[Window] = [w for w in project.store.need_stage("prepare").groups["windows"] if w.split == "train"]
-    clips: dict[str, FootageClip] = {c.id: c for c in project.store.need_stage("ingest").groups["clips"]}
+    windows, clips = project.store.need(Prepared).training, project.store.need(Ingested).by_id
     clouds: dict[str, list[np.ndarray]] = {}
     features: dict[str, list[np.ndarray]] = {}
     with report.progress("reading the film", len(windows)) as bar:
@@ -217,13 +209,11 @@ def _measure_all(
 def _measure(
     project: Project, sequence: FilmSequence, shot: PlannedShot, film: _Film, truth_THWC: np.ndarray | None
 ) -> Measured:
-    from safetensors.numpy import load_file
-
     from cinetune.metrics import nearest_scenes
     from cinetune.metrics.cards import Measured
     from cinetune.metrics.suite import Evidence, cloud, measure
 
-    frames = load_file(project.store.path(sequence.video))["frames_THWC"].astype("float32") / 65535
+    frames = read_master(project.store.path(sequence.video))
     semantics = _semantics(film, shot, frames)
     pixels = cloud(frames)
     evidence = Evidence(

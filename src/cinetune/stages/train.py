@@ -7,19 +7,23 @@ log. While it runs, `work/train/<arm>/` holds the checkpoint, the log and sample
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import Arm, FileRef, FootageClip, LatentEntry, Look, ModelRef, Window
+from cinetune.artifacts import Arm, FileRef, LatentEntry, Look, ModelRef
 from cinetune.config import Config, flatten, section_sha
 from cinetune.errors import ConfigError, StoreError, WeightsError
+from cinetune.pages.live import watching
 from cinetune.processes import meet
 from cinetune.records import read_log
+from cinetune.results import Cached, Ingested, Prepared, Trained
 from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.sections import AugmentSection, TrainSection
-from cinetune.store import Project, StageRecord, content_key
+from cinetune.stage import Made, Stage
+from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +34,9 @@ if TYPE_CHECKING:
     from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
     from cinetune.training.trackers import Trackers
 
+__all__ = ["STAGE", "inputs", "make", "run", "trial", "trial_key"]
+
 NAME = "train"
-PARENTS = ("ingest", "prepare", "cache")
-SECTIONS = ("model", "train")
 VERSION = 3
 # Settings that change how a run is saved, where it runs or what else is trained, not what is asked for. Checkpointing
 # gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded. `init_from` is
@@ -61,31 +65,19 @@ def _start(project: Project) -> Path | None:
     return project.root / Path(named).expanduser() if named else None
 
 
-def run(project: Project, report: Reporter) -> StageRecord:
-    """Train what is missing and save the stage. Raises `StoreError` if the cache is missing, `ModelError` on NaN,
+def make(project: Project, report: Reporter) -> Made[Trained]:
+    """Train what is missing. Raises `StoreError` if the cache is missing, `ModelError` on NaN,
     `ConfigError` when the work does not divide by the processes.
     """
-    started = time.monotonic()
     store, config = project.store, project.config
     processes = meet(config.model, config.parallel)
-    key = project.input_key(NAME, parents=PARENTS, sections=SECTIONS, inputs=inputs(project))
     runs = _runs(project)
     done = processes.same({one.key for one in runs if store.has_unit(NAME, one.key)})
-    _train([one for one in runs if one.key not in done], config, report)
-
-    def record() -> StageRecord:
-        looks = [store.made_unit(NAME, one.key, Look) for one in runs]
-        made = provenance(
-            seed=config.train.seed,
-            config_sha=section_sha(config, SECTIONS),
-            parents=(looks[0].dataset_sha, looks[0].model.weights_sha256),
-            device=choose_device(config.model.device, config.model.dtype).name,
-            wall_seconds=time.monotonic() - started,
-        )
-        notes = [f"{look.arm}: {text}" for look in looks for text in _said(look, store.path(look.log))]
-        return store.save_stage(NAME, key, {"looks": looks}, made=made, notes=notes)
-
-    return processes.lead(record)
+    with watching(project) if processes.main else nullcontext():
+        _train([one for one in runs if one.key not in done], config, report)
+    looks = tuple(store.made_unit(NAME, one.key, Look) for one in runs)
+    notes = [f"{look.arm}: {text}" for look in looks for text in _said(look, store.path(look.log))]
+    return Made(result=Trained(looks=looks), notes=notes, seed=config.train.seed)
 
 
 def trial_key(project: Project) -> str:
@@ -107,9 +99,8 @@ def _runs(project: Project) -> list[_Run]:
     from cinetune.models import model_identity, model_ref
 
     store, config = project.store, project.config
-    cached = store.need_stage("cache")
-    entries: tuple[LatentEntry, ...] = cached.groups["entries"]
-    shared: FileRef = cached.groups["shared"][0]
+    cached = store.need(Cached)
+    entries, (shared,) = cached.entries, cached.shared
     model, made_by = model_ref(config.model), model_identity(config.model)
     if any(entry.model.weights_sha256 != model.weights_sha256 for entry in entries):
         raise StoreError(
@@ -331,8 +322,7 @@ class _Run:
         from cinetune.training import HeldShot
 
         store = self.project.store
-        clips: dict[str, FootageClip] = {clip.id: clip for clip in store.need_stage("ingest").groups["clips"]}
-        windows: dict[str, Window] = {window.id: window for window in store.need_stage("prepare").groups["windows"]}
+        clips, windows = store.need(Ingested).by_id, {window.id: window for window in store.need(Prepared).windows}
         shots: list[HeldShot] = []
         for file in files:
             window = windows[file.id]
@@ -357,7 +347,7 @@ class _Run:
         dataset, recipe_sha = self.fingerprint["data set"], self.fingerprint["recipe"]
         made = provenance(
             seed=recipe.seed,
-            config_sha=section_sha(config, SECTIONS),
+            config_sha=section_sha(config, STAGE.sections),
             parents=(dataset, model.info.weights_sha256),
             device=device,
             wall_seconds=wall_seconds,
@@ -380,6 +370,13 @@ class _Run:
             provenance=made,
             forced=finished.forced,
         )
+
+
+STAGE = Stage(
+    result=Trained, make=make, inputs=inputs, parents=(Ingested, Prepared, Cached), sections=("model", "train"),
+    model=True, together=True,
+)  # fmt: skip
+run = STAGE.run
 
 
 def _spread(files: list[WindowFile], count: int) -> list[WindowFile]:

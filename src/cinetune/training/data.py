@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from cinetune.errors import ModelError
+from cinetune.files import EMPTY, LATENTS, TEXT, given, variants_in
 from cinetune.models.family import Batch, Conditioning
 from cinetune.models.wan.wan21 import pad_text
 from cinetune.runtime import generator
@@ -45,8 +46,8 @@ class Picked:
 def window_file(window: str, path: Path) -> WindowFile:
     """Open a cached window, count its variants and read its shape."""
     with safe_open(path, framework="pt") as tensors:
-        variants = sum(name.startswith("cond_Cfhw.") for name in tensors.keys())  # noqa: SIM118  (safe_open is not a dict)
-        shape = tuple(tensors.get_slice("latents_Cfhw").get_shape())
+        variants = variants_in(tensors.keys())
+        shape = tuple(tensors.get_slice(LATENTS).get_shape())
     return WindowFile(id=window, path=path, variants=variants, shape=shape)
 
 
@@ -107,12 +108,12 @@ def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_f
     batch_shape(files)
     latents, conds, images, texts = [], [], [], []
     for file, variant in zip(files, variants, strict=True):
-        suffix = f".{variant}" if variant else ""
+        condition, image = given(variant)
         with safe_open(file.path, framework="pt") as tensors:
-            latents.append(_frames(tensors, "latents_Cfhw", single_frame))
-            conds.append(_frames(tensors, f"cond_Cfhw{suffix}", single_frame))
-            images.append(tensors.get_tensor(f"image_LD{suffix}"))
-            texts.append(tensors.get_tensor("text_LD"))
+            latents.append(_frames(tensors, LATENTS, single_frame))
+            conds.append(_frames(tensors, condition, single_frame))
+            images.append(tensors.get_tensor(image))
+            texts.append(tensors.get_tensor(TEXT))
     cond = Conditioning(text_BLD=pad_text(texts), image_BLD=torch.stack(images), latent_BCfhw=torch.stack(conds))
     return Batch(latents_BCfhw=torch.stack(latents), cond=cond)
 
@@ -120,7 +121,7 @@ def load_batch(files: Sequence[WindowFile], variants: Sequence[int], *, single_f
 def load_empty(path: Path) -> Tensor:
     """The embedding of the empty prompt, padded, `[1, 512, D]`."""
     with safe_open(path, framework="pt") as tensors:
-        return pad_text([tensors.get_tensor("empty_LD")])
+        return pad_text([tensors.get_tensor(EMPTY)])
 
 
 def _frames(tensors: safe_open, name: str, single_frame: bool) -> Tensor:

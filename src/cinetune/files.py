@@ -1,0 +1,84 @@
+"""How the files inside the store are laid out, each by one owner: the cached window, a shot's master.
+
+    window   safetensors: `latents_Cfhw` the clip; `text_LD` its caption, rows without padding; `cond_Cfhw` mask (4) and
+             latents of its first frame, grey behind; `image_LD` CLIP tokens of its first frame; `cond_Cfhw.k` and
+             `image_LD.k` for k = 1, 2, ... the same from the first frame re-graded
+    empty    safetensors: `empty_LD`, the embedding of the empty prompt
+    opening  safetensors: `latents_BCfhw`, the latents of a shot's first segment
+    master   safetensors: `frames_THWC`, uint16, full range, display R'G'B'
+
+A one-frame window is `[:, :1]` of latents and condition: the VAE is causal, so the slice equals encoding one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+__all__ = [
+    "EMPTY",
+    "LATENTS",
+    "OPENING",
+    "TEXT",
+    "WHITE",
+    "full_caption",
+    "given",
+    "master_slice",
+    "read_master",
+    "save_tensors",
+    "variants_in",
+    "write_master",
+]
+
+LATENTS, TEXT, EMPTY, OPENING = "latents_Cfhw", "text_LD", "empty_LD", "latents_BCfhw"
+_CONDITION, _IMAGE, _FRAMES = "cond_Cfhw", "image_LD", "frames_THWC"
+WHITE = 65535
+"""Code value of display white in a master."""
+
+
+def full_caption(trigger: str, text: str) -> str:
+    """What the model reads: a caption or prompt behind the trigger phrase, if there is one."""
+    return f"{trigger}, {text}" if trigger else text
+
+
+def given(variant: int) -> tuple[str, str]:
+    """Names of the condition latents and of the CLIP tokens of a window's first frame; variant 0 is the film's own."""
+    suffix = f".{variant}" if variant else ""
+    return f"{_CONDITION}{suffix}", f"{_IMAGE}{suffix}"
+
+
+def variants_in(names: Iterable[str]) -> int:
+    """How many re-graded first frames a cached window holds, by the names in it."""
+    return sum(name.startswith(f"{_CONDITION}.") for name in names)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write torch tensors as they are, each in memory of its own."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def write_master(path: Path, frames_THWC: np.ndarray) -> None:
+    """Write a shot, uint16."""
+    from safetensors.numpy import save_file
+
+    assert str(frames_THWC.dtype) == "uint16", frames_THWC.dtype
+    save_file({_FRAMES: frames_THWC}, path)
+
+
+def read_master(path: Path) -> np.ndarray:
+    """A whole shot, `THWC` float32 in [0, 1]."""
+    return master_slice(path)[:].astype("float32") / WHITE
+
+
+def master_slice(path: Path) -> Any:
+    """A shot, `THWC` uint16, of which only the frames that are asked for (`[a:b]`) are read from disk."""
+    from safetensors import safe_open
+
+    return safe_open(path, framework="numpy").get_slice(_FRAMES)

@@ -1,0 +1,122 @@
+"""What each stage hands on: its records by name, with their types. `Store.need` and `Store.find` read them.
+
+A field is a group of records in the stage's file; a field that an older file lacks is empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from cinetune.artifacts import (
+    Arm,
+    Delivery,
+    Design,
+    FileRef,
+    FootageClip,
+    Keyframe,
+    LatentEntry,
+    Look,
+    Measures,
+    Rejected,
+    Scorecard,
+    Sequence,
+    Shot,
+    Veto,
+    Window,
+)
+
+__all__ = [
+    "Cached",
+    "Delivered",
+    "Expanded",
+    "Ingested",
+    "Keyframed",
+    "Prepared",
+    "Reported",
+    "Result",
+    "Scored",
+    "Trained",
+]
+
+
+class Result(Protocol):
+    """A frozen dataclass of tuples of artifacts; `stage` is the verb that makes it."""
+
+    stage: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    stage: ClassVar[str] = "ingest"
+    clips: tuple[FootageClip, ...] = ()
+    shots: tuple[Shot, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def by_id(self) -> dict[str, FootageClip]:
+        """The clips by their id."""
+        return {clip.id: clip for clip in self.clips}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    stage: ClassVar[str] = "prepare"
+    windows: tuple[Window, ...] = ()
+    measures: tuple[Measures, ...] = ()
+
+    @property
+    def training(self) -> tuple[Window, ...]:
+        """The windows that are not held out."""
+        return tuple(window for window in self.windows if window.split == "train")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cached:
+    """`shared` is one file: the embedding of the empty prompt."""
+
+    stage: ClassVar[str] = "cache"
+    entries: tuple[LatentEntry, ...] = ()
+    shared: tuple[FileRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    stage: ClassVar[str] = "train"
+    looks: tuple[Look, ...] = ()
+
+    @property
+    def by_arm(self) -> dict[Arm, Look]:
+        return {look.arm: look for look in self.looks}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyframed:
+    stage: ClassVar[str] = "keyframes"
+    keyframes: tuple[Keyframe, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expanded:
+    stage: ClassVar[str] = "expand"
+    sequences: tuple[Sequence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    stage: ClassVar[str] = "deliver"
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    stage: ClassVar[str] = "score"
+    scorecards: tuple[Scorecard, ...] = ()
+    design: tuple[Design, ...] = ()
+    vetoes: tuple[Veto, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    stage: ClassVar[str] = "report"
+    page: tuple[FileRef, ...] = ()

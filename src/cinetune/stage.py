@@ -1,0 +1,160 @@
+"""The frame that every stage runs in: what it is valid for, its clock, its record, and pieces that are made once.
+
+A stage module declares one `Stage` and writes `inputs` and `make`; the frame does the rest. `make` reads the stages
+before it by type (`project.store.need(Prepared)`), and returns a `Made` with its own result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from cinetune.config import section_sha
+from cinetune.errors import WeightsError
+from cinetune.processes import meet
+from cinetune.results import Result
+from cinetune.runtime import Reporter, choose_device, provenance
+from cinetune.store import Project, StageRecord, Store
+
+__all__ = ["Made", "Stage", "Task", "make_pieces"]
+
+R = TypeVar("R", bound=Result)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made(Generic[R]):
+    """What `make` hands to the frame; `inputs` only where a stage hashes its files as it reads them."""
+
+    result: R
+    notes: Sequence[str] = ()
+    seed: int | None = None
+    inputs: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage(Generic[R]):
+    """One verb of the story. `parents` are the results it reads, `sections` the settings that shape its own, `inputs`
+    content hashes of what it depends on outside the store. `model`: it runs the base model, so the weights count too,
+    and the device is recorded. `together`: several processes, started by `torchrun`, do it together; all of them call
+    `make`, and all must return the same. `hashes_late`: `Made.inputs` takes the place of `inputs`.
+    """
+
+    result: type[R]
+    make: Callable[[Project, Reporter], Made[R]]
+    inputs: Callable[[Project], dict[str, str]] | None = None
+    parents: tuple[type[Result], ...] = ()
+    sections: tuple[str, ...] = ()
+    model: bool = False
+    together: bool = False
+    hashes_late: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.result.stage
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the stages whose results it reads."""
+        return tuple(parent.stage for parent in self.parents)
+
+    def key(self, project: Project, inputs: Mapping[str, str] | None = None) -> str:
+        """What a result of today would be valid for."""
+        if inputs is None:
+            inputs = self.inputs(project) if self.inputs else {}
+        found = dict(inputs) | self._weights(project)
+        return project.input_key(self.name, parents=self.reads, sections=self.sections, inputs=found)
+
+    def _weights(self, project: Project) -> dict[str, str]:
+        """The base model's bytes. A project may be looked at where they are not: then the last known ones count."""
+        if not self.model:
+            return {}
+        from cinetune.models import model_ref
+
+        try:
+            return {"base model": model_ref(project.config.model).weights_sha256}
+        except WeightsError:
+            record = project.store.load_stage(self.name)
+            before = record.inputs.get("inputs", {}).get("base model", "") if record else ""
+            return {"base model": before}
+
+    def run(self, project: Project, report: Reporter) -> StageRecord:
+        """Make the result and save it; what was finished before is not made again. Raises what `make` raises, and
+        `StoreError` naming the verb to run when a stage before it is missing.
+        """
+        started = time.monotonic()
+        config = project.config
+        processes = meet(config.model, config.parallel)
+        key = "" if self.hashes_late else processes.lead(lambda: self.key(project))
+        made = self.make(project, report)
+
+        def record() -> StageRecord:
+            outputs = (project.store.load_stage(name) for name in self.reads)
+            written = provenance(
+                seed=made.seed,
+                config_sha=section_sha(config, self.sections),
+                parents=tuple(parent.output_sha for parent in outputs if parent is not None),
+                device=choose_device(config.model.device, config.model.dtype).name if self.model else "cpu",
+                wall_seconds=time.monotonic() - started,
+            )
+            groups = {part.name: getattr(made.result, part.name) for part in fields(made.result)}  # pyright: ignore[reportArgumentType]
+            valid = self.key(project, made.inputs) if self.hashes_late else key
+            return project.store.save_stage(self.name, valid, groups, made=written, notes=made.notes)
+
+        return processes.lead(record)
+
+
+class Task(Protocol):
+    """One piece to make; `key` names its unit, `label` is for people. It must pickle."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+
+
+def make_pieces(
+    project: Project,
+    report: Reporter,
+    stage: str,
+    kind: Callable[..., T],
+    tasks: Sequence[Any],
+    *,
+    open_for: Callable[[Sequence[Any]], Callable[[Store], Callable[[Any], T]]],
+    workers: int,
+    called: str,
+) -> list[T]:
+    """The record of every `Task`, those that were made before read from the store.
+
+    `open_for(missing)` prepares the work on those that are missing. What it returns is called once in each of the
+    `workers` processes (it must pickle; here the model is loaded) and gives the function that makes one record.
+    `called` is what the pieces are to a person. Raises what making one raises; the finished ones stay.
+    """
+    store = project.store
+    missing = [task for task in tasks if not store.has_unit(stage, task.key)]
+    if missing:
+        from cinetune.generation import run_tasks
+
+        if len(missing) < len(tasks):
+            report.say(f"{len(tasks) - len(missing)} of {len(tasks)} {called} are there already")
+        opener = partial(_keeper, project.root, stage, kind, open_for(missing))
+        with report.progress(stage, len(missing)) as bar:
+            run_tasks(missing, opener, workers=workers, done=lambda task: bar.advance(1, task.label))
+    return [store.made_unit(stage, task.key, kind) for task in tasks]
+
+
+def _keeper(
+    root: Path, stage: str, kind: Callable[..., T], opener: Callable[[Store], Callable[[Any], T]]
+) -> Callable[[Any], None]:
+    """Makes one piece and keeps it, in whatever process this is called."""
+    store = Store(root)
+    make = opener(store)
+
+    def keep(task: Any) -> None:
+        store.unit(stage, task.key, kind, lambda: make(task))
+
+    return keep
