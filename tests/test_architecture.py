@@ -150,6 +150,18 @@ def test_imports_are_absolute() -> None:
     assert [line(path, node, "relative") for path, node in every(ast.ImportFrom) if node.level] == []
 
 
+def test_results_are_read_by_their_type() -> None:
+    """`store.need(Prepared).windows`, not a group of records by a string."""
+    wrong = [
+        line(path, node, ast.unparse(node))
+        for path, node in every(ast.Attribute)
+        if node.attr == "groups"
+        and name_of(path) not in ("store.py", "pipeline.py", "cli/common.py")
+        and not name_of(path).startswith("models/")
+    ]
+    assert wrong == []
+
+
 def test_files_are_short() -> None:
     counts = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert {name: count for name, count in counts.items() if count > 600} == {}

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -79,6 +80,14 @@ def file_refs(record: object) -> Iterator[FileRef]:
     elif is_dataclass(record):
         for part in fields(record):
             yield from file_refs(getattr(record, part.name))
+
+
+def _stamp(parts: Sequence[Path]) -> str:
+    """The newest time of change of some files, in ns, and what differs once one is written to or replaced."""
+    found = [part.stat() for part in parts]
+    facts = [[each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns] for each in found]
+    newest = max(max(each.st_mtime_ns, each.st_ctime_ns) for each in found)
+    return f"{newest} {content_key(facts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,9 @@ def _typed(kind: type[R], record: StageRecord) -> R:
         raise StoreError(f"`{record.stage}` was made by another version: {error}", remedy=remedy) from error
 
 
+_CLOCK_GRAIN = 2_000_000_000
+
+
 class Store:
     """Files and records under `DIR/work`."""
 
@@ -153,6 +165,55 @@ class Store:
         self._verified: set[FileRef] = set()
         self.inputs: dict[str, Inputs] = {}
         """What each input key asked for in this process was made of; `save_stage` writes it down."""
+        self._hashes: dict[str, list[str]] | None = None
+        self._hashed = False
+
+    def sha256(
+        self, path: Path, *, fresh: bool = False, parts: Sequence[Path] = (), of: Callable[[Path], str] = sha256_file
+    ) -> str:
+        """sha256 of a file of the user's. While its size, time and place on the disk are what they were, its bytes are
+        not read again, unless `fresh`. `of` hashes what is made of several `parts`. Kept on disk by `save_stage`.
+        """
+        stamp = _stamp(parts or (path,))
+        name = os.path.relpath(path, self.root).encode("utf-8", "backslashreplace").decode()
+        if self._hashes is None:
+            self._hashes = self._read_hashes()
+        if not fresh and (known := self._hashes.get(name)) and known[0] == stamp:
+            return known[1]
+        digest = of(path)
+        if _stamp(parts or (path,)) == stamp:  # else it was written to while it was read
+            self._hashes[name], self._hashed = [stamp, digest], True
+        return digest
+
+    def _read_hashes(self) -> dict[str, list[str]]:
+        """A cache: what is no such table is as good as none."""
+        try:
+            table = unsealed(self._hash_file.read_bytes(), where=str(self._hash_file)) or {}
+        except (OSError, StoreError):
+            return {}
+        return {
+            str(name): [str(part) for part in pair]
+            for name, pair in table.items()
+            if isinstance(pair, list) and len(pair) == 2
+        }
+
+    @property
+    def _hash_file(self) -> Path:
+        return self.work / "hashes.json"
+
+    def _keep_hashes(self) -> None:
+        """Those of files that are still there and were not written a moment ago: within the grain of a disk's clock a
+        file can change and keep its time."""
+        if not self._hashed or self._hashes is None:
+            return
+        recent = time.time_ns() - _CLOCK_GRAIN
+        kept = {
+            name: pair
+            for name, pair in sorted(self._hashes.items())
+            if (self.root / name).exists() and int(pair[0].split()[0]) < recent
+        }
+        self.write_text(self._hash_file, sealed(kept))
+        self._hashed = False
 
     def add(self, source: Path) -> FileRef:
         """Copy a file in under its content hash; a second copy of the same bytes costs nothing."""
@@ -256,6 +317,7 @@ class Store:
             "groups": plain, "notes": list(notes), "provenance": json.loads(to_json(made)),
             "inputs": self.inputs.get(input_key, {}),
         }  # fmt: skip
+        self._keep_hashes()
         self.write_text(self.stage_path(stage), sealed(body))
         kept = {name: tuple(items) for name, items in groups.items()}
         return StageRecord(stage, input_key, output_sha, kept, tuple(notes), made, body["inputs"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from cinetune import pipeline
 from cinetune.artifacts import Window
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage import video
@@ -204,6 +206,38 @@ def test_a_second_run_decodes_nothing_and_finds_the_same(project, monkeypatch):
     write_two_shots(project.root / "footage" / "b.mp4", timecode="02:00:00:00")
     assert ingest.inputs(project).keys() == {"footage/a.mp4", "footage/b.mp4"}
     assert ingest.run(project, Quiet()).input_key != first.input_key
+
+
+def test_bytes_are_read_again_only_where_something_was_written(project, monkeypatch):
+    """`status` and `plan` ask what changed; a film of some hours must not be read for that."""
+    film = project.root / "footage" / "a.mp4"
+    write_two_shots(film, timecode="01:00:00:00")
+    monkeypatch.setattr("cinetune.store._CLOCK_GRAIN", -(10**15))  # as if it had been written long ago
+    first = ingest.run(project, Quiet())
+    read = []
+    monkeypatch.setattr(ingest, "source_sha256", lambda path: read.append(path) or sha256_file(path))
+
+    def row():
+        return pipeline.status(Project(project.root))[0].state
+
+    assert row() == "done" and read == []
+    assert ingest.run(Project(project.root), Quiet()).input_key == first.input_key
+    assert read == [film], "what is ingested is always read"
+    stat = film.stat()
+    film.write_bytes(film.read_bytes()[:-1] + b"x")
+    os.utime(film, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time of change as told
+    assert row() == "stale" and read == [film, film]
+    (project.root / "work" / "hashes.json").write_text("[[")
+    assert row() == "stale" and len(read) == 3, "a damaged table is none"
+
+
+def test_what_was_written_a_moment_ago_is_not_trusted_by_its_time(project, monkeypatch):
+    write_two_shots(project.root / "footage" / "a.mp4", timecode="01:00:00:00")
+    monkeypatch.setattr("cinetune.store._CLOCK_GRAIN", 10**15)
+    ingest.run(project, Quiet())
+    read = []
+    monkeypatch.setattr(ingest, "source_sha256", lambda path: read.append(path) or sha256_file(path))
+    assert pipeline.status(Project(project.root))[0].state == "done" and len(read) == 1
 
 
 def write_settings(project, text):

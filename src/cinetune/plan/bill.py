@@ -14,6 +14,7 @@ from cinetune.cost.cards import CORES, CPU, MARGIN, Card, cheapest, elementwise_
 from cinetune.cost.memory import Setting
 from cinetune.cost.operations import Work, forward, image_encoding, text_encoding, video_decoding, video_encoding
 from cinetune.plan.run import Run, in_words
+from cinetune.results import Prepared
 
 __all__ = ["ASSUMED_SHOT", "ASSUMED_WINDOWS", "Bill", "bills", "cheapest_card"]
 
@@ -53,8 +54,8 @@ def cheapest_card(found: Sequence[Bill]) -> Bill:
 
 def windows_of(run: Run) -> int:
     """Windows that were prepared, or how many a film has by custom."""
-    prepared = run.project.store.load_stage("prepare")
-    return len(prepared.groups["windows"]) if prepared else ASSUMED_WINDOWS
+    prepared = run.project.store.find(Prepared)
+    return len(prepared.windows) if prepared else ASSUMED_WINDOWS
 
 
 def segments_of(run: Run, shots: Sequence[float]) -> tuple[int, list[int]]:

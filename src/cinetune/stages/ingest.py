@@ -69,7 +69,7 @@ def _folder(project: Project) -> Path:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """sha256 of every film file, edit list, caption table and LUT, by path."""
+    """sha256 of every film file, edit list, caption table and LUT, by path; kept ones where nothing was written."""
     folder = _folder(project)
     return _hashes(project, footage_files(folder)) if folder.is_dir() else {}
 
@@ -79,7 +79,7 @@ def _hashes(project: Project, films: list[Path]) -> dict[str, str]:
     luts = [project.root / rule.lut for rule in project.config.footage.colour if rule.lut]
     files = [*films, *cut_list_files(folder), *sidecar_files(folder)]
     files += [path for path in luts if path.is_file()]
-    return {_relative(project.root, path): _sha(path) for path in files}
+    return {_relative(project.root, path): _sha(project, path) for path in files}
 
 
 def _relative(root: Path, path: Path) -> str:
@@ -95,21 +95,23 @@ def _sources(path: Path) -> list[Path]:
     return sorted(members(path).values()) if is_sequence(path) else [path]
 
 
-def _sha(path: Path) -> str:
+def _sha(project: Project, path: Path, *, fresh: bool = False) -> str:
     """sha256 of a file or sequence; "" for what cannot be read. Pipes are never opened: they would be waited for."""
     try:
-        return source_sha256(path) if _is_readable(path) else ""
+        if not _is_readable(path):
+            return ""
+        return project.store.sha256(path, fresh=fresh, parts=_sources(path), of=source_sha256)
     except OSError:
         return ""
 
 
-def _hashed_ahead(files: list[Path]) -> Iterator[tuple[Path, list[tuple[int, ...]], str]]:
+def _hashed_ahead(project: Project, files: list[Path]) -> Iterator[tuple[Path, list[tuple[int, ...]], str]]:
     """Each file with its stamp and, from then on, its sha256. A thread hashes one file while its predecessor is judged:
     when its own turn comes, the system still has its bytes in memory, so they come from the disk once.
     """
 
     def identify(path: Path) -> tuple[list[tuple[int, ...]], str]:
-        return _stamp(path), _sha(path)
+        return _stamp(path), _sha(project, path, fresh=True)
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(identify, files[0])
@@ -190,7 +192,7 @@ def make(project: Project, report: Reporter) -> Made[Ingested]:
     verdicts: list[_Verdict] = []
     seen: dict[str, str] = {}
     with report.progress("ingest", len(files)) as bar:
-        for path, stamp, sha in _hashed_ahead(files):
+        for path, stamp, sha in _hashed_ahead(project, files):
             name = _relative(project.root, path)
             hashes[name] = sha
             twin = seen.setdefault(hashes[name], name) if hashes[name] else name
@@ -302,7 +304,6 @@ def _judge(
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
         return _reject(name, f"no usable shot ({why})", _BURNT_IN if "burnt in" in why else _NOTHING_MOVES)
-    notes = [*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)]
     clip = FootageClip(
         id=clip_id,
         path=name,
@@ -319,7 +320,7 @@ def _judge(
         timecode_base=facts.timecode_base,
         reading=facts.reading,
         rights=rights,
-        notes=tuple(notes),
+        notes=(*facts.notes, *said, *cut_notes, *(f"left out: {what}" for what in left_out)),
     )
     shots = tuple(
         Shot(

@@ -54,7 +54,7 @@ def inputs(project: Project) -> dict[str, str]:
     """Hashes of the shot list and of each reference picture."""
     shots = project.shots()
     found = {"shots.toml": sha256_file(project.root / "shots.toml")}
-    return found | {shot.reference: sha256_file(project.root / shot.reference) for shot in shots.shots}
+    return found | {shot.reference: project.store.sha256(project.root / shot.reference) for shot in shots.shots}
 
 
 def make(project: Project, report: Reporter) -> Made[Keyframed]:
@@ -120,7 +120,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
             "the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table"
         )
     made_by = model_identity(config.model)
-    references = {shot.reference: sha256_file(project.root / shot.reference) for shot in shots}
+    references = {shot.reference: project.store.sha256(project.root / shot.reference) for shot in shots}
     arms: list[Arm] = ["base", *sorted(looks)]
     tasks: list[_Task] = []
     for arm in arms:

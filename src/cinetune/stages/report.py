@@ -28,7 +28,7 @@ def inputs(project: Project) -> dict[str, str]:
     for shot in project.shots().shots:
         for path in (shot.reference, shot.truth):
             if path is not None:
-                found[path] = sha256_file(project.root / path)
+                found[path] = project.store.sha256(project.root / path)
     return found
 
 

@@ -56,7 +56,7 @@ def inputs(project: Project) -> dict[str, str]:
     """Hashes of the shot list and of the truth videos it names, and the version of the measures."""
     truths = [shot.truth for shot in project.shots().shots if shot.truth is not None]
     found = {"shots.toml": sha256_file(project.root / "shots.toml"), "measures": f"version {VERSION}"}
-    return found | {truth: sha256_file(project.root / truth) for truth in truths}
+    return found | {truth: project.store.sha256(project.root / truth) for truth in truths}
 
 
 def make(project: Project, report: Reporter) -> Made[Scored]:
