@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 from fractions import Fraction
 
 import numpy as np
@@ -208,3 +210,28 @@ def test_timecode_of_a_header_keeps_its_flag_and_its_base(tmp_path, rate, packed
     path = write(tmp_path, ".exr", range(1, 4), first=1, **clock, **code)
     facts = probe(path, settings=RATE, min_seconds=0)
     assert (facts.timecode, facts.timecode_base) == (label, base)
+
+
+def test_pictures_of_films_that_unpack_to_gigabytes_are_refused_by_their_header(tmp_path):
+    spec = oiio.ImageSpec(16, 16, 3, "half")
+    spec.full_width = spec.full_height = 20_000
+    for number in range(1, 4):
+        out = oiio.ImageOutput.create(str(tmp_path / "x.exr"))
+        assert out.open(str(tmp_path / f"B001.{number:04d}.exr"), spec)
+        out.write_image(np.zeros((16, 16, 3), np.float32))
+        out.close()
+    with pytest.raises(FootageError, match="20000x20000"):
+        probe(tmp_path / "B001.%04d.exr", settings=RATE)
+
+
+def test_a_film_of_pictures_that_are_too_large(tmp_path):
+    """A PNG header that claims 20,000 x 20,000: libav unpacks none of it."""
+    whole = tmp_path / "a.png"
+    write_png16(whole, counted(1))
+    data = bytearray(whole.read_bytes())
+    data[16:24] = struct.pack(">II", 20_000, 20_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    for number in range(1, 13):
+        (tmp_path / f"C001.{number:04d}.png").write_bytes(data)
+    with pytest.raises(FootageError, match="67 million pixels"):
+        probe(tmp_path / "C001.%04d.png", settings=RATE)

@@ -295,3 +295,35 @@ def test_a_rule_goes_before_the_tags(tmp_path, levels):
     facts = probe(tmp_path / "a.mkv", rule=rule)
     assert facts.colour.decided == f"stated bt601, {levels} range (stated), Rec709 (stated)"
     assert worst(read_frames(tmp_path / "a.mkv", [0], colour=facts.colour)[0], meant) < 0.2
+
+
+CUBE = 'TITLE "caf\u00e9"\nLUT_3D_SIZE 2\n' + "".join(f"{r} {g} {b}\n" for b in (0, 1) for g in (0, 1) for r in (0, 1))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_a_lut_in_any_encoding(tmp_path, encoding):
+    path = tmp_path / "film.cube"
+    path.write_bytes(CUBE.replace("\n", "\r\n").encode(encoding))
+    colour = Colour(matrix="rgb", primaries="", transfer="", full_range=True, decided="", lut=str(path))
+    rgb = np.random.default_rng(0).random((3, 4, 3), np.float32)
+    assert np.abs(to_display(rgb, colour) - rgb).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'TITLE "caf\xe9"\nLUT_3D_SIZE 1000\n0 0 0\n',
+        b"\xe9" * 3000,
+        CUBE.replace("1 1 1", "1 nan 1").encode(),
+        CUBE.replace("1 1 1", "-inf 0 0").encode(),
+        b"LUT_1D_SIZE 999999999\n0 0 0\n",
+        b"\0" * 50,
+    ],
+    ids=lambda data: str(data[:18]),
+)
+def test_a_broken_lut_in_latin_1_is_a_reason(tmp_path, data):
+    path = tmp_path / "film.cube"
+    path.write_bytes(data)
+    colour = Colour(matrix="rgb", primaries="", transfer="", full_range=True, decided="", lut=str(path))
+    with pytest.raises(FootageError):
+        to_display(np.zeros((1, 1, 3), np.float32), colour)

@@ -20,7 +20,7 @@ from av.stream import Disposition
 from cinetune.artifacts import Reading
 from cinetune.errors import FootageError
 from cinetune.footage.read.fields import CYCLE, without_fields
-from cinetune.footage.read.libav import appears, exact, open_to_read
+from cinetune.footage.read.libav import appears, bounded, exact, open_to_read
 from cinetune.footage.read.timing import claimed_rates, first_picture, on_screen
 
 __all__ = ["opened", "picked", "pictures"]
@@ -57,6 +57,13 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.s
             if not streams:
                 kind = "sound but no picture" if container.streams.audio else "no picture"
                 raise FootageError(f"the file has {kind}", where=str(path), remedy="remove it from the footage folder")
+            bounded(streams[0])
+            if streams[0].codec_context.width * streams[0].codec_context.height == 0:
+                raise FootageError(
+                    "its size is not known, or more than 67 million pixels",
+                    where=str(path),
+                    remedy="export it again, smaller than 8192x8192",
+                )
             streams[0].thread_type = "AUTO"
             yield container, streams[0]
     except av.error.FFmpegError as error:

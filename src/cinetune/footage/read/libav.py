@@ -14,16 +14,29 @@ from typing import Any
 
 import av
 import av.container
+import av.video.stream
 
-__all__ = ["appears", "exact", "metadata", "open_to_read"]
+__all__ = ["MOST_PIXELS", "appears", "bounded", "exact", "metadata", "open_to_read"]
 
 _ASKED = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
+MOST_PIXELS = 8192 * 8192
+"""Of one picture of a film; 8K has half as many. A file of a megabyte can claim gigabytes."""
+_BOUND = {"max_pixels": str(MOST_PIXELS)}
+
+
 def open_to_read(path: Path) -> av.container.InputContainer:
     """The container of a file, whatever bytes its metadata has. Raises libav's errors."""
-    options: dict[str, Any] = _ASKED
+    options: dict[str, Any] = {"options": _BOUND, **_ASKED}
     return av.open(str(path), **options)
+
+
+def bounded(stream: av.video.stream.VideoStream) -> None:
+    """Have a stream that was just opened refuse pictures of more than `MOST_PIXELS` before they are unpacked. Libav
+    passes the bound of the container to those who look for streams, but not to those who decode.
+    """
+    stream.codec_context.options = dict(_BOUND)
 
 
 def exact(rational: Any) -> Fraction | None:

@@ -23,7 +23,7 @@ from cinetune.errors import FootageError
 from cinetune.footage.notes.sidecars import members
 from cinetune.footage.read.color import decide_colour
 from cinetune.footage.read.decode import opened
-from cinetune.footage.read.libav import exact
+from cinetune.footage.read.libav import MOST_PIXELS, exact
 from cinetune.footage.read.planes import frame_colour, frame_rgb, has_alpha
 from cinetune.footage.read.spaces import to_display
 from cinetune.sections import ColourRule, FootageSection
@@ -35,7 +35,6 @@ Array = np.ndarray
 _OIIO = (".exr", ".dpx")
 _LOG_DPX = ("Printing density", "Logarithmic")
 _MOST_MISSING = 20  # numbers per picture; beyond, the numbers count something else than frames
-_MOST_SIDE = 32768  # pixels; a header that claims more is damaged
 _DROPPING = Fraction(30000, 1001)
 _PLACES = ((24, 3), (16, 7), (8, 7), (0, 3))
 """(place, bits of the tens) of hours, minutes, seconds and frames in a packed label; other bits are flags."""
@@ -219,8 +218,7 @@ def _look_oiio(file: Path, settings: FootageSection, rule: ColourRule | None) ->
         if spec.alpha_channel >= 0 and settings.alpha == "refuse":
             raise FootageError("it has an alpha channel", remedy='set footage.alpha = "black", or flatten it')
         rational, plain = spec.getattribute("FramesPerSecond"), spec.get_float_attribute("dpx:FrameRate", 0.0)
-        if max(spec.full_width, spec.full_height, spec.width, spec.height) > _MOST_SIDE:
-            raise FootageError(f"{file.name} says it is {spec.full_width}x{spec.full_height}", remedy="export it again")
+        _check_size(file, spec)
         rate = Fraction(*rational) if rational else exact_rate(plain) if 1 <= plain <= 1000 else None
         aspect = Fraction(spec.get_float_attribute("PixelAspectRatio", 1.0)).limit_denominator(1000)
         if rate is not None and not 1 <= rate <= 1000:
@@ -234,6 +232,15 @@ def _look_oiio(file: Path, settings: FootageSection, rule: ColourRule | None) ->
             colour=_file_colour(file, spec, rule),
             notes=["alpha: laid over black"] if spec.alpha_channel >= 0 else [],
         )
+
+
+def _check_size(file: Path, spec: Any) -> None:
+    """Refuses by its header what would unpack to gigabytes: a window of data may be larger than the one shown."""
+    sizes = ((spec.full_width, spec.full_height), (spec.width, spec.height))
+    channels = max(1, spec.nchannels)
+    if any(width * height * max(3, channels) > 3 * MOST_PIXELS or min(width, height) < 1 for width, height in sizes):
+        what = f"{file.name} says it is {spec.full_width}x{spec.full_height} with {channels} channels"
+        raise FootageError(what, where=str(file), remedy="export it again, R, G and B alone, smaller than 8192x8192")
 
 
 def _header_label(packed: Any) -> str:
@@ -291,6 +298,7 @@ def _read_oiio(file: Path) -> Array:
     """R, G and B of the first part, [H, W, 3] float32 over the display window; alpha is associated, so over black."""
     image = _open_oiio(file)
     spec = image.spec()
+    _check_size(file, spec)
     with _readable(file):
         leaves = [name.rsplit(".", 1)[-1].upper() for name in spec.channelnames]
     if {"R", "G", "B"} <= set(leaves):

@@ -12,6 +12,8 @@ Wide-gamut SDR keeps its curve (power 2.4), loses what BT.709 cannot show, and g
 from __future__ import annotations
 
 import importlib
+import re
+import tempfile
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -23,6 +25,7 @@ import numpy as np
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
 from cinetune.footage.read.color import camera_curve
+from cinetune.outside import one_line, read_text
 from cinetune.sections import ColourRule
 
 __all__ = ["SPACES", "in_project", "rule_for", "to_display"]
@@ -32,6 +35,9 @@ _CONFIG = "studio-config-v2.2.0_aces-v1.3_ocio-v2.4"
 _SDR_POWER = 2.4
 _HDR_WHITE = 2.03  # linear value of 203 cd/m2, in the hundreds of cd/m2 that OpenColorIO's display space counts
 _KNEE = 0.8
+_NO_NUMBER = re.compile(
+    r"^[ \t]*(?:[-+.\de]{1,40}[ \t]+){0,2}[-+]?(?:nan|inf|infinity)\b", re.IGNORECASE | re.MULTILINE
+)
 _XYZ = "xyz"
 
 _D65 = (0.3127, 0.3290)
@@ -123,15 +129,22 @@ def _curve(source: str, linear: str) -> Callable[[Array], None]:
 @cache
 def _lut(path: str, _changed: int) -> Callable[[Array], None]:
     ocio = _ocio("reading a LUT")
-    ocio.ClearAllCaches()  # or a LUT that was changed on disk would come from memory
-    transform = ocio.FileTransform(src=path, interpolation=ocio.INTERP_TETRAHEDRAL)
-    try:
-        processor = ocio.Config.CreateRaw().getProcessor(transform)
-    except ocio.Exception as error:
-        raise FootageError(
-            f"the LUT {path} cannot be read ({' '.join(str(error).split())})", remedy="give a .cube file"
-        ) from error
-    return processor.getDefaultCPUProcessor().applyRGB
+    text = read_text(Path(path), refuse=FootageError, eight_bit=True)  # its title is in any 8-bit set
+    if _NO_NUMBER.search(text):
+        raise FootageError(f"the LUT {path} holds a value that is no number", remedy="export it again")
+    with tempfile.TemporaryDirectory(prefix="cinetune-lut-") as folder:  # OpenColorIO reads plain UTF-8, from a file
+        plain = Path(folder) / f"lut{Path(path).suffix}"
+        plain.write_text(text, encoding="utf-8")
+        ocio.ClearAllCaches()  # or a LUT that was changed on disk would come from memory
+        transform = ocio.FileTransform(src=str(plain), interpolation=ocio.INTERP_TETRAHEDRAL)
+        try:
+            processor = ocio.Config.CreateRaw().getProcessor(transform)
+            return processor.getDefaultCPUProcessor().applyRGB
+        except UnicodeDecodeError as error:  # the library cuts what it quotes, in the middle of a letter too
+            raise FootageError(f"the LUT {path} cannot be read", remedy="give a .cube file") from error
+        except ocio.Exception as error:
+            said = one_line(str(error)).replace(str(plain), path)
+            raise FootageError(f"the LUT {path} cannot be read ({said})", remedy="give a .cube file") from error
 
 
 def to_display(rgb: Array, colour: Colour) -> Array:
