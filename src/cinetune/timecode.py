@@ -18,7 +18,6 @@ __all__ = [
     "exact_rate",
     "frames_to_latent",
     "frames_to_timecode",
-    "latent_to_frames",
     "nearest_legal_frames",
     "resample_indices",
     "timecode_to_frames",
@@ -104,11 +103,6 @@ def frames_to_latent(frames: int, stride: int = 4) -> int:
             remedy=f"use {low} or {high}" if low != high else f"use {low}",
         )
     return 1 + (frames - 1) // stride
-
-
-def latent_to_frames(latent_frames: int, stride: int = 4) -> int:
-    """Pixel frames a causal video VAE decodes from `latent_frames`."""
-    return 1 + (latent_frames - 1) * stride
 
 
 def nearest_legal_frames(frames: int, stride: int = 4) -> tuple[int, int]:

@@ -84,7 +84,7 @@ def test_a_scene_with_more_than_half_is_told_with_the_number_that_helps():
 def test_the_table_of_scenes():
     text = scene_table([*_windows("castle", "castle"), *_windows("sea", split="held")])
     assert text.splitlines() == [
-        "scene   windows  length  split", "castle        2   0.2 s  train", "sea           1   0.1 s  held out",
+        "scene   windows  length  split", "castle  2        0.2 s   train", "sea     1        0.1 s   held out",
     ]  # fmt: skip
 
 

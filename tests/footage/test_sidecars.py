@@ -17,7 +17,7 @@ from cinetune.footage.notes.sidecars import (
     read_generated,
     read_rows,
     rights_of,
-    row_for_shot,
+    rows_for_shot,
     sidecar_files,
     write_generated,
 )
@@ -38,12 +38,10 @@ def test_shots_by_number_by_start_and_whole_clips(tmp_path):
     )
     (tmp_path / "a.txt").write_text("  the whole\n clip ")
     rows = read_rows(tmp_path, tmp_path / "a.mov")
-    found = [
-        row_for_shot(rows, index=index, start=start) for index, start in ((0, 0), (1, 20), (1, 39), (2, 99), (3, 130))
-    ]
+    found = [rows_for_shot(rows, index, start)[0] for index, start in ((0, 0), (1, 20), (1, 39), (2, 99), (3, 130))]
     assert [row.text for row in found] == ["zero", "the whole clip", "early", "late", "late"]
     assert found[0].scene == "castle" and found[1].source == "a.txt"
-    assert row_for_shot([], index=0, start=0) is None
+    assert rows_for_shot([], 0, 0) == []
 
 
 def test_tables_of_folders_above_name_the_path(tmp_path):
@@ -114,9 +112,9 @@ def test_a_row_with_number_and_start_fits_only_both(tmp_path):
         {"file_name": "a.mov", "text": "second", "shot": 1, "start_frame": 50},
     )
     rows = read_rows(tmp_path, tmp_path / "a.mov")
-    assert row_for_shot(rows, index=1, start=50).text == "second"
-    assert row_for_shot(rows, index=1, start=30) is None  # cut again since: another shot has that number
-    assert row_for_shot(rows, index=2, start=90) is None
+    assert rows_for_shot(rows, 1, 50)[0].text == "second"
+    assert rows_for_shot(rows, 1, 30) == []  # cut again since: another shot has that number
+    assert rows_for_shot(rows, 2, 90) == []
 
 
 COLOUR = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="test")

@@ -12,7 +12,7 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from cinetune.errors import FootageError
-from cinetune.footage.video import MOVIES, iterate, probe, read_at_rate, read_frames, write_video
+from cinetune.footage.video import MOVIES, iterate, probe, read_frames, write_video
 from films import FILM, counted, counter, patches, write_counted, write_sound, write_tagged
 
 CODECS = [("h264", ".mp4"), ("prores_hq", ".mov")]
@@ -165,13 +165,6 @@ def test_crop_then_size(tmp_path):
     assert read_frames(tmp_path / "a.mov", [1], crop=(10, 20, 50, 30), size=(24, 16)).shape == (1, 16, 24, 3)
     with pytest.raises(FootageError, match="outside a picture of 128x96"):
         read_frames(tmp_path / "a.mov", [1], crop=(100, 0, 50, 30))
-
-
-def test_truth_is_read_at_the_models_rate(tmp_path):
-    write_counted(tmp_path / "a.mp4", 60)
-    frames = read_at_rate(tmp_path / "a.mp4", rate=Fraction(16), frames=33, size=(40, 24))
-    assert frames.shape == (33, 24, 40, 3)
-    assert [counter(frame) for frame in frames] == [int(k * FILM / 16 + Fraction(1, 2)) for k in range(33)]
 
 
 def test_writing_takes_iterators_and_sizes(tmp_path):

@@ -6,7 +6,7 @@ Rates are exact fractions, and colour is converted by `cinetune.footage.read.col
 
 from __future__ import annotations
 
-from cinetune.footage.read.reading import Probe, iterate, probe, read_at_rate, read_clip, read_frames, read_window
+from cinetune.footage.read.reading import Probe, iterate, probe, read_clip, read_frames, read_window
 from cinetune.footage.write.movies import MOVIES, Movie, write_video
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Probe",
     "iterate",
     "probe",
-    "read_at_rate",
     "read_clip",
     "read_frames",
     "read_window",

@@ -29,7 +29,6 @@ __all__ = [
     "lab",
     "lab_cloud",
     "lab_frechet",
-    "mean_colour_error",
     "nearest_scenes",
     "palette",
     "palette_distance",
@@ -234,11 +233,6 @@ def colour_curve(x: ArrayLike, y: ArrayLike, *, factor: int = 8) -> Array:
 def colour_error(x: ArrayLike, y: ArrayLike, *, factor: int = 8) -> float:
     """Mean of `colour_curve`: colour error against a known, pixel-aligned truth, in dE2000. Range [0, inf)."""
     return float(colour_curve(x, y, factor=factor).mean())
-
-
-def mean_colour_error(x: ArrayLike, y: ArrayLike) -> float:
-    """dE2000 between the mean Lab colours of two clips that need not be aligned. Range [0, inf)."""
-    return float(delta_e2000(_cloud(x).mean(0), _cloud(y).mean(0)))
 
 
 def nearest_scenes(x: ArrayLike, scenes: Sequence[Array], *, count: int = NEAREST) -> Array:

@@ -22,7 +22,7 @@ from cinetune.footage.notes.captions import PROMPT, ask_again, complaints, frame
 from cinetune.footage.notes.sidecars import GENERATED, Generated, Row, captions_of, read_generated, write_generated
 from cinetune.records import artifact
 from cinetune.results import Ingested
-from cinetune.runtime import Reporter, choose_device
+from cinetune.runtime import Reporter, choose_device, table
 from cinetune.store import Project, Store, content_key
 
 if TYPE_CHECKING:
@@ -258,8 +258,4 @@ def _table(
         else:
             notes = "".join(f"WARNING: {what}. " for what in caption.complaints).rstrip(". ")
             cells.append((shot.id, "the model", str(len(caption.text.split())), notes))
-    widths = [max(len(row[column]) for row in cells) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
-        for row in cells
-    )
+    return table(cells, indent="", width=0)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from cinetune.artifacts import Measures, Window
 from cinetune.config import PrepareSection
+from cinetune.runtime import table
 
 __all__ = ["connected", "crowded", "fair_share", "held_scenes", "left_out", "repeats", "scene_table"]
 
@@ -97,11 +98,7 @@ def scene_table(windows: Sequence[Window]) -> str:
     seconds = float(len(windows[0].source_frames) / windows[0].rate)
     rows = [("scene", "windows", "length", "split")]
     rows += [(scene, str(count), f"{count * seconds:.1f} s", splits[scene]) for scene, count in counts.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        f"{scene.ljust(widths[0])}  {count.rjust(widths[1])}  {length.rjust(widths[2])}  {split}"
-        for scene, count, length, split in rows
-    )
+    return table(rows, indent="", width=0)
 
 
 def crowded(windows: Sequence[Window]) -> str:

@@ -56,7 +56,7 @@ __all__ = [
     "read_rows",
     "rights_csv",
     "rights_of",
-    "row_for_shot",
+    "rows_for_shot",
     "sidecar_files",
     "source_sha256",
     "table_rows",
@@ -326,16 +326,9 @@ def _row(item: dict[str, Any], path: Path, source: str) -> Row:
     )
 
 
-def row_for_shot(rows: list[Row], *, index: int, start: int) -> Row | None:
-    """The row for shot number `index` that starts at frame `start`: by number (and start frame, if it says both), else
-    by start frame, else the clip's own row; None if none fits.
-    """
-    return next(iter(_fitting(rows, index, start)), None)
-
-
-def _fitting(rows: list[Row], index: int, start: int) -> list[Row]:
-    """The rows that speak of a shot, the closest first. Of those by start frame only the latest do: an earlier one
-    speaks of an earlier shot, also where the latest has no text.
+def rows_for_shot(rows: list[Row], index: int, start: int) -> list[Row]:
+    """The rows that speak of shot number `index` of a clip, which starts at frame `start`: the closest first. Of those
+    by start frame only the latest do: an earlier one speaks of an earlier shot, also where the latest has no text.
     """
     numbered = [
         row for row in rows if row.shot == index and (row.start_frame is None or abs(row.start_frame - start) <= _NEAR)
@@ -377,7 +370,7 @@ def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shot
     rows: list[Row] = []
     for shot in shots:
         index, start = order[shot.clip].index(shot), shot.span.start
-        fitting = _fitting(found[shot.clip], index, start) or [Row(text="", source="none")]
+        fitting = rows_for_shot(found[shot.clip], index, start) or [Row(text="", source="none")]
         row = fitting[0]
         told = next((other for other in fitting if other.text), None)
         made = machine.get((clips[shot.clip].sha256, start, shot.span.frames))

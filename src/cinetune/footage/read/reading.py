@@ -30,9 +30,8 @@ from cinetune.footage.read.planes import frame_colour, frame_rgb, has_alpha, qua
 from cinetune.footage.read.sequences import SHOWN, first_look, picture, shown_frame
 from cinetune.footage.read.timing import Clock, claimed_rates, set_clock
 from cinetune.sections import ColourRule, FootageSection
-from cinetune.timecode import Span, resample_indices
 
-__all__ = ["Probe", "iterate", "probe", "read_at_rate", "read_clip", "read_frames", "read_window"]
+__all__ = ["Probe", "iterate", "probe", "read_clip", "read_frames", "read_window"]
 
 Array = np.ndarray
 Crop = tuple[int, int, int, int]
@@ -334,15 +333,3 @@ def read_clip(
     return read_frames(
         root / clip.path, indices, colour=colour, crop=crop, size=size, rate=clip.rate, reading=clip.reading
     )
-
-
-def read_at_rate(
-    path: Path, *, rate: Fraction, frames: int, crop: Crop | None = None, size: Size | None = None
-) -> Array:
-    """The first `frames` frames at `rate`, picked by time from a file of any rate: [T, H, W, 3] float32 in [0, 1].
-
-    Raises `FootageError` for unreadable files, `ConfigError` when the film is too short.
-    """
-    facts = probe(path)
-    indices = resample_indices(Span(start=0, frames=facts.frames, rate=facts.rate), rate, frames)
-    return read_frames(path, indices, colour=facts.colour, crop=crop, size=size, rate=facts.rate, reading=facts.reading)
