@@ -167,6 +167,7 @@ def _results(look: Look, cards: tuple[Scorecard, ...]) -> list[EvalResult]:
         EvalResult(
             task_type="image-to-video",
             dataset_type="private",
+            dataset_config=card.domain,  # the hub groups by type, config, split: names do not count
             dataset_name=f"{len(card.shots)} planned shots {_WHERE[card.domain]}",
             metric_type=score.metric,
             metric_name=f"{verdicts.title_of(score.metric)}, {look.arm} minus base ({score.verdict or 'no verdict'})",
