@@ -24,6 +24,7 @@ from cinetune.cli.sharing import ExportTo
 from cinetune.config import load_config
 from cinetune.shotlist import load_shots
 from cinetune.store import Project
+from films import write_counted
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = [
@@ -201,6 +202,24 @@ def test_status_in_words_and_as_json(film: Path, capsys: pytest.CaptureFixture[s
     assert not (film / "work").exists()
 
 
+def test_a_run_with_other_settings_is_remembered_and_can_be_kept(
+    film: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_counted(film / "footage" / "a.mp4", 60)
+    (film / "footage" / "a.txt").write_text("a counter")
+    asked = ("--set", "footage.min_shot_seconds=0.25")
+    code, out, _ = say(capsys, "run", "-C", str(film), "--until", "ingest", *asked)
+    assert code == 0
+    assert f"To keep it: cinetune run -C {film} --keep --set footage.min_shot_seconds=0.25" in out
+    code, out, _ = say(capsys, "status", "-C", str(film))
+    assert "footage.min_shot_seconds: 0.25 -> 0.5" in out
+    assert "Some stages were made with --set footage.min_shot_seconds=0.25" in out
+    assert say(capsys, "run", "-C", str(film), "--until", "ingest", "--keep", *asked)[0] == 0
+    code, out, _ = say(capsys, "status", "-C", str(film))
+    assert "Some stages were made" not in out
+    assert out.splitlines()[1].split()[:2] == ["ingest", "done"]
+
+
 def test_plan_shows_every_setting_with_its_origin(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = say(capsys, "plan", "-C", str(film), "--set", "train.rank=4", "--json")
     settings = json.loads(out)["settings"]
@@ -228,7 +247,7 @@ def test_memory_that_runs_out_in_a_verb_prints_what_needs_less(
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(pipeline.stage_named("train"), "run", fail)
+    monkeypatch.setattr(type(pipeline.stage_named("train")), "run", fail)
     code, _, err = say(capsys, "train", "-C", str(film), "--set", "train.batch=2")
     assert code == 3
     assert "kept for the backward" in err

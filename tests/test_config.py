@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cinetune.config import PRESETS, Config, flatten, load_config, section_sha
+from cinetune.config import PRESETS, Config, flatten, keep_settings, load_config, section_sha
 from cinetune.errors import ConfigError
 
 
@@ -188,3 +188,56 @@ def test_overrides_that_no_shell_user_means_are_refused(tmp_path: Path, text: st
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, ""), overrides=(text,))
     assert len(str(caught.value)) < 2000
+
+
+KEPT = """# my film
+preset = "pocket"
+name = "lantern"   # as on the slate
+
+[train]
+# steps = 4000
+lr = 3e-5
+
+[score]
+"""
+
+
+def test_settings_are_kept_in_the_file_with_its_comments(tmp_path: Path) -> None:
+    path = tmp_path / "cinetune.toml"
+    path.write_text(KEPT)
+    asked = ["train.steps=20", "train.augment.probability=0.25", "deliver.bars=2.39", "train.lr=1e-4", 'name="a"']
+    keep_settings(path, asked)
+    assert load_config(path)[0] == load_config(_written(tmp_path / "before.toml", KEPT), overrides=tuple(asked))[0]
+    text = path.read_text()
+    assert all(line in text for line in ("# my film", "# as on the slate", "# steps = 4000", "[score]"))
+    keep_settings(path, asked)
+    assert path.read_text() == text
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("asked", ["train.lrr=1", "train.steps", "train=1", "train.steps.more=1", "train.steps=-1"])
+def test_what_is_refused_leaves_the_file_as_it_was(tmp_path: Path, asked: str) -> None:
+    path = _written(tmp_path / "cinetune.toml", KEPT)
+    with pytest.raises(ConfigError):
+        keep_settings(path, ["train.steps=20", asked])
+    assert path.read_text() == KEPT
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["cinetune.toml"]
+
+
+def test_text_from_outside_is_written_as_text(tmp_path: Path) -> None:
+    path = _written(tmp_path / "cinetune.toml", KEPT)
+    keep_settings(path, ["prepare.trigger='a \"b\" [train] \\\\n'"])
+    assert load_config(path)[0].prepare.trigger == 'a "b" [train] \\\\n'
+
+
+@pytest.mark.parametrize(
+    ("asked", "value"), [("deliver.rate=25", "25"), ("deliver.rate=23.976", "23.976"), ("deliver.bars=2.39", "2.39")]
+)
+def test_a_number_is_taken_where_text_is_meant(tmp_path: Path, asked: str) -> None:
+    config, _ = load_config(_written(tmp_path / "cinetune.toml", KEPT), overrides=(asked,))
+    key, _, value = asked.partition("=")
+    assert flatten(config.model_dump())[key] == value

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ import pydantic
 
 from cinetune import outside
 from cinetune.catalogue import Release, check_both, picture_size
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
 from cinetune.outside import escaped, parse_toml
 from cinetune.presets import PRESETS, Preset
@@ -43,6 +45,7 @@ __all__ = [
     "SAFE_NAME",
     "Config",
     "flatten",
+    "keep_settings",
     "load_config",
     "preset_table",
     "read_toml",
@@ -169,6 +172,35 @@ def preset_table(preset: str, *, where: str) -> dict[str, Any]:
     if preset not in PRESETS:
         raise ConfigError(f"no preset {preset!r}", where=where, remedy=f"one of {', '.join(PRESETS)}")
     return tomllib.loads(resources.files("cinetune.presets").joinpath(f"{preset}.toml").read_text(encoding="utf-8"))
+
+
+def keep_settings(path: Path, overrides: Sequence[str]) -> None:
+    """Write settings as `--set` takes them into the project file, comments and order kept. The file then gives what it
+    gives together with them, or stays as it is.
+
+    Raises `ConfigError` for settings that `load_config` refuses, and for a file in which a setting cannot be placed.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    wanted = load_config(path, overrides=tuple(overrides))[0]
+    document = tomlkit.parse(outside.read_text(path))
+    try:
+        for dotted, value in map(_override, overrides):
+            *parents, leaf = dotted.split(".")
+            table: Any = document
+            for name in parents:
+                if name not in table:
+                    table[name] = tomlkit.table()
+                table = table[name]
+            table[leaf] = value
+        text = tomlkit.dumps(document)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            if load_config(temporary)[0] != wanted:
+                raise ConfigError("the settings cannot be placed in it", where=str(path), remedy="write them by hand")
+    except (TOMLKitError, TypeError, AttributeError) as error:
+        raise ConfigError(f"it cannot be changed: {error}", where=str(path), remedy="write them by hand") from error
 
 
 def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config, dict[str, str]]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cinetune.config import flatten
 from cinetune.errors import CinetuneError, ConfigError
 from cinetune.processes import meet
 from cinetune.runtime import Reporter
@@ -18,7 +19,7 @@ from cinetune.stage import Stage
 from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, report, score, train
 from cinetune.store import Inputs, Project, StageRecord
 
-__all__ = ["STAGES", "Row", "run", "stage_named", "status"]
+__all__ = ["STAGES", "Row", "made_otherwise", "run", "stage_named", "status"]
 
 
 STAGES: tuple[Stage[Any], ...] = tuple(
@@ -94,6 +95,20 @@ def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
                 yield f"{name} is new"
             elif parts[name] != old[name]:
                 yield f"{name}: {old[name]!r} -> {parts[name]!r}" if group == "settings" else f"{name} changed"
+
+
+def made_otherwise(project: Project, stages: Sequence[Stage[Any]] = STAGES) -> dict[str, Any]:
+    """Settings that finished stages were made with and that the project does not have now, by dotted key: what an
+    earlier `--set` asked for. Of several values the last stage's."""
+    found: dict[str, Any] = {}
+    for stage in stages:
+        record = project.store.load_stage(stage.name)
+        if record is None:
+            continue
+        now = flatten(project.config.model_dump(mode="json", include=set(stage.sections)))
+        before = record.inputs.get("settings", {})
+        found |= {key: value for key, value in before.items() if key in now and now[key] != value}
+    return found
 
 
 def run(

@@ -32,7 +32,7 @@ __all__ = [
 class Section(pydantic.BaseModel):
     """Unknown keys and NaN are refused; nothing changes once it is read."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(coerce_numbers_to_str=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:

@@ -26,6 +26,10 @@ def test_what_was_measured_is_on_the_card(salt_road: Project, tmp_path: Path) ->
         if score.value is not None
     }
     assert {(result.metric_type, result.metric_value) for result in card.data.eval_results} == scores
+    for result in card.data.eval_results:
+        assert result.dataset_config in ("in", "out")
+        assert ("in the film's world" in result.dataset_name) == (result.dataset_config == "in")
+    assert {result.dataset_config for result in card.data.eval_results} == {one.domain for one in cards} - {"both"}
     assert scores and 'adapter = "me/salt"' in text
     for metric in salt_road.config.score.design.closer:
         assert f"| {title_of(metric)} |" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_lowercase
@@ -110,9 +111,23 @@ def run(
     settings: Settings = None,
     until: Annotated[StageName | None, typer.Option(help="Stop after this stage.")] = None,
     only: Annotated[StageName | None, typer.Option(help="Only this stage.")] = None,
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="First write the --set settings into cinetune.toml.")] = False,
 ) -> None:
     """Run everything that is not done, in order. A second run does nothing."""
-    _run(open_project(project, settings), project, until=until, only=only)
+    if keep:
+        from cinetune.config import keep_settings
+
+        keep_settings(project / "cinetune.toml", settings or ())
+        print(f"wrote  {project / 'cinetune.toml'}: {', '.join(settings or ()) or 'nothing to keep'}")
+    _run(open_project(project, None if keep else settings), project, until=until, only=only)
+    if settings and not keep:
+        print(f"note   made with {_asked(settings)}, which {project / 'cinetune.toml'} does not say: a run without it")
+        print(f"       makes these stages again. To keep it: cinetune run{at(project)} --keep {_asked(settings)}")
+
+
+def _asked(settings: Sequence[str]) -> str:
+    return " ".join(f"--set {shlex.quote(text)}" for text in settings)
 
 
 def _run(opened: Project, folder: Path, *, until: str | None = None, only: str | None = None) -> None:
@@ -135,7 +150,8 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
     from cinetune import pipeline
     from cinetune.console import duration, table
 
-    rows = pipeline.status(open_project(project, settings))
+    opened = open_project(project, settings)
+    rows = pipeline.status(opened)
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
         return
@@ -145,6 +161,9 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
         took = "" if row.wall_seconds is None else duration(row.wall_seconds)
         cells.append((row.stage, row.state, when, took, row.why))
     print(table(cells))
+    if other := pipeline.made_otherwise(opened):
+        asked = _asked([f"{key}={json.dumps(value)}" for key, value in other.items()])
+        print(f"\nSome stages were made with {asked}\nTo keep that: cinetune run{at(project)} --keep {asked}")
 
 
 @verb(PROJECT, "cinetune demo demo")

@@ -70,7 +70,7 @@ def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tupl
     """Which card, how long, how much room, how much money: the whole of it, for the smallest card that fits."""
     found = bills(run, shots)
     best = cheapest_card(found)
-    prepared = run.project.store.load_stage("prepare") is not None
+    prepared = run.project.store.find(Prepared) is not None
     height, width = run.train_size
     shown = f"{len(shots)} shots, {sum(shots):.0f} s" if shots else f"a {ASSUMED_SHOT:.0f} s shot as none is listed"
     windows = f"{windows_of(run)} windows{'' if prepared else ' assumed'}"
