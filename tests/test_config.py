@@ -234,9 +234,7 @@ def test_text_from_outside_is_written_as_text(tmp_path: Path) -> None:
     assert load_config(path)[0].prepare.trigger == 'a "b" [train] \\\\n'
 
 
-@pytest.mark.parametrize(
-    ("asked", "value"), [("deliver.rate=25", "25"), ("deliver.rate=23.976", "23.976"), ("deliver.bars=2.39", "2.39")]
-)
+@pytest.mark.parametrize("asked", ["deliver.rate=25", "deliver.rate=23.976", "deliver.bars=2.39"])
 def test_a_number_is_taken_where_text_is_meant(tmp_path: Path, asked: str) -> None:
     config, _ = load_config(_written(tmp_path / "cinetune.toml", KEPT), overrides=(asked,))
     key, _, value = asked.partition("=")
