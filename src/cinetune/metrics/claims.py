@@ -32,7 +32,7 @@ class Row:
 
 
 def put_in_words(
-    rows: Sequence[Row], claims: Sequence[Claim], *, alpha: float, vetoes: Sequence[Veto] = ()
+    rows: Sequence[Row], claims: Sequence[Claim], *, alpha: float, vetoes: Sequence[Veto] = (), draws: int = 10_000
 ) -> list[Score]:
     """The score of each row, judged. Deterministic: the same rows give the same words."""
     found = {(row.arm, row.versus, row.domain, row.score.metric): index for index, row in enumerate(rows)}
@@ -52,7 +52,7 @@ def put_in_words(
             open_claims.append((index, claim))
         else:
             scores[index] = replace(scores[index], verdict=refused[0], why=_joined(scores[index].why, refused[1]))
-    for (index, claim), (p, p_margin) in zip(open_claims, _family(rows, open_claims), strict=True):
+    for (index, claim), (p, p_margin) in zip(open_claims, _family(rows, open_claims, draws), strict=True):
         word, why = _word(scores[index], claim, p, p_margin, alpha)
         if word == "improved" and (struck := _struck(rows[index], vetoes)):
             word, why = "withheld", struck
@@ -80,7 +80,7 @@ def _refused(row: Row) -> tuple[str, str] | None:
     return None
 
 
-def _family(rows: Sequence[Row], claims: Sequence[tuple[int, Claim]]) -> list[tuple[float, float | None]]:
+def _family(rows: Sequence[Row], claims: Sequence[tuple[int, Claim]], draws: int) -> list[tuple[float, float | None]]:
     """p of each claim that there is an effect, and that it stays inside its margin, adjusted over all of them."""
     family: list[Hypothesis] = []
     places: list[tuple[int, int | None]] = []
@@ -93,7 +93,7 @@ def _family(rows: Sequence[Row], claims: Sequence[tuple[int, Claim]]) -> list[tu
             lower = row.score.better == "lower"
             line = claim.margin if lower else -claim.margin
             family.append(replace(effect, line=line, side="below" if lower else "above"))
-    adjusted = step_down(family) if family else []
+    adjusted = step_down(family, draws=draws) if family else []
     return [(adjusted[first], None if second is None else adjusted[second]) for first, second in places]
 
 
