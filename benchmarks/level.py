@@ -97,18 +97,19 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="only normal and lognormal effects, 8 shots")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("one", "between", "all"), default="all")
     asked = parser.parse_args()
     shapes = SHAPES | UNSEEN
     counts = COUNTS
     if asked.quick:
         shapes, counts = {name: SHAPES[name] for name in ("normal", "skew 6 (lognormal)")}, (8,)
     print("| one domain: false word / false `no worse` [cover] (refused) |", " | ".join(map(str, counts)), "|")
-    for name, draw in shapes.items():
+    for name, draw in shapes.items() if asked.part != "between" else ():
         cells = [cell(draw, n, asked.replicates, asked.seed) for n in counts]
         shown = [f"{c['word']:.3f} / {c['no worse']:.3f} [{c['covered']:.3f}] ({c['refused']:.2f})" for c in cells]
         print(f"| {name} |", " | ".join(shown), "|", flush=True)
     print("| between domains: false word [cover] (refused) |", " | ".join(map(str, counts)), "|")
-    for name, draw in shapes.items():
+    for name, draw in shapes.items() if asked.part != "one" else ():
         for scale in (1.0, 3.0):
             cells = [between(draw, n, scale, asked.replicates, asked.seed) for n in counts]
             shown = [f"{c['word']:.3f} [{c['covered']:.3f}] ({c['refused']:.2f})" for c in cells]

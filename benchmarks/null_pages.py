@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     print("| shots a domain, seeds, noise | any word | any headline |\n|---|---|---|")
-    cases = [(8, 1, False), (8, 3, False), (8, 1, True), (12, 1, False), (20, 3, False)]
+    cases = [(8, 1, False), (8, 3, False), (8, 1, True), (12, 1, False)]
     for shots, seeds, tails in cases[:1] if asked.quick else cases:
         found = rates(asked.pages, shots, seeds, asked.seed, tails=tails)
         print(
@@ -130,7 +130,7 @@ def main() -> None:
     print("\n| shots, d | grade called `improved` | blur called `worse` | structure `no worse` |\n|---|---|---|---|")
     for shots in (8,) if asked.quick else (8, 16):
         for d in (0.0, 1.2, 2.0, 3.0, 5.0):
-            found = rates(max(20, asked.pages // 5), shots, 1, asked.seed, tone_w1=-d, colour_error=-d, structure=-d)
+            found = rates(max(20, asked.pages // 10), shots, 1, asked.seed, tone_w1=-d, colour_error=-d, structure=-d)
             print(
                 f"| {shots}, {d:g} | {found['closer']:.2f} | {found['cost']:.2f} | {found['no worse']:.2f} |",
                 flush=True,

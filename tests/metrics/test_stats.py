@@ -108,7 +108,7 @@ def test_between_two_domains():
     found = effect_between(named(x, "in"), named(y, "out"))
     assert found.value == pytest.approx(x.mean() - y.mean()) and found.n == 8
     assert found.p == pytest.approx(scipy_stats.ttest_ind(x, y, equal_var=False).pvalue, abs=0.04)
-    (low_x, high_x), (low_y, high_y) = effect_interval(x), effect_interval(y)
+    (low_x, high_x), (low_y, high_y) = (effect_interval(part, confidence=0.94) for part in (x, y))
     low, high = interval_between(x, y)
     assert low == pytest.approx(found.value - np.hypot(x.mean() - low_x, high_y - y.mean()))
     assert high == pytest.approx(found.value + np.hypot(high_x - x.mean(), y.mean() - low_y))

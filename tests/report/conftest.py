@@ -314,7 +314,13 @@ def _score(
     low, high = (None, None) if value is None else (value - half, value + half)
     low90, high90 = (None, None) if value is None else (value - 0.8 * half, value + 0.8 * half)
     p = None if value is None or n < 6 else 0.0078 if abs(value) > half else 0.4
-    harmed = None if value is None or better == "none" else 0 if (value < 0) == (better == "lower") else n
+    harmed = (
+        None
+        if value is None or better == "none" or claim == "interaction"
+        else 0
+        if (value < 0) == (better == "lower")
+        else n
+    )
     return Score(
         metric=metric,
         version="1",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cinetune.errors import StoreError
+from cinetune.results import Scored
 from cinetune.runtime import Quiet
 from cinetune.stages import report
 from cinetune.store import Project
@@ -124,6 +125,35 @@ def test_verdicts_are_in_words_with_their_numbers(page: _Page) -> None:
         assert word in page.words
 
 
+def test_the_answer_comes_first_with_three_pictures_at_mid_shot(page: _Page, source: str) -> None:
+    first = source[source.index('<section id="verdict"') : source.index('<section id="shots"')]
+    assert first.count("<figure>") == 3 and "frame 4 of shot in-" in first
+    assert "Training, plain: no gain: distance to the film" in page.words[: page.words.index("The shots")]
+    assert source.index('class="headline"') < source.index('class="three"') < source.index('class="claims"')
+
+
+def test_shots_are_sorted_worst_first_and_wear_their_change(page: _Page, source: str, salt_road: Project) -> None:
+    cards = salt_road.store.need(Scored).scorecards
+    rows = {shot: row for card in cards for shot, row in card.per_shot.get("tone_w1", {}).items()}
+    changes = {shot: row["look"] - row["base"] for shot, row in rows.items()}
+    order = [found["aria-label"] or "" for tag, found in page.tags if tag == "article"]
+    assert order == [f"Shot {shot}" for shot in sorted(changes, key=lambda shot: -changes[shot])]
+    assert source.count('<span class="pill good">tone-curve distance') == 3
+
+
+def test_what_was_not_declared_has_an_arrow_and_no_word(page: _Page) -> None:
+    assert "perceptual distance to the truth" in page.words and "▼" in page.words
+    assert "q 0.0078" in page.words and "p 0.0078" in page.words
+
+
+def test_tone_curves_palettes_and_words_are_there(page: _Page, source: str) -> None:
+    assert "Tone curve, in the film's own world" in page.words and "Palette, in the film's own world" in page.words
+    assert source.count('class="palette"') == 2
+    for word in ("Arm", "Window", "Held out", "A/A noise", "Margin", "Truth"):
+        assert f"<dt>{word}" in source
+    assert "prefers-color-scheme: light" in source and "@media print" in source and "<noscript>" in source
+
+
 def test_what_is_missing_says_why(page: _Page) -> None:
     assert "not measured: no graded truth for these shots" in page.words
     assert "One seed: the noise of base against base is not known." in page.words
@@ -136,7 +166,8 @@ def test_training_says_how_it_ended(page: _Page, source: str) -> None:
     assert "Step 180 was kept (▼), the best of 13 evaluations." in page.words
     assert "no gain of 0.001 in 3 evaluations" in page.words
     assert "no gain: distance to the film is 0.1490, 0.1480 before training" in page.words
-    assert source.count('class="chart"') == 5
+    training = source[source.index('<section id="training"') : source.index('<section id="scores"')]
+    assert training.count('class="chart"') == 5
     assert "ceiling: the first frame, frozen" in page.words
 
 

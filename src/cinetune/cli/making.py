@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -129,7 +129,24 @@ def score(project: Folder = HERE, settings: Settings = None, again: Again = Fals
 
 
 @verb(STORY, "cinetune report -C my-film")
-def report(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+def report(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    form: Annotated[
+        Literal["html", "markdown", "json", "csv"],
+        typer.Option("--format", help="markdown, json and csv print the scores without pictures."),
+    ] = "html",
+) -> None:
     """Write report/index.html: one page a producer can read."""
+    if form != "html":
+        from cinetune.report.formats import FORMATS
+        from cinetune.results import Scored
+
+        opened = open_project(project, settings)
+        scored = opened.store.need(Scored)
+        design = scored.design[0] if scored.design else None
+        print(FORMATS[form](opened.config.name, scored.scorecards, design), end="")
+        return
     run_stage("report", project, settings, again=again)
     print(f"open   {project / 'report' / 'index.html'}")

@@ -1,4 +1,4 @@
-"""The report without pictures: Markdown to paste, JSON to compute with, CSV to sort. Read from the score stage alone."""
+"""The report without pictures: Markdown to paste, JSON to compute with, CSV to sort: of the score stage alone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cinetune.report import verdicts
 __all__ = ["FORMATS", "as_csv", "as_json", "as_markdown"]
 
 _COLUMNS = (
-    "arm", "versus", "domain", "metric", "version", "unit", "better", "claim", "margin", "value", "low", "high", "low90",
-    "high90", "p", "adjusted", "q", "n", "harmed", "verdict", "why",
+    "arm", "versus", "domain", "metric", "version", "unit", "better", "claim", "margin", "value", "low", "high",
+    "low90", "high90", "p", "adjusted", "q", "n", "harmed", "verdict", "why",
 )  # fmt: skip
 
 
@@ -73,8 +73,7 @@ def as_csv(title: str, cards: Sequence[Scorecard], design: Design | None) -> str
     return out.getvalue()
 
 
-FORMATS = {"markdown": ("md", as_markdown), "json": ("json", as_json), "csv": ("csv", as_csv)}
-"""By name: the file's extension and what writes it."""
+FORMATS = {"csv": as_csv, "json": as_json, "markdown": as_markdown}
 
 
 def _cell(text: str) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cinetune.artifacts import Keyframe, Look, PlannedShot, Scorecard
+from cinetune.artifacts import Keyframe, Look, PlannedShot, Scorecard, Veto
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.pages import charts, media, sheets
 from cinetune.records import read_log
-from cinetune.report import verdicts
+from cinetune.report import verdicts, visuals
 from cinetune.results import Delivered, Expanded, Ingested, Keyframed, Prepared, Scored, Trained
 from cinetune.runtime import Reporter
 from cinetune.store import Project, StageRecord
@@ -62,8 +62,12 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
     stages |= {name: record for name in _OPTIONAL if (record := project.store.load_stage(name)) is not None}
     story = _Story.read(project)
     cards = story.scored.scorecards
-    answers = verdicts.answers(cards)
-    shots = _shots(project, story, report)
+    answers, training = verdicts.answers(cards), _training(project, story.trained.looks)
+    gains = visuals.gains(cards)
+    shots = _shots(project, story, report, gains)
+    stills = _film_stills(project, story, report)
+    home = [shot["plan"].id for shot in shots if shot["plan"].domain == "in"]
+    middle = visuals.middle_shot(home or [shot["plan"].id for shot in shots], gains)
     return {
         "film": project.config.name.replace("-", " ").replace("_", " ").title(),
         "made": stages["score"].provenance.created_utc[:10],
@@ -71,14 +75,23 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "headline": verdicts.headline(answers),
         "answers": answers,
         "warnings": _warnings(cards, story),
+        "alarms": _alarms(training),
+        "vetoes": [_veto(project, veto) for veto in story.scored.vetoes],
+        "design": story.scored.design[0] if story.scored.design else None,
+        "claim_titles": {
+            claim.metric: verdicts.title_of(claim.metric) for d in story.scored.design for claim in d.claims
+        },
+        "middle": next((_middle(shot, _versus(cards)) for shot in shots if shot["plan"].id == middle), None),
         "shots": shots,
+        "colours": _colours(shots, stills, _versus(cards)),
+        "curves": visuals.distance_curves(cards),
         "arms": {
             name: ARMS[name]
             for name in ARMS
             if any(player["arm"] == name for shot in shots for player in shot["players"])
         },
-        "sheet": _film_sheet(project, story, report),
-        "training": _training(project, story.trained.looks),
+        "sheet": media.picture_uri(sheets.film_sheet(stills)) if stills else None,
+        "training": training,
         "comparisons": [_comparison(card) for card in cards],
         "interaction": _interaction(cards),
         "pairs": _pairs(cards),
@@ -87,7 +100,7 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "stages": _stage_rows(stages),
         "settings": _settings(project),
         "looks": story.trained.looks,
-        "deliveries": story.delivered.deliveries,
+        "deliveries": _deliveries(story),
         "pocket": _pocket(cards),
         "alpha": project.config.score.alpha,
         "trigger": project.config.prepare.trigger,
@@ -123,15 +136,63 @@ def _warnings(cards: Sequence[Scorecard], story: _Story) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _shots(project: Project, story: _Story, report: Reporter) -> list[dict[str, Any]]:
-    plan = project.shots().shots
+def _alarms(training: dict[str, Any]) -> list[str]:
+    """What training warned of, to be repeated where the verdict is read."""
+    return [f"Training, {end['look'].arm}: {alarm}" for end in training["ends"] for alarm in end["alarms"]]
+
+
+def _veto(project: Project, veto: Veto) -> dict[str, Any]:
+    picture = veto.picture
+    shown = None if picture is None else media.picture_uri(media.open_picture(project.store.path(picture)))
+    return {"arm": veto.arm, "domain": veto.domain, "why": veto.why, "picture": shown}
+
+
+def _deliveries(story: _Story) -> list[tuple[str, str, int, int]]:
+    """(format, arm, shots, files) of what was delivered."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for item in story.delivered.deliveries:
+        found.setdefault((item.format, item.arm), []).append(len(item.files))
+    return [(name, arm, len(files), sum(files)) for (name, arm), files in sorted(found.items())]
+
+
+def _shots(project: Project, story: _Story, report: Reporter, gains: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every shot that was made, worst first."""
+    plan = {shot.id: shot for shot in project.shots().shots}
+    there = [shot for shot in plan if any(sequence.shot == shot for sequence in story.expanded.sequences)]
     made = []
-    with report.progress("shots", len(plan)) as bar:
-        for shot in plan:
-            if any(sequence.shot == shot.id for sequence in story.expanded.sequences):
-                made.append(_shot(project, story, shot))
-            bar.advance(note=shot.id)
+    with report.progress("shots", len(there)) as bar:
+        for shot in visuals.worst_first(there, gains):
+            made.append(_shot(project, story, plan[shot]) | {"gain": gains.get(shot)})
+            bar.advance(note=shot)
     return made
+
+
+def _middle(shot: dict[str, Any], versus: str) -> dict[str, Any]:
+    """Three pictures at mid-shot: without the look, with it, and what the film itself shows, or its nearest still."""
+    arms = {player["arm"]: player["poster"] for player in shot["players"]}
+    pictures = [(ARMS[arm][0], arms[arm]) for arm in (versus, "look") if arm in arms]
+    if shot["truth_poster"] is not None:
+        pictures.append(("As the film would show it", shot["truth_poster"]))
+    elif shot["neighbours"]:
+        pictures.append(("Nearest still of the film", shot["neighbours"][0]["uri"]))
+    return {"shot": shot["plan"], "gain": shot["gain"], "pictures": pictures, "frame": shot["frames"] // 2}
+
+
+def _colours(shots: Sequence[dict[str, Any]], stills: Sequence[sheets.Cell], versus: str) -> list[dict[str, Any]]:
+    """Tone curves and palettes by domain: against the truth where every shot has one, else against the film."""
+    found = []
+    for domain, where in (("in", "in the film's own world"), ("out", "outside the film's world")):
+        own = [shot["sampled"] for shot in shots if shot["plan"].domain == domain]
+        if not own:
+            continue
+        truths = [picture for shot in own for picture in shot.get("truth", ())]
+        pictures = {"film": [cell.picture for cell in stills]} if domain == "in" or not truths else {}
+        pictures |= {"truth": truths} if truths else {}
+        pictures |= {arm: [picture for shot in own for picture in shot.get(arm, ())] for arm in (versus, "look")}
+        drawn = visuals.colours(pictures, where=where)
+        if drawn is not None:
+            found.append({"where": where} | drawn)
+    return found
 
 
 def _shot(project: Project, story: _Story, shot: PlannedShot) -> dict[str, Any]:
@@ -140,10 +201,10 @@ def _shot(project: Project, story: _Story, shot: PlannedShot) -> dict[str, Any]:
     first = next(iter(shown.values()))
     columns = media.sampled(first.frames)
     reference = media.open_picture(project.root / shot.reference)
-    rows = [
-        (ARMS[arm][0], [reference, *media.master_frames(project, found.video, columns)]) for arm, found in shown.items()
-    ]
+    sampled = {arm: media.master_frames(project, found.video, columns) for arm, found in shown.items()}
+    rows = [(ARMS[arm][0], [reference, *pictures]) for arm, pictures in sampled.items()]
     truth = media.truth_film(project, shot, like=first)
+    middle = first.frames // 2
     if truth is not None:
         rows.append(("Film", [None, *(truth[0][frame] if frame < len(truth[0]) else None for frame in columns)]))
     strip = sheets.shot_strip(rows, columns=["reference", *(f"frame {frame}" for frame in columns)])
@@ -159,6 +220,9 @@ def _shot(project: Project, story: _Story, shot: PlannedShot) -> dict[str, Any]:
         "players": [_player(project, found) for found in shown.values()],
         "reference": media.picture_uri(reference, width=384),
         "truth": truth[1] if truth is not None else None,
+        "truth_poster": media.picture_uri(truth[0][middle], width=384) if truth and middle < len(truth[0]) else None,
+        "sampled": {arm: [picture for picture in pictures if picture] for arm, pictures in sampled.items()}
+        | ({"truth": [truth[0][frame] for frame in columns if frame < len(truth[0])]} if truth else {}),
         "neighbours": _neighbours(project, story, shot),
         "strip": media.picture_uri(strip),
     }
@@ -170,6 +234,10 @@ def _player(project: Project, found: FilmSequence) -> dict[str, Any]:
         "name": ARMS[found.arm][0],
         "what": ARMS[found.arm][1],
         "uri": media.video_uri(project.store.path(found.proxy)),
+        "poster": media.picture_uri(
+            next(picture for picture in media.master_frames(project, found.video, [found.frames // 2]) if picture),
+            width=384,
+        ),
         "drift": verdicts.number(found.drift),
         "seam": verdicts.number(found.seam_ratio) if found.seam_ratio is not None else "",
         "segments": len(found.segments),
@@ -185,11 +253,9 @@ def _neighbours(project: Project, story: _Story, shot: PlannedShot) -> list[dict
     return [{"uri": media.picture_uri(still, width=384), "caption": window.caption} for window, still in stills]
 
 
-def _film_sheet(project: Project, story: _Story, report: Reporter) -> str | None:
+def _film_stills(project: Project, story: _Story, report: Reporter) -> list[sheets.Cell]:
     """Stills of training windows, spread evenly over the film when there are many."""
     training, clips = story.prepared.training, story.ingested.by_id
-    if not training:
-        return None
     step = max(1.0, len(training) / _SHEET_STILLS)
     shown = [training[int(index * step)] for index in range(min(len(training), _SHEET_STILLS))]
     cells = []
@@ -197,7 +263,7 @@ def _film_sheet(project: Project, story: _Story, report: Reporter) -> str | None
         for window in shown:
             cells.append(sheets.Cell(media.film_still(project, clips[window.clip], window), window.caption))
             bar.advance()
-    return media.picture_uri(sheets.film_sheet(cells))
+    return cells
 
 
 def _candidates(project: Project, keyframes: Sequence[Keyframe]) -> str | None:

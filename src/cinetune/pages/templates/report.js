@@ -20,6 +20,7 @@ class Player {
     root.addEventListener("pointerdown", () => { current = this; });
     root.addEventListener("focusin", () => { current = this; });
     for (const film of this.films) {
+      film.controls = false;
       film.onclick = () => { playAll.stop(); this.toggle(); };
       film.onerror = () => film.closest("figure").classList.add("broken");
     }
@@ -109,6 +110,32 @@ document.addEventListener("keydown", (event) => {
   };
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });
+
+// A click on a column's head sorts by it: numbers by value, words by the alphabet; again turns the order.
+const valueOf = (row, column) => {
+  const text = row.cells[column] ? row.cells[column].textContent.trim().replace(/\u2212/g, "-") : "";
+  const number = parseFloat(text.replace(/^[pq]\s+/, ""));
+  return Number.isNaN(number) ? text.toLowerCase() : number;
+};
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    head.tabIndex = 0;
+    const sort = () => {
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const rows = [...table.tBodies[0].rows].sort((a, b) => {
+        const x = valueOf(a, column), y = valueOf(b, column);
+        const order = typeof x === typeof y ? (x < y ? -1 : x > y ? 1 : 0) : typeof x === "number" ? -1 : 1;
+        return up ? order : -order;
+      });
+      table.tBodies[0].append(...rows);
+    };
+    head.onclick = sort;
+    head.onkeydown = (event) => { if (event.key === "Enter") sort(); };
+  });
+}
 
 addEventListener("beforeprint", () => {
   for (const fold of document.querySelectorAll(".shot details")) fold.open = true;
