@@ -25,6 +25,7 @@ __all__ = [
     "FootageClip",
     "Keyframe",
     "LatentEntry",
+    "Limits",
     "Look",
     "Measures",
     "ModelRef",
@@ -41,6 +42,7 @@ __all__ = [
     "ShotPlan",
     "Timing",
     "Trial",
+    "Try",
     "Veto",
     "Window",
 ]
@@ -50,7 +52,7 @@ Arm = Literal["base", "trigger", "look", "plain"]
 """What was rendered: the base model; the base model with the look's trigger phrase before its prompt; with the trained
 look; with a control trained without reference augmentation."""
 Split = Literal["train", "held"]
-Method = Literal["as-is", "late", "restyle", "develop"]
+Method = Literal["as-is", "late", "restyle", "develop", "settle"]
 
 
 @artifact
@@ -334,10 +336,39 @@ class Keyframe:
 
 
 @artifact
+class Limits:
+    """What true shots read: the 95th percentile of each measure over `clips` of the film."""
+
+    seam: float
+    jump: float
+    drift: float
+    flicker: float
+    clips: int
+
+
+@artifact
+class Try:
+    """What one try at a segment read, and in `over` which measures were outside the limits. `seam` is None for the
+    first segment, which has no join."""
+
+    seed: int
+    seam: float | None
+    jump: float
+    drift: float
+    flicker: float
+    over: tuple[str, ...]
+
+
+@artifact
 class Segment:
+    """`seed` is the one of the try that was kept; `prompt` the one that held in this segment, "" = the shot's; `tries`
+    lists all that were made, in order."""
+
     first_frame: int
     frames: int
     seed: int
+    prompt: str = ""
+    tries: tuple[Try, ...] = ()
 
 
 @artifact
@@ -350,8 +381,8 @@ class Timing:
 @artifact
 class Sequence:
     """One generated shot. `video` is the lossless master (safetensors, uint16 `frames_THWC`); `seam_ratio` is |dF| at
-    joins over |dF| inside segments, `drift` the mean-colour dE2000 of the last frame against the keyframe; `made_by` is
-    the base model as it ran (`cinetune.models.model_identity`)."""
+    joins over |dF| beside them, `drift` the mean-colour dE2000 of the last frame against the keyframe; `made_by` is the
+    base model as it ran (`cinetune.models.model_identity`); `limits` are those its segments were held against."""
 
     shot: str
     arm: Arm
@@ -370,6 +401,7 @@ class Sequence:
     timing: Timing
     provenance: Provenance
     made_by: dict[str, str] = field(default_factory=dict)
+    limits: Limits | None = None
     schema: int = SCHEMA
 
 

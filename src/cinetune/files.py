@@ -12,7 +12,9 @@ A one-frame window is `[:, :1]` of latents and condition: the VAE is causal, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +30,11 @@ __all__ = [
     "WHITE",
     "full_caption",
     "given",
+    "master_frames",
     "master_slice",
     "read_master",
     "save_tensors",
+    "stream_master",
     "variants_in",
     "write_master",
 ]
@@ -66,10 +70,30 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def write_master(path: Path, frames_THWC: np.ndarray) -> None:
     """Write a shot, uint16."""
-    from safetensors.numpy import save_file
+    frames, height, width, channels = frames_THWC.shape
+    stream_master(path, [frames_THWC], (frames, height, width, channels))
 
-    assert str(frames_THWC.dtype) == "uint16", frames_THWC.dtype
-    save_file({_FRAMES: frames_THWC}, path)
+
+def stream_master(path: Path, parts: Iterable[np.ndarray], shape: tuple[int, int, int, int]) -> None:
+    """Write a shot of `shape` (THWC) part by part, as they come: the bytes that safetensors would write at once."""
+    size = 2 * math.prod(shape)
+    names = {_FRAMES: {"dtype": "U16", "shape": list(shape), "data_offsets": [0, size]}}
+    head = json.dumps(names, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    written = 0
+    with path.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for part in parts:
+            assert str(part.dtype) == "uint16", part.dtype
+            written += file.write(part.astype("<u2", copy=False).tobytes())
+    assert written == size, f"{written} bytes of pictures, {size} were announced"
+
+
+def master_frames(path: Path) -> Iterator[np.ndarray]:
+    """The pictures of a shot one by one, `HWC` float32 in [0, 1]."""
+    frames = master_slice(path)
+    for index in range(frames.get_shape()[0]):
+        yield frames[index].astype("float32") / WHITE
 
 
 def read_master(path: Path) -> np.ndarray:

@@ -267,7 +267,7 @@ class ParallelSection(Section):
 
 
 class KeyframesSection(Section):
-    method: Literal["as-is", "late", "restyle", "develop"] = "develop"
+    method: Literal["as-is", "late", "restyle", "develop", "settle"] = "develop"
     candidates: int = pydantic.Field(default=1, ge=1)
     strength: float = pydantic.Field(default=0.6, gt=0, le=1)
     """`restyle` only: share of the noise schedule that is run."""
@@ -281,7 +281,11 @@ class ShootSection(Section):
     seeds: int = pydantic.Field(default=1, ge=1)
     """Seeds rendered for each shot and arm; scores average over them."""
     anchor: float = pydantic.Field(default=0.0, ge=0, le=1)
-    """Strength of the ramped colour anchor to the keyframe."""
+    """Strength of the ramped colour anchor to the settled first segment."""
+    tries: int = pydantic.Field(default=1, ge=1, le=16)
+    """How often a segment that true shots of the film do not read like is made, at most; the best try is kept."""
+    gate: Literal["report", "strict"] = "report"
+    """`strict`: a segment that is still outside after its tries ends the run (exit code 4)."""
     height: int = pydantic.Field(default=0, ge=0)
     width: int = pydantic.Field(default=0, ge=0)
     workers: int = pydantic.Field(default=1, ge=1)

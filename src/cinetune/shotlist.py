@@ -20,7 +20,7 @@ from cinetune.errors import ConfigError
 from cinetune.outside import folded, is_file, path_text, read_text, toml_string
 from cinetune.timecode import exact_rate
 
-__all__ = ["LONGEST_PROMPT", "LONGEST_SHOT", "Row", "check_shots", "load_shots", "shots_text"]
+__all__ = ["LONGEST_PROMPT", "LONGEST_SHOT", "Row", "check_shots", "load_shots", "shots_text", "spoken"]
 
 LONGEST_PROMPT = 2000
 """Characters. The text encoder reads 512 tokens, about so many characters of English, and drops the rest unsaid."""
@@ -69,6 +69,11 @@ def check_shots(rows: Sequence[Row], folder: Path) -> None:
 def shots_text(rows: Sequence[Row]) -> str:
     """The rows as `shots.toml`. Raises `ConfigError` for a value that TOML cannot hold."""
     return "\n".join(_table_text("shot", row) for row in rows)
+
+
+def spoken(shot: PlannedShot, text: str | None = None) -> str:
+    """The shot's prompt (or another `text`) with its camera behind it; the trigger phrase is not part of it."""
+    return ", ".join(part for part in (shot.prompt if text is None else text, shot.camera) if part)
 
 
 def _table_text(name: str, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -9,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from cinetune.artifacts import Segment
+from cinetune.artifacts import Cue, Limits
 from cinetune.generation import (
     Opening,
     Recipe,
+    Rules,
+    Take,
+    advanced,
     anchored,
-    chain,
     drift,
     generate,
     pictures,
     plan_segments,
+    prompted,
+    shoot,
     shot_frames,
-    worst_seam,
 )
 from cinetune.generation.segment import conditioning, starting_noise
 from cinetune.models.wan.sample import sample
@@ -39,7 +43,15 @@ def model() -> WanVideo:
 @pytest.fixture(scope="module")
 def opening() -> Opening:
     picture = torch.from_numpy(moving_picture(3, frames=1)[0])
-    return Opening(condition_HWC=picture, keyframe_HWC=picture)
+    return Opening(condition_HWC=picture)
+
+
+def film_of(takes: Iterable[Take]) -> np.ndarray:
+    return np.concatenate([take.frames_THWC for take in takes])
+
+
+def levels(frames: Iterable[torch.Tensor]) -> np.ndarray:
+    return np.rint(torch.stack(list(frames)).numpy() * 65535).astype(np.uint16)
 
 
 @pytest.mark.parametrize(
@@ -77,28 +89,88 @@ def test_segments_cover_the_shot_once_and_each_has_its_own_seed() -> None:
 
 def test_one_segment_is_the_plain_sample_decoded(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(9, 9, shot_seed=1, seed_index=0)
-    film = torch.stack(list(chain(model, opening, RECIPE, segments)))
+    film = film_of(shoot(model, opening, RECIPE, segments, Rules()))
     first = opening.condition_HWC.permute(2, 0, 1)[None] * 2 - 1
     cond = model.condition([RECIPE.prompt], first, 9, negative=[""])
     noise = torch.randn(1, 16, 3, 8, 12, generator=torch.Generator().manual_seed(segments[0].seed))
     plain = torch.cat(list(model.decode(sample(model, cond, noise, steps=2, guidance=2.0, shift=3.0))), dim=2)
-    assert torch.equal(film, ((plain[0] + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0))
+    assert np.array_equal(film, levels(((plain[0] + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0)))
 
 
 def test_the_second_segment_starts_at_the_exact_last_picture_of_the_first(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(15, 9, shot_seed=1, seed_index=0)
-    film = list(chain(model, opening, RECIPE, segments))
+    film = film_of(shoot(model, opening, RECIPE, segments, Rules()))
     assert len(film) == 15
-    first = list(chain(model, opening, RECIPE, segments[:1]))
+    first = list(pictures(model, generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)))
     second = list(pictures(model, generate(model, first[-1], RECIPE, seed=segments[1].seed)))
-    assert all(torch.equal(a, b) for a, b in zip(film, [*first, *second[1:7]], strict=True))
+    assert np.array_equal(film, levels([*first, *second[1:7]]))
 
 
 def test_an_opening_that_was_made_before_gives_the_same_pictures(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(9, 9, shot_seed=2, seed_index=0)
     latents = generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)
-    again = list(chain(model, replace(opening, latents=latents), RECIPE, segments))
-    assert all(torch.equal(a, b) for a, b in zip(chain(model, opening, RECIPE, segments), again, strict=True))
+    again, plain = (
+        film_of(shoot(model, one, RECIPE, segments, Rules())) for one in (replace(opening, latents=latents), opening)
+    )
+    assert np.array_equal(plain, again)
+
+
+def test_a_chain_goes_on_after_what_was_done(model: WanVideo, opening: Opening) -> None:
+    segments = plan_segments(23, 9, shot_seed=1, seed_index=0)
+    rules = Rules(anchor=0.5, limits=NEVER, tries=2)
+    whole = list(shoot(model, opening, RECIPE, segments, rules))
+    state = None
+    for done in (1, 2):
+        state = advanced(state, whole[done - 1])
+        rest = list(shoot(model, opening, RECIPE, segments, rules, state))
+        assert [take.segment for take in rest] == [take.segment for take in whole[done:]]
+        assert np.array_equal(film_of(rest), film_of(whole[done:]))
+
+
+NEVER = Limits(seam=0.0, jump=0.0, drift=0.0, flicker=0.0, clips=1)
+ALWAYS = Limits(seam=1e9, jump=1e9, drift=1e9, flicker=1e9, clips=1)
+
+
+def test_a_segment_inside_the_limits_is_made_once(model: WanVideo, opening: Opening) -> None:
+    segments = plan_segments(15, 9, shot_seed=1, seed_index=0)
+    plain = film_of(shoot(model, opening, RECIPE, segments, Rules()))
+    takes = list(shoot(model, opening, RECIPE, segments, Rules(limits=ALWAYS, tries=3)))
+    assert np.array_equal(film_of(takes), plain)
+    assert [len(take.segment.tries) for take in takes] == [1, 1]
+    assert takes[0].segment.tries[0].seam is None and takes[1].segment.tries[0].seam is not None
+    assert all(one.over == () for take in takes for one in take.segment.tries)
+
+
+def test_a_failing_segment_is_tried_with_other_seeds_and_the_best_is_kept(model: WanVideo, opening: Opening) -> None:
+    segments = plan_segments(15, 9, shot_seed=1, seed_index=0)
+    strict = replace(ALWAYS, jump=1e-3)
+    takes = list(shoot(model, opening, RECIPE, segments, Rules(limits=strict, tries=4)))
+    for take, planned in zip(takes, segments, strict=True):
+        tries = take.segment.tries
+        assert len({one.seed for one in tries}) == 4 and tries[0].seed == planned.seed
+        assert all(one.over == ("jump",) for one in tries)
+        best = min(tries, key=lambda one: one.jump)
+        assert take.segment.seed == best.seed
+    # the kept pictures are those of the kept seed
+    seed = takes[0].segment.seed
+    assert np.array_equal(
+        takes[0].frames_THWC, levels(pictures(model, generate(model, opening.condition_HWC, RECIPE, seed=seed)))
+    )
+
+
+def test_a_later_prompt_holds_from_the_nearest_segment_on() -> None:
+    segments = plan_segments(129, 33, shot_seed=5, seed_index=0)  # they begin at 0, 2.06, 4.06, 6.06 s
+    cues = [Cue(at=0.2, prompt="a"), Cue(at=3.5, prompt="b"), Cue(at=4.5, prompt="c")]
+    assert [one.prompt for one in prompted(segments, cues, Fraction(16))] == ["", "a", "c", "c"]
+    assert prompted(segments[:1], cues, Fraction(16)) == segments[:1]
+
+
+def test_a_later_prompt_changes_its_segments_alone(model: WanVideo, opening: Opening) -> None:
+    segments = plan_segments(23, 9, shot_seed=1, seed_index=0)
+    plain = film_of(shoot(model, opening, RECIPE, segments, Rules()))
+    cued = prompted(segments, [Cue(at=0.6, prompt="rain")], Fraction(16))
+    film = film_of(shoot(model, opening, RECIPE, cued, Rules()))
+    assert np.array_equal(film[:9], plain[:9]) and not np.array_equal(film[9:17], plain[9:17])
 
 
 def test_guidance_one_asks_for_no_negative_text(model: WanVideo, opening: Opening) -> None:
@@ -118,30 +190,28 @@ def test_noise_depends_on_the_seed_alone(model: WanVideo) -> None:
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_the_anchor_moves_mean_and_spread_by_its_strength(strength: float) -> None:
     gen = torch.Generator().manual_seed(0)
-    picture, key = 0.3 + 0.1 * torch.rand(16, 16, 3, generator=gen), 0.5 + 0.2 * torch.rand(16, 16, 3, generator=gen)
-    moved = anchored(picture, key, strength=strength)
-    for fact in (lambda x: x.mean((0, 1)), lambda x: x.std((0, 1))):
-        torch.testing.assert_close(fact(moved), torch.lerp(fact(picture), fact(key), strength))
+    picture = 0.3 + 0.1 * torch.rand(16, 16, 3, generator=gen)
+    goal = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.05, 0.1, 0.12])
+    moved = anchored(picture, goal, strength=strength)
+    torch.testing.assert_close(moved.mean((0, 1)), torch.lerp(picture.mean((0, 1)), goal[0], strength))
+    torch.testing.assert_close(moved.std((0, 1)), torch.lerp(picture.std((0, 1)), goal[1], strength))
     if strength == 0:
         assert moved is picture
 
 
-def test_the_anchor_ramps_inside_each_segment(model: WanVideo, opening: Opening) -> None:
+def test_later_segments_are_pulled_to_the_first_one_and_more_so_towards_their_end(
+    model: WanVideo, opening: Opening
+) -> None:
     segments = plan_segments(17, 9, shot_seed=1, seed_index=0)
-    key = torch.full_like(opening.keyframe_HWC, 0.5) + 0.1 * (opening.keyframe_HWC - opening.keyframe_HWC.mean())
-    pulled = Opening(condition_HWC=opening.condition_HWC, keyframe_HWC=key)
-    plain, film = (list(chain(model, pulled, RECIPE, segments, anchor=a)) for a in (0.0, 1.0))
-    assert torch.equal(film[0], plain[0])
-    for end in (8, 16):
-        torch.testing.assert_close(film[end].mean((0, 1)), key.mean((0, 1)), atol=0.02, rtol=0)
-    assert (film[4].mean((0, 1)) - key.mean((0, 1))).abs().max() > 0.02
+    plain, film = (film_of(shoot(model, opening, RECIPE, segments, Rules(anchor=a))) for a in (0.0, 1.0))
+    assert np.array_equal(film[:9], plain[:9])
+    goal = (film[5:9] / 65535).mean((0, 1, 2))
+    np.testing.assert_allclose((film[16] / 65535).mean((0, 1)), goal, atol=0.01)
+    ways = np.abs((film[9:] / 65535).mean((1, 2)) - goal).max(1)
+    assert ways[3] > ways[7]
 
 
-def test_seam_and_drift_are_measured_where_they_are() -> None:
+def test_drift_is_measured_from_the_keyframe_to_the_end() -> None:
     film = np.full((10, 8, 8, 3), 0.5, np.float32) + 0.01 * np.arange(10, dtype=np.float32)[:, None, None, None]
-    film[5:] += 0.04
-    segments = (Segment(first_frame=0, frames=5, seed=0), Segment(first_frame=5, frames=5, seed=1))
-    assert worst_seam(film, segments) == pytest.approx(5, rel=1e-3)
-    assert worst_seam(film, segments[:1]) is None
     assert drift(film, film[-1]) == 0
     assert drift(film, film[0]) > 1

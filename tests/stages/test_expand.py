@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import torch
+from safetensors.numpy import load_file, save_file
 
 from cinetune.artifacts import Sequence
+from cinetune.errors import GateFailed
+from cinetune.files import master_frames, stream_master
 from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
+from cinetune.generation import Reel, Take, plan_segments
+from cinetune.metrics import colour_drift
+from cinetune.results import Keyframed, Trained
 from cinetune.runtime import Quiet
 from cinetune.stages import expand, keyframes
 from cinetune.store import Project, StageRecord
@@ -29,6 +38,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(template: Path, where: Path, *overrides: str) -> tuple[Project, StageRecord]:
     project = Project(Path(shutil.copytree(template, where)), overrides=overrides)
     return project, expand.run(project, Quiet())
+
+
+def keyframe_of(project: Project, sequence: Sequence) -> Path:
+    made = project.store.need(Keyframed).keyframes
+    return next(project.store.path(k.image) for k in made if (k.arm, k.shot) == (sequence.arm, sequence.shot))
 
 
 def master(project: Project, sequence: Sequence) -> np.ndarray:
@@ -61,12 +75,18 @@ def test_each_keyframe_becomes_a_shot(serial: tuple[Project, StageRecord]) -> No
         assert sequence.seam_ratio is not None and sequence.seam_ratio > 0 and sequence.drift > 0
         facts = probe(project.store.path(sequence.proxy))
         assert (facts.frames, facts.rate, facts.height, facts.width) == (13, sequence.rate, 256, 384)
+        assert sequence.limits is not None and sequence.limits.clips > 0
+        assert sequence.seam_ratio == sequence.segments[1].tries[0].seam
+        assert sequence.drift == pytest.approx(
+            colour_drift(np.stack([read_image(keyframe_of(project, sequence)), film[-1] / 65535]))[1], abs=1e-4
+        )
     assert any("worst join" in note for note in record.notes)
+    assert not (project.store.work / "expand").exists() or not any((project.store.work / "expand").iterdir())
 
 
 def test_a_developed_shot_opens_with_its_keyframe(serial: tuple[Project, StageRecord]) -> None:
     project, record = serial
-    found = project.store.need_stage("keyframes").groups["keyframes"]
+    found = project.store.need(Keyframed).keyframes
     for keyframe, sequence in zip(found, record.groups["sequences"], strict=True):
         picture = np.rint(read_image(project.store.path(keyframe.image)) * 65535).astype(np.uint16)
         assert np.array_equal(master(project, sequence)[0], picture)
@@ -76,7 +96,7 @@ def test_a_developed_shot_opens_with_its_keyframe(serial: tuple[Project, StageRe
 def test_arms_share_seeds_and_differ_in_pictures(serial: tuple[Project, StageRecord]) -> None:
     project, record = serial
     base, look = record.groups["sequences"][0], record.groups["sequences"][2]
-    assert base.segments == look.segments
+    assert [segment.seed for segment in base.segments] == [segment.seed for segment in look.segments]
     assert not np.array_equal(master(project, base), master(project, look))
 
 
@@ -90,8 +110,6 @@ def test_workers_make_the_same_bytes(template: Path, tmp_path: Path, serial: tup
 def test_an_opening_that_has_to_be_computed_again_is_the_same(
     template: Path, tmp_path: Path, serial: tuple[Project, StageRecord]
 ) -> None:
-    from dataclasses import replace
-
     root = Path(shutil.copytree(template, tmp_path / "p"))
     project = Project(root)
     record = project.store.need_stage("keyframes")
@@ -127,3 +145,88 @@ def test_a_shot_taken_out_of_the_list_is_left_out(template: Path, tmp_path: Path
     (root / "shots.toml").write_text(text[: text.rindex("[[shot]]")].replace("seconds = 0.8", "seconds = 0.1"))
     made = expand.run(Project(root), Quiet()).groups["sequences"]
     assert [(s.shot, s.frames, s.seam_ratio) for s in made] == [("sh0", 5, None), ("sh0", 5, None)]
+
+
+def killed(root: Path, segments: int) -> None:
+    """Expand in a process that is killed once it has kept so many segments."""
+    child = os.fork()
+    if child == 0:
+        keep, left = Reel.keep, [segments]
+
+        def then_die(self: Reel, number: int, take: Take) -> None:
+            keep(self, number, take)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Reel.keep = then_die
+        expand.run(Project(root), Quiet())
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_shot_that_was_killed_between_segments_goes_on_and_ends_the_same(
+    template: Path, tmp_path: Path, serial: tuple[Project, StageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    killed(root, 3)  # the first shot is whole, the second has one of its two segments
+    (folder,) = (root / "work" / "expand").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["segment_000.safetensors"]
+    made: list[int] = []
+    keep = Reel.keep
+    monkeypatch.setattr(Reel, "keep", lambda self, number, take: made.append(number) or keep(self, number, take))
+    record = expand.run(Project(root), Quiet())
+    assert record.output_sha == serial[1].output_sha
+    assert made == [1, 0, 1, 0, 1]
+    assert not folder.exists()
+
+
+def test_damaged_and_foreign_segments_are_made_again(tmp_path: Path) -> None:
+    planned = plan_segments(17, 9, shot_seed=1, seed_index=0)
+    reel = Reel(tmp_path / "reel")
+    assert list(reel.finished(planned)) == []
+    for number, segment in enumerate(planned):
+        frames = np.full((segment.frames, 4, 6, 3), number, np.uint16)
+        reel.keep(number, Take(segment=segment, frames_THWC=frames, given_HWC=torch.full((4, 6, 3), 0.5)))
+    assert [take.segment for take in reel.finished(planned)] == list(planned)
+    assert len(list(reel.finished(planned[:1]))) == 1
+    assert list(reel.finished([replace(planned[0], frames=5), planned[1]])) == []
+    assert len(list(reel.finished([planned[0], replace(planned[1], prompt="rain")]))) == 1
+    (tmp_path / "reel" / "segment_001.safetensors").write_bytes(b"half")
+    assert len(list(reel.finished(planned))) == 1
+
+
+def test_a_master_written_in_parts_is_the_file_written_at_once(tmp_path: Path) -> None:
+    film = np.random.default_rng(0).integers(0, 65536, (7, 4, 6, 3)).astype(np.uint16)
+    stream_master(tmp_path / "parts", [film[:3], film[3:4], film[4:]], (7, 4, 6, 3))
+    save_file({"frames_THWC": film}, tmp_path / "whole")
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    np.testing.assert_array_equal(np.stack(list(master_frames(tmp_path / "parts"))), film.astype(np.float32) / 65535)
+    with pytest.raises(AssertionError, match="were announced"):
+        stream_master(tmp_path / "short", [film[:3]], (7, 4, 6, 3))
+
+
+def test_tries_and_the_strict_gate(template: Path, tmp_path: Path) -> None:
+    """Random weights make nothing like the film: every segment is outside, and is tried as often as it may be."""
+    project, record = run(template, tmp_path / "p", "shoot.tries=2", "shoot.steps=1")
+    segments = [segment for sequence in record.groups["sequences"] for segment in sequence.segments]
+    assert all(len(segment.tries) == (2 if segment.tries[0].over else 1) for segment in segments)
+    assert any(len(segment.tries) == 2 for segment in segments)
+    assert any("shot again with another seed" in note for note in record.notes)
+    assert any("not like true shots of the film" in note for note in record.notes)
+    with pytest.raises(GateFailed, match="sh0 base seed 0 segment") as caught:
+        expand.run(Project(project.root, overrides=("shoot.tries=2", "shoot.steps=1", "shoot.gate=strict")), Quiet())
+    assert caught.value.exit_code == 4
+
+
+def test_a_later_prompt_and_the_camera_reach_the_model(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    text = (root / "shots.toml").read_text()
+    (root / "shots.toml").write_text(text + 'camera = "slow pan"\n[[shot.prompts]]\nat = 0.5\nprompt = "rain"\n')
+    keyframes.run(Project(root), Quiet())
+    record = expand.run(Project(root), Quiet())
+    prompts = {(s.shot, s.arm): [segment.prompt for segment in s.segments] for s in record.groups["sequences"]}
+    trigger = Project(root).store.need(Trained).looks[0].trigger
+    assert prompts["sh0", "base"] == ["", ""] and prompts["sh1", "base"] == ["", "rain, slow pan"]
+    assert prompts["sh1", "look"][1] == ", ".join(part for part in (trigger, "rain, slow pan") if part)

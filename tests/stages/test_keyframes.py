@@ -162,7 +162,7 @@ def test_a_pick_past_the_last_candidate_is_refused_before_work(template: Path, t
         run(root)
 
 
-@pytest.mark.parametrize("method", ["as-is", "restyle", "late"])
+@pytest.mark.parametrize("method", ["as-is", "restyle", "late", "settle"])
 def test_other_methods_give_the_model_the_keyframe_itself(template: Path, tmp_path: Path, method: str) -> None:
     record = run(copy(template, tmp_path / "p"), f"keyframes.method={method}", "shoot.steps=1")[1]
     base, look, _ = (k for k in record.groups["keyframes"] if k.shot == "sh0")
@@ -186,3 +186,44 @@ def test_an_empty_shot_list_and_a_missing_look_are_named(template: Path, tmp_pat
     (root / "work" / "stages" / "train.json").unlink()
     with pytest.raises(StoreError, match="`train` has not been run"):
         run(root)
+
+
+def test_a_painted_keyframe_is_every_arms_first_picture(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    painted = moving_picture(55, frames=1)[0]
+    write_png16(root / "refs" / "painted.png", painted)
+    (root / "shots.toml").write_text((root / "shots.toml").read_text() + 'keyframe = "refs/painted.png"\n')
+    project, record = run(root)
+    found = [k for k in record.groups["keyframes"] if k.shot == "sh1"]
+    assert {(k.method, k.image == k.condition) for k in found} == {("as-is", True)} and len(found) == 3
+    assert np.abs(read_image(project.store.path(found[0].image)) - painted).max() < 1e-4
+    before = keyframes.inputs(project)
+    write_png16(root / "refs" / "painted.png", painted * 0.5)
+    assert keyframes.inputs(project) != before
+
+
+def test_a_shot_may_have_its_own_size_and_candidates(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    (root / "shots.toml").write_text((root / "shots.toml").read_text() + "height = 48\nwidth = 64\ncandidates = 2\n")
+    project, record = run(root, "shoot.steps=1")
+    for keyframe in record.groups["keyframes"]:
+        own = keyframe.shot == "sh1"
+        shape = read_image(project.store.path(keyframe.image)).shape
+        assert (shape, len(keyframe.candidates)) == (((48, 64, 3), 2) if own else ((32, 48, 3), 1))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('last = "refs/sh0.png"', "shot 'sh1': .* was not taught to arrive at a picture"),
+        ('rate = "24"', "shot 'sh1': .* makes 16 frames a second, not 24"),
+        ("height = 50\nwidth = 64", "shot 'sh1': .* needs sides that are multiples"),
+        ("height = 48", "shot 'sh1'"),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused_by_shot(template: Path, tmp_path: Path, line: str, reason: str) -> None:
+    root = copy(template, tmp_path / "p")
+    (root / "shots.toml").write_text((root / "shots.toml").read_text() + line + "\n")
+    with pytest.raises(ConfigError, match=reason):
+        run(root)
+    assert not (root / "work" / "units" / "keyframes").exists()

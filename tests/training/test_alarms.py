@@ -192,6 +192,7 @@ WELL = replace(FIRST, effect=0.1, distance=0.6, noise=None)
         (replace(WELL, motion=0.11), []),
         (replace(WELL, jump=3.6), ["first-frame jump"]),
         (replace(WELL, jump=3.4), []),
+        (replace(WELL, jump_regraded=9.0), []),  # judged where shots are made
         (replace(WELL, distance=0.79), ["no gain"]),  # a gain, but under the noise
         (replace(WELL, distance=0.77), []),
         (replace(WELL, effect=0.0), ["no effect"]),

@@ -138,3 +138,19 @@ def test_colour_and_jump_read_the_clips(judge: Judge, recipe: TrainSection, tmp_
     assert levels(still) == 0
     grey = [lab(np.full(3, value)) for value in (0.4, 0.7)]
     assert levels(flash) == pytest.approx(float(delta_e2000(*grey)), abs=0.05)
+
+
+def test_the_jump_is_that_of_clips_from_the_films_own_first_frames(
+    judge: Judge, recipe: TrainSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = torch.full((9, 3, 32, 48), -0.2)
+    flash = still.clone()
+    flash[1:] += 0.6
+    validator = judge(recipe, tmp_path)
+    seen = {}
+    for name, row in {"re-graded": [still, flash], "own": [flash, still]}.items():
+        monkeypatch.setattr(validator, "_clips", lambda seed=0, row=row: [row for _ in validator.shots])
+        seen[name] = validator(3)
+    grey = float(delta_e2000(*(lab(np.full(3, value)) for value in (0.4, 0.7))))
+    for name, own, other in (("re-graded", 0, grey), ("own", grey, 0)):
+        assert (seen[name].jump, seen[name].jump_regraded) == pytest.approx((own, other), abs=0.05)

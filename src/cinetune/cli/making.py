@@ -98,6 +98,17 @@ def sweep(
     print(found.json if as_json else f"{table(found.rows)}\n\nopen   {found.page}")
 
 
+@verb(STORY, "cinetune shots list.csv -C my-film")
+def shots(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv of shots, or an .otio timeline with markers.")],
+    project: Folder = HERE,
+) -> None:
+    """Optional: write shots.toml from a table, or from the markers of a timeline."""
+    from cinetune.footage.notes.shotlists import import_shots
+
+    print(f"wrote  {import_shots(project, source)} shots   in {project / 'shots.toml'}")
+
+
 @verb(STORY, "cinetune keyframes -C my-film")
 def keyframes(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
     """Make the first picture of every planned shot, with and without the look."""

@@ -1,30 +1,65 @@
 """From a planned shot to pictures: keyframes, chains of segments, and who computes them."""
 
-from cinetune.generation.chain import Opening, anchored, chain, drift, plan_segments, shot_frames, worst_seam
+from cinetune.generation.chain import (
+    Opening,
+    Rules,
+    State,
+    Take,
+    advanced,
+    anchored,
+    drift,
+    plan_segments,
+    prompted,
+    shoot,
+    shot_frames,
+)
 from cinetune.generation.executors import Cast, run_tasks
-from cinetune.generation.keyframe import Candidate, candidate_seed, film_clouds, look_distance, make_candidate, pick
+from cinetune.generation.gate import MEASURES, measured, true_limits
+from cinetune.generation.keyframe import (
+    Candidate,
+    candidate_quality,
+    candidate_seed,
+    film_clouds,
+    look_distance,
+    make_candidate,
+    pick,
+)
+from cinetune.generation.reel import Reel
 from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, starting_noise
+from cinetune.generation.settle import colour_map, regraded, settled_pixels
 
 __all__ = [
+    "MEASURES",
     "Candidate",
     "Cast",
     "Opening",
     "Recipe",
+    "Reel",
+    "Rules",
+    "State",
+    "Take",
+    "advanced",
     "anchored",
+    "candidate_quality",
     "candidate_seed",
     "centre_box",
-    "chain",
+    "colour_map",
     "drift",
     "film_clouds",
     "fit_picture",
     "generate",
     "look_distance",
     "make_candidate",
+    "measured",
     "pick",
     "pictures",
     "plan_segments",
+    "prompted",
+    "regraded",
     "run_tasks",
+    "settled_pixels",
+    "shoot",
     "shot_frames",
     "starting_noise",
-    "worst_seam",
+    "true_limits",
 ]

@@ -1,41 +1,96 @@
 """A shot longer than the model: segments in a chain, each starting at the last picture of the one before.
 
 The hand-over is the float32 picture itself, never a coded file. Each segment has its own seed. The shared picture
-appears once.
+appears once. A segment that a true shot could not read like (`cinetune.generation.gate`) is tried again with other
+seeds, and the best try is kept. One segment is in memory at a time, so a minute takes no more of it than two seconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cinetune.artifacts import Segment
+from cinetune.artifacts import Cue, Limits, Segment, Try
+from cinetune.generation.gate import excess, measured
 from cinetune.generation.keyframe import candidate_seed
 from cinetune.generation.segment import Recipe, generate, pictures
-from cinetune.metrics import colour_drift, seam_ratios
+from cinetune.generation.settle import SETTLED
+from cinetune.metrics import colour_drift
 from cinetune.metrics.checks import Array
 from cinetune.models.family import VideoModel
 from cinetune.runtime import derive
 from cinetune.timecode import nearest_legal_frames
 
-__all__ = ["Opening", "anchored", "chain", "drift", "plan_segments", "shot_frames", "worst_seam"]
+__all__ = [
+    "Levels",
+    "Opening",
+    "Rules",
+    "State",
+    "Take",
+    "advanced",
+    "anchored",
+    "drift",
+    "plan_segments",
+    "prompted",
+    "shoot",
+    "shot_frames",
+]
+
+BEFORE = 8
+"""Pictures before a join that tell how much a step inside the shot is."""
+
+Levels = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """How a shot begins: the picture the model is given, the keyframe (`HWC` in [0, 1]), and the latents `1Cfhw` of the
-    first segment where they exist already.
+    """How a shot begins: the picture the model is given (`HWC` in [0, 1]), and the latents `1Cfhw` of the first segment
+    where they exist already.
     """
 
     condition_HWC: Tensor
-    keyframe_HWC: Tensor
     latents: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """`anchor` in [0, 1]: how strongly later segments are pulled to the colours of the first one; `tries`: how often a
+    segment outside `limits` is made, at most.
+    """
+
+    anchor: float = 0.0
+    limits: Limits | None = None
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A finished segment: what it adds to the shot (`THWC`, full range of 16 bits), and the exact picture that the next
+    one starts from.
+    """
+
+    segment: Segment
+    frames_THWC: Levels
+    given_HWC: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a chain stands: how many segments are `done`, the levels of the first one (mean and spread of each
+    channel), the last pictures, and the exact one that the next segment starts from.
+    """
+
+    done: int
+    goal: tuple[Tensor, Tensor]
+    tail_THWC: Levels
+    given_HWC: Tensor
 
 
 def shot_frames(seconds: float, rate: Fraction, stride: int = 4) -> int:
@@ -71,51 +126,117 @@ def plan_segments(
     return tuple(segments)
 
 
-def chain(
-    model: VideoModel, opening: Opening, recipe: Recipe, segments: Sequence[Segment], *, anchor: float = 0.0
-) -> Iterator[Tensor]:
-    """The pictures of a shot, `HWC` in [0, 1], one by one as they are decoded.
-
-    `anchor` in [0, 1] pulls the colours of each segment back to the keyframe, see `anchored`. Raises `ModelError` on
-    NaN.
+def prompted(segments: Sequence[Segment], cues: Sequence[Cue], rate: Fraction) -> tuple[Segment, ...]:
+    """The segments with later prompts: a cue holds from the segment on whose start is nearest to it (never the first,
+    which the shot's own prompt makes). Of two cues for one segment the later one holds.
     """
-    given = opening.condition_HWC
-    for number, segment in enumerate(segments):
-        if number == 0 and opening.latents is not None:
+    held = [""] * len(segments)
+    for cue in cues:
+        starts = [abs(segment.first_frame / float(rate) - cue.at) for segment in segments[1:]]
+        if starts:
+            at = 1 + int(np.argmin(starts))
+            held[at:] = [cue.prompt] * (len(segments) - at)
+    return tuple(replace(segment, prompt=text) for segment, text in zip(segments, held, strict=True))
+
+
+def shoot(
+    model: VideoModel,
+    opening: Opening,
+    recipe: Recipe,
+    segments: Sequence[Segment],
+    rules: Rules,
+    state: State | None = None,
+) -> Iterator[Take]:
+    """The segments of a shot one by one. After a `state` (`advanced` over the segments that a stopped run finished)
+    the rest is what it would have been. Raises `ModelError` on NaN.
+    """
+    for segment in segments[state.done if state else 0 :]:
+        take = _best(model, opening, recipe, segment, rules, state)
+        state = advanced(state, take)
+        yield take
+
+
+def advanced(state: State | None, take: Take) -> State:
+    """Where the chain stands after one more segment."""
+    return State(
+        done=1 if state is None else state.done + 1,
+        goal=_levels(take) if state is None else state.goal,
+        tail_THWC=take.frames_THWC[-BEFORE:],
+        given_HWC=take.given_HWC,
+    )
+
+
+def _best(
+    model: VideoModel, opening: Opening, recipe: Recipe, segment: Segment, rules: Rules, state: State | None
+) -> Take:
+    """The best of the tries at one segment."""
+    given = opening.condition_HWC if state is None else state.given_HWC
+    if segment.prompt:
+        recipe = replace(recipe, prompt=segment.prompt)
+    best: tuple[float, Take] | None = None
+    tries: list[Try] = []
+    for number in range(max(1, rules.tries)):
+        seed = derive(segment.seed, "again", number) if number else segment.seed
+        if state is None and number == 0 and opening.latents is not None:
             latents = opening.latents
         else:
-            latents = generate(model, given, recipe, seed=segment.seed)
-        skip = 1 if number else 0
-        for index, picture in enumerate(pictures(model, latents)):
-            if index < skip:
-                continue
-            given = anchored(picture, opening.keyframe_HWC, strength=anchor * index / (recipe.frames - 1))
-            yield given
-            if index + 1 == skip + segment.frames:
-                break
+            latents = generate(model, given, recipe, seed=seed)
+        take = _decoded(model, latents, replace(segment, seed=seed), rules, state)
+        tries.append(_judged(take, state, rules.limits))
+        bad = excess(tries[-1], rules.limits) if rules.limits is not None else 0.0
+        if best is None or bad < best[0]:
+            best = bad, take
+        if not tries[-1].over:
+            break
+    assert best is not None
+    return replace(best[1], segment=replace(best[1].segment, tries=tuple(tries)))
 
 
-def anchored(picture_HWC: Tensor, keyframe_HWC: Tensor, *, strength: float) -> Tensor:
-    """The picture with the mean and spread of each colour channel moved towards the keyframe's by `strength` in [0, 1].
+def _decoded(model: VideoModel, latents: Tensor, segment: Segment, rules: Rules, state: State | None) -> Take:
+    """The segment's own pictures, pulled to the goal, quantised as they are decoded: floats never pile up."""
+    skip = 0 if state is None else 1
+    kept: list[Levels] = []
+    picture: Tensor | None = None
+    last = max(1, model.info.stride_time * (latents.shape[2] - 1))
+    for index, decoded in enumerate(pictures(model, latents)):
+        if index < skip:
+            continue
+        strength = rules.anchor * index / last
+        picture = decoded if state is None else anchored(decoded, state.goal, strength=strength)
+        kept.append(np.rint(picture.numpy() * 65535).astype(np.uint16))
+        if len(kept) == segment.frames:
+            break
+    assert picture is not None
+    return Take(segment=segment, frames_THWC=np.stack(kept), given_HWC=picture)
 
-    0 changes nothing; at 1 mean and standard deviation are the keyframe's (but for clipping). `chain` raises the
-    strength from 0 at the first frame of a segment to `anchor` at its last: a constant correction at the joins would
-    freeze the drift, not undo it. It also undoes changes of light that are meant.
+
+def _judged(take: Take, state: State | None, limits: Limits | None) -> Try:
+    frames, seed = take.frames_THWC.astype(np.float32) / 65535, take.segment.seed
+    if state is None:
+        return measured(frames, None, seed=seed, limits=limits)
+    tail = state.tail_THWC.astype(np.float32) / 65535
+    return measured(np.concatenate([tail[-1:], frames]), tail[:-1], seed=seed, limits=limits)
+
+
+def _levels(take: Take) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each colour channel over the settled pictures of a segment."""
+    settled = take.frames_THWC[min(SETTLED, len(take.frames_THWC) - 1) :].astype(np.float32) / 65535
+    means, spreads = settled.mean((1, 2)), settled.std((1, 2))
+    return torch.from_numpy(means.mean(0)), torch.from_numpy(spreads.mean(0))
+
+
+def anchored(picture_HWC: Tensor, goal: tuple[Tensor, Tensor], *, strength: float) -> Tensor:
+    """The picture with the mean and spread of each colour channel moved towards the goal's by `strength` in [0, 1].
+
+    0 changes nothing; at 1 mean and standard deviation are the goal's (but for clipping). `shoot` raises the strength
+    from 0 at the first frame of a segment to `anchor` at its last: a constant correction at the joins would freeze the
+    drift, not undo it. It also undoes changes of light that are meant.
     """
     if strength == 0:
         return picture_HWC
     mean, spread = picture_HWC.mean((0, 1)), picture_HWC.std((0, 1))
-    goal_mean = torch.lerp(mean, keyframe_HWC.mean((0, 1)), strength)
-    goal_spread = torch.lerp(spread, keyframe_HWC.std((0, 1)), strength)
+    goal_mean, goal_spread = torch.lerp(mean, goal[0], strength), torch.lerp(spread, goal[1], strength)
     return ((picture_HWC - mean) * (goal_spread / spread.clamp(min=1e-4)) + goal_mean).clamp(0, 1)
-
-
-def worst_seam(frames_THWC: Array, segments: Sequence[Segment]) -> float | None:
-    """The highest ratio of |dF| at a join to the median |dF| inside segments; None without joins. Above about 2 it
-    shows.
-    """
-    seams = [segment.first_frame for segment in segments[1:]]
-    return float(seam_ratios(frames_THWC, seams).max()) if seams and len(frames_THWC) > len(seams) + 1 else None
 
 
 def drift(frames_THWC: Array, keyframe_HWC: Array) -> float:

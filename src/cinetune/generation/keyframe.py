@@ -1,14 +1,14 @@
 """The first picture of a shot.
 
-An image-to-video model needs a first picture and then clings to it, so the look must be in that picture. Four ways to
+An image-to-video model needs a first picture and then clings to it, so the look must be in that picture. Five ways to
 get one from a reference (a location still, a previs frame, a painting), the same way for every arm:
 
     as-is     the reference itself
     late      generate a segment from the reference and keep a late picture, when the adapter has had time to act
     restyle   SDEdit (Meng et al. 2022): noise the reference part of the way and denoise it with the adapter
     develop   generate the shot's first segment from the reference; an adapter trained with reference augmentation
-    grades it from
-              frame 0 on, so frame 0 is the keyframe and the segment is kept
+              grades it, frame 0 less than the rest; frame 0 is the keyframe and the segment is kept
+    settle    develop a short window and give the reference, geometry untouched, the grade its later frames settle at
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from torch import Tensor
 from cinetune.artifacts import Method
 from cinetune.errors import ModelError
 from cinetune.generation.segment import Recipe, conditioning, generate, pictures, starting_noise
+from cinetune.generation.settle import regraded, settled_pixels
 from cinetune.metrics import lab_cloud, lab_frechet, nearest_scenes
 from cinetune.metrics.checks import Array
 from cinetune.models.family import Conditioning, VideoModel
 from cinetune.models.wan.sample import sample
 from cinetune.runtime import derive
 
-__all__ = ["Candidate", "candidate_seed", "film_clouds", "look_distance", "make_candidate", "pick"]
+__all__ = ["Candidate", "candidate_quality", "candidate_seed", "film_clouds", "look_distance", "make_candidate", "pick"]
 
 RESTYLE_FRAMES = 9
 """Long enough to be film to the model, short enough to be cheap."""
@@ -94,6 +95,10 @@ def make_candidate(
         case "develop":
             latents = generate(model, reference_HWC, recipe, seed=seed)
             return Candidate(picture_HWC=next(pictures(model, latents)), opening=latents)
+        case "settle":
+            latents = generate(model, reference_HWC, recipe, seed=seed)
+            settled = settled_pixels(list(pictures(model, latents)))
+            return Candidate(picture_HWC=regraded(reference_HWC, settled), opening=None)
 
 
 def pick(candidates: Sequence[Candidate], film: Sequence[Array] | None) -> tuple[int, tuple[float, ...]]:
@@ -102,6 +107,24 @@ def pick(candidates: Sequence[Candidate], film: Sequence[Array] | None) -> tuple
         return 0, ()
     scores = tuple(look_distance(candidate.picture_HWC, film) for candidate in candidates)
     return int(np.argmin(scores)), scores
+
+
+def candidate_quality(picture_HWC: Tensor, reference_HWC: Tensor) -> float:
+    """How much of the reference a candidate keeps, apart from its grade: the correlation of their edges times the
+    smaller over the larger of their sharpness, both on luma of unit variance. [-1, 1], higher is better.
+    """
+    ours, theirs = _standard_luma(picture_HWC), _standard_luma(reference_HWC)
+    edges = [torch.cat([luma.diff(dim=0).flatten(), luma.diff(dim=1).flatten()]) for luma in (ours, theirs)]
+    lengths = edges[0].norm() * edges[1].norm()
+    if lengths == 0:
+        return 0.0
+    sharp = sorted(float(edge.square().mean()) for edge in edges)
+    return float(edges[0] @ edges[1] / lengths) * (sharp[0] / sharp[1]) ** 0.5
+
+
+def _standard_luma(picture_HWC: Tensor) -> Tensor:
+    luma = picture_HWC.double() @ picture_HWC.new_tensor([0.2126, 0.7152, 0.0722]).double()
+    return (luma - luma.mean()) / luma.std().clamp(min=1e-6)
 
 
 def _late_picture(shot: Sequence[Tensor], film: Sequence[Array]) -> Tensor:

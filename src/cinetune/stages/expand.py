@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cinetune.artifacts import Arm, FileRef, Keyframe, Look, PlannedShot, Segment, Sequence, Timing
+from cinetune.artifacts import Arm, FileRef, Keyframe, Limits, Look, PlannedShot, Segment, Sequence, Timing, Try
 from cinetune.config import Config, section_sha
-from cinetune.files import OPENING, WHITE, full_caption, write_master
-from cinetune.results import Expanded, Keyframed, Trained
+from cinetune.errors import GateFailed
+from cinetune.files import OPENING, WHITE, full_caption, master_frames, stream_master
+from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter, peak_memory_gib, provenance
+from cinetune.shotlist import spoken
 from cinetune.stage import Made, Stage, make_pieces
 from cinetune.store import Project, Store, content_key, sha256_file
 
@@ -27,26 +29,30 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cinetune.generation import Cast
+    from cinetune.generation import Cast, Reel, Take
     from cinetune.models.family import VideoModel
 
 __all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "expand"
-VERSION = 2
+VERSION = 3
+LIMITS = "limits"
+# Clips of the film that they are taken from: enough for a 95th percentile.
+LIMIT_CLIPS = 40
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
 PROXY_HEIGHT = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """One shot to make in one arm and seed; `prompt` is complete, trigger included."""
+    """One shot to make in one arm and seed; `prompt` is complete, `trigger` included."""
 
     key: str
     made_by: dict[str, str]
     shot: PlannedShot
     keyframe: Keyframe
     prompt: str
+    trigger: str
 
     @property
     def label(self) -> str:
@@ -59,37 +65,87 @@ def inputs(project: Project) -> dict[str, str]:
 
 
 def make(project: Project, report: Reporter) -> Made[Expanded]:
-    """Make the missing shots. Raises `ModelError` on NaN."""
+    """Make the missing shots. Raises `ModelError` on NaN, and with `shoot.gate = "strict"` `GateFailed` when a segment
+    is outside the limits after all its tries.
+    """
     looks, keyframes = project.store.need(Trained).by_arm, project.store.need(Keyframed).keyframes
     adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
+    limits = _limits(project, report)
     sequences = make_pieces(
         project,
         report,
         NAME,
         Sequence,
-        _tasks(project, looks, keyframes),
-        open_for=lambda _: partial(_open, project.config, adapters),
+        _tasks(project, looks, keyframes, limits),
+        open_for=lambda _: partial(_open, project.config, adapters, limits),
         workers=project.config.shoot.workers,
         called="shots",
     )
-    return Made(result=Expanded(sequences=tuple(sequences)), notes=_notes(sequences))
+    failed = _outside(sequences)
+    if failed and project.config.shoot.gate == "strict":
+        remedy = 'raise shoot.tries, choose other seeds in the shot list, or set shoot.gate = "report"'
+        raise GateFailed("\n  ".join(failed), where="expand", remedy=remedy)
+    return Made(result=Expanded(sequences=tuple(sequences)), notes=_notes(sequences, failed))
 
 
 STAGE = Stage(
-    result=Expanded, make=make, inputs=inputs, parents=(Trained, Keyframed), sections=("model", "shoot"), model=True
-)
+    result=Expanded, make=make, inputs=inputs, parents=(Ingested, Prepared, Trained, Keyframed),
+    sections=("model", "shoot"), model=True,
+)  # fmt: skip
 run = STAGE.run
 
 
-def _notes(sequences: list[Sequence]) -> list[str]:
+def _notes(sequences: list[Sequence], failed: list[str]) -> list[str]:
     seams = [sequence.seam_ratio for sequence in sequences if sequence.seam_ratio is not None]
     lines = [
         f"colour drift from keyframe to last frame: at most dE2000 {max(sequence.drift for sequence in sequences):.1f}"
     ]
-    return lines + ([f"worst join: {max(seams):.1f} times the change inside segments"] if seams else [])
+    if seams:
+        lines.append(f"worst join: {max(seams):.1f} times the change inside segments")
+    segments = [segment for sequence in sequences for segment in sequence.segments]
+    if (again := sum(len(segment.tries) - 1 for segment in segments)) > 0:
+        lines.append(f"{again} tries more than segments: shot again with another seed")
+    if failed:
+        lines.append(f"{len(failed)} of {len(segments)} segments are not like true shots of the film: {failed[0]}")
+    return lines
 
 
-def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...]) -> list[_Task]:
+def _outside(sequences: list[Sequence]) -> list[str]:
+    """Every kept segment that is outside the limits, in words."""
+    found: list[str] = []
+    for sequence in sequences:
+        for number, segment in enumerate(sequence.segments):
+            kept = _kept(segment)
+            if kept.over and sequence.limits is not None:
+                what = ", ".join(
+                    f"{name} {getattr(kept, name):.2f} (limit {getattr(sequence.limits, name):.2f})"
+                    for name in kept.over
+                )
+                found.append(f"{sequence.shot} {sequence.arm} seed {sequence.seed} segment {number + 1}: {what}")
+    return found
+
+
+def _limits(project: Project, report: Reporter) -> Limits | None:
+    """What true shots of this film read, measured once; None for a film without windows."""
+    windows, clips = project.store.need(Prepared).windows, project.store.need(Ingested).by_id
+    taken = windows[:: max(1, math.ceil(len(windows) / LIMIT_CLIPS))]
+    if not taken:
+        report.warn("the film has no windows: shots are not held against it")
+        return None
+
+    def measure() -> Limits:
+        from cinetune.footage.video import read_window
+        from cinetune.generation import true_limits
+
+        return true_limits(read_window(project.root, clips[window.clip], window) for window in taken)
+
+    key = content_key(LIMITS, *taken, sorted(clips[window.clip].sha256 for window in taken))
+    return project.store.unit(LIMITS, key, Limits, measure)
+
+
+def _tasks(
+    project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...], limits: Limits | None
+) -> list[_Task]:
     from cinetune.models import model_identity
 
     config = project.config
@@ -101,6 +157,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         "guidance": shoot.guidance,
         "shift": shoot.shift,
         "anchor": shoot.anchor,
+        "tries": shoot.tries,
     }
     tasks: list[_Task] = []
     for keyframe in keyframes:
@@ -108,7 +165,8 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         if shot is None:
             continue  # a shot taken out of the list after its keyframe was made
         look = looks.get(keyframe.arm)
-        prompt = full_caption(look.trigger if look else "", shot.prompt)
+        trigger = look.trigger if look else ""
+        prompt = full_caption(trigger, spoken(shot))
         key = content_key(
             NAME,
             VERSION,
@@ -116,27 +174,31 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
             look.weights.sha256 if look else "",
             keyframe,
             prompt,
+            [[cue.at, spoken(shot, cue.prompt)] for cue in shot.prompts],
             shot.negative,
             shot.seconds,
             shot.seed,
             shot.domain,
             settings,
+            limits or "",
         )
-        tasks.append(_Task(key=key, made_by=made_by, shot=shot, keyframe=keyframe, prompt=prompt))
+        tasks.append(_Task(key=key, made_by=made_by, shot=shot, keyframe=keyframe, prompt=prompt, trigger=trigger))
     return tasks
 
 
-def _open(config: Config, adapters: Mapping[Arm, Path], store: Store) -> Callable[[_Task], Sequence]:
+def _open(
+    config: Config, adapters: Mapping[Arm, Path], limits: Limits | None, store: Store
+) -> Callable[[_Task], Sequence]:
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
     from cinetune.generation import Cast
 
     cast = Cast(config.model, adapters)
-    return lambda task: _make(store, config, cast, task)
+    return lambda task: _make(store, config, cast, limits, task)
 
 
-def _make(store: Store, config: Config, cast: Cast, task: _Task) -> Sequence:
+def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task: _Task) -> Sequence:
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import drift, plan_segments, shot_frames, worst_seam
+    from cinetune.generation import Reel, drift, plan_segments, prompted, shot_frames
 
     started, keyframe, model = time.monotonic(), task.keyframe, cast.wear(task.keyframe.arm)
     frames = shot_frames(task.shot.seconds, model.info.rate, model.info.stride_time)
@@ -147,10 +209,24 @@ def _make(store: Store, config: Config, cast: Cast, task: _Task) -> Sequence:
         seed_index=keyframe.seed,
         candidate=keyframe.picked if keyframe.method == "develop" else 0,
     )
-    master = _render(store, config, model, task, segments)
-    film = master.astype("float32") / WHITE
-    video, proxy = _master(store, master), _proxy(store, film, model.info.rate)
+    cues = [replace(cue, prompt=full_caption(task.trigger, spoken(task.shot, cue.prompt))) for cue in task.shot.prompts]
+    segments = prompted(segments, cues, model.info.rate)
+    picture = read_image(store.path(keyframe.image))
+    height, width = picture.shape[:2]
+    reel, made, last = Reel(store.work / NAME / task.key), list[Segment](), picture
+
+    def parts() -> Iterator[np.ndarray]:
+        nonlocal last
+        for take in _takes(store, config, model, limits, task, (reel, segments)):
+            made.append(take.segment)
+            last = take.frames_THWC[-1].astype("float32") / WHITE
+            yield take.frames_THWC
+
+    with store.new_object(".safetensors") as (path, done):
+        stream_master(path, parts(), (frames, height, width, 3))
+    reel.clear()
     wall = time.monotonic() - started
+    seams = [_kept(segment).seam for segment in made[1:]]
     return Sequence(
         shot=task.shot.id,
         arm=keyframe.arm,
@@ -158,15 +234,16 @@ def _make(store: Store, config: Config, cast: Cast, task: _Task) -> Sequence:
         domain=task.shot.domain,
         rate=model.info.rate,
         frames=frames,
-        width=film.shape[2],
-        height=film.shape[1],
-        segments=segments,
-        seam_ratio=worst_seam(film, segments),
-        drift=drift(film, read_image(store.path(keyframe.image))),
-        video=video,
-        proxy=proxy,
+        width=width,
+        height=height,
+        segments=tuple(made),
+        seam_ratio=max((seam for seam in seams if seam is not None), default=None),
+        drift=drift(last[None], picture),
+        video=done[0],
+        proxy=_proxy(store, done[0], model.info.rate, (height, width)),
         keyframe=keyframe.image.sha256,
         made_by=task.made_by,
+        limits=limits,
         timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
         provenance=provenance(
             seed=task.shot.seed,
@@ -178,48 +255,54 @@ def _make(store: Store, config: Config, cast: Cast, task: _Task) -> Sequence:
     )
 
 
-def _render(store: Store, config: Config, model: VideoModel, task: _Task, segments: tuple[Segment, ...]) -> np.ndarray:
-    """The whole shot `THWC` uint16, each picture quantised as it is decoded so that float frames never pile up."""
-    import numpy as np
+def _kept(segment: Segment) -> Try:
+    return next(one for one in segment.tries if one.seed == segment.seed)
+
+
+def _takes(
+    store: Store,
+    config: Config,
+    model: VideoModel,
+    limits: Limits | None,
+    task: _Task,
+    planned: tuple[Reel, tuple[Segment, ...]],
+) -> Iterator[Take]:
+    """The segments of a shot: those that a stopped run finished, then the rest, each kept as it comes."""
     import torch
     from safetensors.torch import load_file
 
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import Opening, Recipe, chain
+    from cinetune.generation import Opening, Recipe, Rules, State, advanced, shoot
 
-    keyframe, shoot = task.keyframe, config.shoot
-    condition = torch.from_numpy(read_image(store.path(keyframe.condition)))
+    keyframe, settings, (reel, segments) = task.keyframe, config.shoot, planned
     opening = Opening(
-        condition_HWC=condition,
-        keyframe_HWC=torch.from_numpy(read_image(store.path(keyframe.image))),
+        condition_HWC=torch.from_numpy(read_image(store.path(keyframe.condition))),
         latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))[OPENING],
     )
     recipe = Recipe(
         prompt=task.prompt,
         negative=task.shot.negative,
-        frames=shoot.segment_frames,
-        steps=shoot.steps,
-        guidance=shoot.guidance,
-        shift=shoot.shift,
+        frames=settings.segment_frames,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        shift=settings.shift,
     )
-    last = segments[-1]
-    master = np.empty((last.first_frame + last.frames, *condition.shape), dtype=np.uint16)
-    for index, picture in enumerate(chain(model, opening, recipe, segments, anchor=shoot.anchor)):
-        master[index] = np.rint(picture.numpy() * WHITE).astype(np.uint16)
-    return master
+    state: State | None = None
+    for take in reel.finished(segments):
+        state = advanced(state, take)
+        yield take
+    rules = Rules(anchor=settings.anchor, limits=limits, tries=settings.tries)
+    for take in shoot(model, opening, recipe, segments, rules, state):
+        reel.keep(state.done if state else 0, take)
+        state = advanced(state, take)
+        yield take
 
 
-def _master(store: Store, frames_THWC: np.ndarray) -> FileRef:
-    with store.new_object(".safetensors") as (path, done):
-        write_master(path, frames_THWC)
-    return done[0]
-
-
-def _proxy(store: Store, film_THWC: np.ndarray, rate: Fraction) -> FileRef:
+def _proxy(store: Store, master: FileRef, rate: Fraction, size: tuple[int, int]) -> FileRef:
     from cinetune.footage.video import write_video
 
-    height, width = film_THWC.shape[1:3]
+    height, width = size
     factor = math.ceil(PROXY_HEIGHT / height)
     with store.new_object(".mp4") as (path, done):
-        write_video(path, film_THWC, rate=rate, size=(width * factor, height * factor))
+        write_video(path, master_frames(store.path(master)), rate=rate, size=(width * factor, height * factor))
     return done[0]

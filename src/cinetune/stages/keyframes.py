@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
+from cinetune.catalogue import picture_size
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.files import OPENING, full_caption, save_tensors
 from cinetune.results import Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter
+from cinetune.shotlist import spoken
 from cinetune.stage import Made, Stage, make_pieces
 from cinetune.store import Project, Store, content_key, sha256_file
+from cinetune.timecode import exact_rate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,10 +54,15 @@ class _Task:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """Hashes of the shot list and of each reference picture."""
-    shots = project.shots()
+    """Hashes of the shot list and of each picture that shots start from."""
     found = {"shots.toml": sha256_file(project.root / "shots.toml")}
-    return found | {shot.reference: project.store.sha256(project.root / shot.reference) for shot in shots.shots}
+    pictures = {_start(shot) for shot in project.shots().shots}
+    return found | {picture: project.store.sha256(project.root / picture) for picture in sorted(pictures)}
+
+
+def _start(shot: PlannedShot) -> str:
+    """The picture file a shot starts from: a painted keyframe, else the reference."""
+    return shot.keyframe or shot.reference
 
 
 def make(project: Project, report: Reporter) -> Made[Keyframed]:
@@ -65,7 +73,9 @@ def make(project: Project, report: Reporter) -> Made[Keyframed]:
     tasks = _tasks(project, looks, film=content_key(*windows, *sorted(clip.sha256 for clip in clips.values())))
 
     def open_for(missing: Sequence[_Task]) -> Callable[[Store], Callable[[_Task], Keyframe]]:
-        film = _film(project, windows, clips) if any(_ranked(config, task.method) for task in missing) else None
+        film = (
+            _film(project, windows, clips) if any(_ranked(config, task.shot, task.method) for task in missing) else None
+        )
         return partial(_open, config, adapters, film)
 
     made = make_pieces(
@@ -95,7 +105,7 @@ def _as_asked(made: Keyframe, pick: int | None) -> Keyframe:
 
 def _count(config: Config, shot: PlannedShot, method: Method) -> int:
     """How many candidates are made. Raises `ConfigError` when the shot asks for one past the last."""
-    count = 1 if method == "as-is" else config.keyframes.candidates
+    count = 1 if method == "as-is" else shot.candidates or config.keyframes.candidates
     if shot.pick is not None and shot.pick >= count:
         raise ConfigError(
             f"shot {shot.id!r}: pick = {shot.pick}, but its candidates are numbered 0 to {count - 1}",
@@ -105,9 +115,33 @@ def _count(config: Config, shot: PlannedShot, method: Method) -> int:
     return count
 
 
-def _ranked(config: Config, method: Method) -> bool:
+def _ranked(config: Config, shot: PlannedShot, method: Method) -> bool:
     """Whether a keyframe by this method is chosen by its distance to the film."""
-    return method == "late" or (method != "as-is" and config.keyframes.candidates > 1)
+    return method == "late" or _count(config, shot, method) > 1
+
+
+def _size(config: Config, shot: PlannedShot) -> tuple[int, int]:
+    """Picture (height, width) of a shot. Raises `ConfigError` for one the base model cannot take."""
+    height, width = shot.height or config.shoot.height, shot.width or config.shoot.width
+    try:
+        return picture_size(config.model.base(), height, width, section="shoot")
+    except ConfigError as error:
+        raise ConfigError(f"shot {shot.id!r}: {error.what}", where="shots.toml", remedy=error.remedy) from error
+
+
+def _check_asked(config: Config, shots: Sequence[PlannedShot]) -> None:
+    """Raises `ConfigError` for what the base model cannot do, all of it named, before anything runs."""
+    base, found = config.model.base(), list[str]()
+    for shot in shots:
+        if shot.last is not None:
+            found.append(f"shot {shot.id!r}: {base.name} was not taught to arrive at a picture (last)")
+        if shot.rate and exact_rate(shot.rate) != base.rate:
+            found.append(
+                f"shot {shot.id!r}: {base.name} makes {base.rate} frames a second, not {shot.rate}; other rates are "
+                "made at delivery (deliver.rate, deliver.conform)"
+            )
+    if found:
+        raise ConfigError("\n  ".join(found), where="shots.toml")
 
 
 def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_Task]:
@@ -120,15 +154,16 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
             "the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table"
         )
     made_by = model_identity(config.model)
-    references = {shot.reference: project.store.sha256(project.root / shot.reference) for shot in shots}
+    _check_asked(config, shots)
+    pictures = {_start(shot): project.store.sha256(project.root / _start(shot)) for shot in shots}
     arms: list[Arm] = ["base", *sorted(looks)]
     tasks: list[_Task] = []
     for arm in arms:
         adapter = looks[arm].weights.sha256 if arm in looks else ""
         for shot in shots:
-            method = shot.method or config.keyframes.method
+            method: Method = "as-is" if shot.keyframe else shot.method or config.keyframes.method
             _count(config, shot, method)
-            prompt = full_caption(looks[arm].trigger if arm in looks else "", shot.prompt)
+            prompt = full_caption(looks[arm].trigger if arm in looks else "", spoken(shot))
             for seed in range(config.shoot.seeds):
                 key = content_key(
                     NAME,
@@ -138,28 +173,28 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
                     arm,
                     shot.id,
                     method,
-                    references[shot.reference],
+                    pictures[_start(shot)],
                     prompt,
                     shot.negative,
                     [shot.seed, seed],
-                    _settings(config, method),
-                    film if _ranked(config, method) else "",
+                    _settings(config, shot, method),
+                    film if _ranked(config, shot, method) else "",
                 )
                 tasks.append(_Task(key=key, shot=shot, arm=arm, seed=seed, method=method, prompt=prompt))
     return tasks
 
 
-def _settings(config: Config, method: Method) -> dict[str, Any]:
+def _settings(config: Config, shot: PlannedShot, method: Method) -> dict[str, Any]:
     """The settings a keyframe depends on; fewer for `as-is`, which computes nothing."""
     shoot = config.shoot
-    settings: dict[str, Any] = {"size": config.shoot_size()}
+    settings: dict[str, Any] = {"size": _size(config, shot)}
     if method != "as-is":
         settings |= {
             "frames": shoot.segment_frames,
             "steps": shoot.steps,
             "guidance": shoot.guidance,
             "shift": shoot.shift,
-            "candidates": config.keyframes.candidates,
+            "candidates": _count(config, shot, method),
         }
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
@@ -201,8 +236,9 @@ def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | Non
     from cinetune.generation import Recipe, candidate_seed, fit_picture, make_candidate, pick
 
     model, shoot = cast.wear(task.arm), config.shoot
-    height, width = config.shoot_size()
-    reference = _picture(store, fit_picture(read_image(store.root / task.shot.reference), height=height, width=width))
+    height, width = _size(config, task.shot)
+    start = read_image(store.root / _start(task.shot))
+    reference = _picture(store, fit_picture(start, height=height, width=width))
     # The model sees exactly what the file holds, so that a shot made later from the file is the same shot.
     given = torch.from_numpy(read_image(store.path(reference)))
     recipe = Recipe(
@@ -225,7 +261,7 @@ def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | Non
         )
         for number in range(_count(config, task.shot, task.method))
     ]
-    picked, scores = pick(candidates, film if _ranked(config, task.method) else None)
+    picked, scores = pick(candidates, film if _ranked(config, task.shot, task.method) else None)
     images = tuple(_picture(store, candidate.picture_HWC) for candidate in candidates)
     opening = candidates[picked].opening
     return Keyframe(

@@ -172,10 +172,10 @@ def _jump(first: Evaluation, found: Evaluation, levels: Levels) -> Alarm | None:
         return None
     return Alarm(
         name="first-frame jump",
-        what=f"the colour moves by {found.jump:.1f} dE2000 right after the first frame; the film's by "
-        f"{levels.jump:.1f}, samples before training by {first.jump:.1f}",
-        remedy="train with re-graded first frames and one-frame steps (train.augment), or look for clips whose first "
-        "frames are not like the rest (fades, flashes, cuts)",
+        what=f"the colour moves by {found.jump:.1f} dE2000 right after a first frame that wears the look already; the "
+        f"film's by {levels.jump:.1f}, samples before training by {first.jump:.1f}",
+        remedy="look for clips whose first frames are not like the rest (fades, flashes, cuts), lower train.lr, or "
+        "train more one-frame steps (train.augment.single_frame)",
     )
 
 

@@ -67,8 +67,11 @@ class Evaluation:
     of first frame together). `v_loss_seen` is the same loss on windows that are trained on: the two drift apart when
     windows are learnt by heart. `colour` is the colour error against the film in dE2000, of clips from re-graded first
     frames where there are such. `jump` is the change of mean colour from the first frame to the four after it, dE2000,
-    of the kind of first frame where it is larger. `effect` is the relative change of velocity by the adapter. `noise`,
-    known at step 0 alone, is the A/A noise of `distance`: its standard deviation when only the sampling seed changes.
+    of clips that start from the film's own first frames: shots start from a keyframe that wears the look, as those do.
+    `jump_regraded` is that of clips from re-graded ones, of which frame 0 keeps something; how far shots really jump
+    is measured on every shot (`cinetune.generation.gate`). `effect` is the relative change of velocity by the adapter.
+    `noise`, known at step 0 alone, is the A/A noise of `distance`: its standard deviation when only the sampling seed
+    changes.
     """
 
     v_loss: float
@@ -84,6 +87,7 @@ class Evaluation:
     v_loss_seen: float | None = None
     colour: float = 0.0
     jump: float = 0.0
+    jump_regraded: float | None = None
     effect: float = 0.0
     noise: float | None = None
 
@@ -177,7 +181,8 @@ class Validator:
             v_loss_windows=[float(value) for value in held_VSW.mean((0, 1))],
             v_loss_seen=None if seen_VSW is None else float(seen_VSW.mean()),
             colour=float(np.mean([colour_error(row[-1], film) for row, film in zip(seen_by_eye, real, strict=True)])),
-            jump=float(jumps.mean(0).max()),
+            jump=float(jumps[:, 0].mean()),
+            jump_regraded=float(jumps[:, 1].mean()) if jumps.shape[1] > 1 else None,
             noise=self._luck(distance) if step == 0 else None,
         )
 

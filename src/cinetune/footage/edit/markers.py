@@ -1,0 +1,78 @@
+"""Markers of an OpenTimelineIO file: places in an edit that somebody wants a new shot for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from cinetune.errors import FootageError
+from cinetune.footage.edit.otiojson import _children, _files, _media, _range, _schema, _seconds, _words
+
+__all__ = ["Marker", "otio_markers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """`words` is its comment, `file` the media it lies on as the timeline names it ("" = none), `at` the seconds from
+    the first frame of that file, `seconds` how long the marked range is (0 = a point).
+    """
+
+    label: str
+    name: str
+    words: str
+    file: str
+    at: Fraction
+    seconds: Fraction
+
+
+def otio_markers(text: str) -> list[Marker]:
+    """Every marker on a clip of a picture track, in order of the edit.
+
+    Raises `FootageError` for what is no readable OTIO file, and when no clip has a marker.
+    """
+    remedy = "export it again as OpenTimelineIO with its markers"
+    try:
+        root = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FootageError(f"the OTIO file cannot be read: {error}", remedy=remedy) from error
+    timelines = _children(root) if _schema(root) == "SerializableCollection" else [root]
+    found = [
+        marker
+        for timeline in timelines
+        if _schema(timeline) == "Timeline"
+        for track in _children(timeline.get("tracks"))
+        if _schema(track) == "Track" and track.get("kind") == "Video"
+        for clip in _children(track)
+        if _schema(clip) == "Clip"
+        for marker in _of_clip(clip)
+    ]
+    if not found:
+        raise FootageError("no clip of the timeline has a marker", remedy=remedy)
+    return found
+
+
+def _of_clip(clip: dict[str, Any]) -> Iterator[Marker]:
+    media = _media(clip)
+    files = _files(media)
+    available = _range(media)
+    origin = _seconds(available.get("start_time")) if isinstance(available, dict) else None
+    marks = clip.get("markers")
+    for number, mark in enumerate(marks if isinstance(marks, list) else [], start=1):
+        name = _words(mark, "name")
+        span = mark.get("marked_range") if isinstance(mark, dict) else None
+        start = _seconds(span.get("start_time")) if isinstance(span, dict) else None
+        length = _seconds(span.get("duration")) if isinstance(span, dict) else None
+        label = f"marker {name or number!r} on clip {_words(clip, 'name')!r}"
+        if start is None:
+            raise FootageError(f"{label} has no time", remedy="set it again in the editing program, and export")
+        yield Marker(
+            label=label,
+            name=name,
+            words=_words(mark, "comment"),
+            file=files[0] if files else "",
+            at=max(Fraction(0), start - (origin or 0)),
+            seconds=max(Fraction(0), length or Fraction(0)),
+        )

@@ -1,0 +1,131 @@
+"""Shot lists from elsewhere: a table (CSV), or the markers of a timeline (OTIO), as rows of `shots.toml`.
+
+A table has one shot a row, its columns called as the keys of a shot. A marker becomes a shot: its name the id, its
+comment the prompt, its length the shot's, and the frame of the film under it the reference picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from cinetune.artifacts import PlannedShot
+from cinetune.config import unknown_key
+from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.edit.markers import Marker, otio_markers
+from cinetune.footage.read.stills import write_png16
+from cinetune.footage.video import probe, read_frames
+from cinetune.shotlist import check_shots, load_shots, shots_text
+from cinetune.store import atomic_write
+
+__all__ = ["import_shots"]
+
+REFERENCES = "references"
+MARKED_SECONDS = 2.0
+"""Of a shot from a marker without a length."""
+_WHOLE = {"seed", "height", "width", "candidates", "pick"}
+_COLUMNS = tuple(field.name for field in fields(PlannedShot) if field.name != "prompts")
+
+
+def import_shots(root: Path, source: Path) -> int:
+    """Write the shots of a .csv or .otio file into `root/shots.toml`, and the pictures under markers into
+    `root/references`; how many there are.
+
+    Nothing is written unless every row is sound. Raises `ConfigError` for rows that are not (all of them named), and
+    when the list has shots already; `FootageError` for a marker on no film, or on one that cannot be read.
+    """
+    target = root / "shots.toml"
+    if target.is_file() and load_shots(target).shots:
+        raise ConfigError("the project has shots already", where=str(target), remedy="empty the list, or add by hand")
+    match source.suffix.lower():
+        case ".csv" | ".tsv":
+            rows = list(_table_rows(source))
+        case ".otio":
+            rows = _marked_rows(root, source)
+        case suffix:
+            raise ConfigError(f"shots cannot be read from {suffix or source.name}", remedy="a .csv or .otio file")
+    check_shots(rows, root)
+    with atomic_write(target) as temporary:
+        temporary.write_text(f"# from {source.name!a}\n\n{shots_text(rows)}", encoding="utf-8")
+    return len(rows)
+
+
+def _table_rows(source: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the table cannot be read: {error}", where=str(source), remedy="save it as UTF-8") from error
+    heading = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=heading.count))
+    columns = [name.strip() for name in next(reader, [])]
+    for name in columns:
+        if name not in _COLUMNS:
+            raise ConfigError(unknown_key(name, list(_COLUMNS)), where=f"{source}, line 1")
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            where = f"{source}, line {reader.line_num}"
+            if len(cells) > len(columns):
+                raise ConfigError(f"{len(cells)} cells under {len(columns)} headings", where=where)
+            yield {
+                name: _cell(name, cell.strip(), where)
+                for name, cell in zip(columns, cells, strict=False)
+                if cell.strip()
+            }
+
+
+def _cell(name: str, text: str, where: str) -> Any:
+    if name != "seconds" and name not in _WHOLE:
+        return text
+    try:
+        return int(text) if name in _WHOLE else float(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is not a number: {text!r}", where=where) from error
+
+
+def _marked_rows(root: Path, source: Path) -> list[dict[str, Any]]:
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FootageError(f"the OTIO file cannot be read: {error}", where=str(source)) from error
+    found: list[tuple[dict[str, Any], Path, Fraction]] = []
+    for number, marker in enumerate(otio_markers(text), start=1):
+        film = _film(marker, source)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", marker.name).strip("._-") or f"marker{number:02d}"
+        if not marker.words:
+            raise ConfigError(f"{marker.label} has no comment", where=str(source), remedy="its comment is the prompt")
+        row = {
+            "id": name,
+            "prompt": marker.words,
+            "domain": "in",
+            "reference": f"{REFERENCES}/{name}.png",
+            "seconds": float(marker.seconds) or MARKED_SECONDS,
+            "seed": number,
+        }
+        found.append((row, film, marker.at))
+    for row, film, at in found:
+        facts = probe(film)
+        index = min(facts.frames - 1, int(at * facts.rate))
+        picture = read_frames(film, [index], colour=facts.colour, rate=facts.rate, reading=facts.reading)[0]
+        write_png16(root / row["reference"], picture)
+    return [row for row, _, _ in found]
+
+
+def _film(marker: Marker, source: Path) -> Path:
+    if not marker.file:
+        remedy = "relink the clip, or write that shot into shots.toml by hand"
+        raise FootageError(f"{marker.label} lies on no media", where=str(source), remedy=remedy)
+    named = urlparse(marker.file)
+    path = Path(url2pathname(named.path) if named.scheme == "file" else marker.file)
+    for film in (source.parent / path, source.parent / path.name):
+        if film.is_file():
+            return film
+    remedy = "put the film beside the timeline"
+    raise FootageError(f"{marker.label}: its media {path.name!r} is not there", where=str(source), remedy=remedy)

@@ -1,0 +1,125 @@
+"""Shot lists from tables and from the markers of a timeline, written by OTIO's own library."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import opentimelineio as otio
+import pytest
+
+from cinetune.errors import CinetuneError, ConfigError, FootageError
+from cinetune.footage.notes.shotlists import import_shots
+from cinetune.footage.read.stills import read_image
+from cinetune.footage.video import read_frames, write_video
+from cinetune.shotlist import load_shots
+from small_project import moving_picture
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "ref.png").write_bytes(b"png")
+    return tmp_path
+
+
+def table(root: Path, text: str) -> Path:
+    path = root / "list.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_becomes_a_shot_list(root: Path, delimiter: str) -> None:
+    rows = [
+        ["id", "prompt", "domain", "reference", "seconds", "seed", "camera"],
+        ["sh1", '"a rider; at dusk,\talone"', "in", "ref.png", "2.5", "3", ""],
+        [],
+        ["sh2", "b", "out", "ref.png", "", "", "pan"],
+    ]
+    text = "\ufeff" + "".join(delimiter.join(row) + "\n" for row in rows)
+    assert import_shots(root, table(root, text)) == 2
+    one, two = load_shots(root / "shots.toml").shots
+    assert (one.id, one.prompt, one.seconds, one.seed) == ("sh1", "a rider; at dusk,\talone", 2.5, 3)
+    assert (two.id, two.domain, two.seconds, two.camera) == ("sh2", "out", 2.0, "pan")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("id,promt\nx,y\n", "unknown key 'promt'; did you mean 'prompt'"),
+        ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,soon\n", r"seconds is not a number(.|\n)*line 2"),
+        ("id,prompt\nx,y,z\n", "3 cells under 2 headings"),
+        ("id,prompt,domain,reference\nx,y,in,gone.png\n", "shot 'x': reference 'gone.png' does not exist"),
+        ("id,prompt,domain,reference\nx,y,in,ref.png\nx,y,in,ref.png\n", "two shots are called 'x'"),
+        ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,nan\n", "shot 'x': seconds"),
+    ],
+)
+def test_a_table_with_a_fault_writes_nothing(root: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        import_shots(root, table(root, text))
+    assert not (root / "shots.toml").exists()
+
+
+def test_shots_that_are_there_are_not_written_over(root: Path) -> None:
+    path = table(root, "id,prompt,domain,reference\nx,y,in,ref.png\n")
+    import_shots(root, path)
+    with pytest.raises(ConfigError, match="has shots already"):
+        import_shots(root, path)
+    with pytest.raises(ConfigError, match=r"cannot be read from \.xlsx"):
+        (root / "shots.toml").unlink()
+        import_shots(root, root / "list.xlsx")
+
+
+def timeline(root: Path, *, media: str = "film.mov", comment: str = "a rider stops", start: float = 12.0) -> Path:
+    clip = otio.schema.Clip(
+        name="c1",
+        media_reference=otio.schema.ExternalReference(
+            target_url=media,
+            available_range=otio.opentime.TimeRange(
+                otio.opentime.RationalTime(96, 24), otio.opentime.RationalTime(24, 24)
+            ),
+        )
+        if media
+        else otio.schema.MissingReference(),
+    )
+    span = otio.opentime.TimeRange(otio.opentime.RationalTime(96 + start, 24), otio.opentime.RationalTime(72, 24))
+    clip.markers.append(otio.schema.Marker(name="SH 010", marked_range=span, comment=comment))
+    track = otio.schema.Track(kind=otio.schema.TrackKind.Video, children=[clip])
+    stack = otio.schema.Timeline("edit")
+    stack.tracks.append(track)
+    path = root / "edit.otio"
+    otio.adapters.write_to_file(stack, str(path))
+    return path
+
+
+def test_a_marker_becomes_a_shot_with_the_frame_under_it(root: Path) -> None:
+    write_video(root / "film.mov", moving_picture(4, frames=24), rate=Fraction(24), codec="prores_hq")
+    assert import_shots(root, timeline(root)) == 1
+    (shot,) = load_shots(root / "shots.toml").shots
+    assert (shot.id, shot.prompt, shot.seconds, shot.domain) == ("SH_010", "a rider stops", 3.0, "in")
+    picture = read_image(root / shot.reference)
+    assert np.abs(picture - read_frames(root / "film.mov", [12])[0]).max() < 1e-4
+    assert np.abs(picture - read_frames(root / "film.mov", [0])[0]).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"media": ""}, "lies on no media"),
+        ({"media": "gone.mov"}, "'gone.mov' is not there"),
+        ({"comment": ""}, "has no comment"),
+    ],
+)
+def test_a_marker_that_is_no_shot_is_named(root: Path, more: dict[str, str], reason: str) -> None:
+    write_video(root / "film.mov", moving_picture(4, frames=24), rate=Fraction(24), codec="prores_hq")
+    with pytest.raises(CinetuneError, match=f"marker 'SH 010' on clip 'c1'.*{reason}"):
+        import_shots(root, timeline(root, **more))
+    assert not (root / "shots.toml").exists() and not (root / "references").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[" * 5000, '{"OTIO_SCHEMA": "Timeline.1", "tracks": 3}'])
+def test_damaged_timelines_are_refused(root: Path, text: str) -> None:
+    (root / "edit.otio").write_text(text)
+    with pytest.raises(FootageError):
+        import_shots(root, root / "edit.otio")

@@ -1,0 +1,91 @@
+"""The settled grade: what the fitted map does, against linear algebra done another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from cinetune.generation import colour_map, generate, make_candidate, pictures, regraded, settled_pixels
+from cinetune.generation.segment import Recipe
+from cinetune.models.wan.wan21 import WanVideo
+from small_project import moving_picture
+from support import tiny_wan
+
+RECIPE = Recipe(prompt="a barn at dusk", negative="", frames=9, steps=2, guidance=1.0, shift=3.0)
+
+
+@pytest.fixture(scope="module")
+def model() -> WanVideo:
+    return tiny_wan()
+
+
+def colours(seed: int, count: int = 4000) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return 0.5 + rng.standard_normal((count, 3)) @ (0.15 * np.eye(3) + rng.uniform(-0.05, 0.05, (3, 3)))
+
+
+def test_the_map_gives_the_goals_mean_and_covariance_and_is_the_optimal_one() -> None:
+    source, goal = colours(1), colours(2) + 0.1
+    matrix, offset = colour_map(source, goal)
+    moved = source @ matrix + offset
+    np.testing.assert_allclose(moved.mean(0), goal.mean(0), atol=1e-9)
+    np.testing.assert_allclose(np.cov(moved.T), np.cov(goal.T), atol=1e-5, rtol=1e-2)
+    # the optimal map between Gaussians is the symmetric positive one
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-9)
+    assert np.linalg.eigvalsh(matrix).min() > 0
+    s, g = np.cov(source.T), np.cov(goal.T)
+    root = sqrtm(s).real
+    expected = np.linalg.inv(root) @ sqrtm(root @ g @ root).real @ np.linalg.inv(root)
+    np.testing.assert_allclose(matrix, expected, rtol=1e-2, atol=2e-3)
+
+
+def test_a_grade_that_is_such_a_map_is_found_exactly() -> None:
+    source = colours(3)
+    grade = np.array([[1.1, 0.05, 0.0], [0.05, 0.8, 0.02], [0.0, 0.02, 0.9]])
+    matrix, offset = colour_map(source, source @ grade + [0.05, -0.02, 0.1])
+    np.testing.assert_allclose(matrix, grade, atol=2e-3)
+    np.testing.assert_allclose(offset, [0.05, -0.02, 0.1], atol=2e-3)
+
+
+def test_a_flat_picture_is_only_shifted() -> None:
+    flat = torch.full((8, 8, 3), 0.4)
+    np.testing.assert_allclose(
+        regraded(flat, colours(4)).numpy(), np.broadcast_to(colours(4).mean(0), (8, 8, 3)), atol=1e-6
+    )
+    assert torch.isfinite(regraded(colours_picture(), np.full((50, 3), 0.3))).all()
+
+
+def test_a_grey_picture_is_toned_without_blowing_up_its_noise() -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.uniform(0.1, 0.9, (16, 16, 1)), 3, axis=2) + rng.normal(0, 0.001, (16, 16, 3))
+    made = regraded(torch.from_numpy(grey.astype(np.float32)), colours(5)).double().numpy()
+    light = np.c_[grey.mean(2).ravel(), np.ones(256)]
+    inside = ((made > 0) & (made < 1)).all(2).ravel()
+    left = made.reshape(-1, 3)[inside]
+    left = left - light[inside] @ np.linalg.lstsq(light[inside], left, rcond=None)[0]
+    assert left.std() < 0.003
+
+
+def colours_picture() -> torch.Tensor:
+    return torch.from_numpy(moving_picture(3, frames=1)[0])
+
+
+def test_the_settled_frames_are_those_after_the_first_latents() -> None:
+    frames = [torch.full((2, 2, 3), number / 10) for number in range(9)]
+    np.testing.assert_allclose(np.unique(settled_pixels(frames)), np.array([0.5, 0.6, 0.7, 0.8]), atol=1e-7)
+    np.testing.assert_allclose(np.unique(settled_pixels(frames[:3])), np.array([0.2]), atol=1e-7)
+
+
+def test_settle_gives_the_reference_the_grade_of_its_own_segment(model: WanVideo) -> None:
+    reference = colours_picture()
+    made = make_candidate("settle", model, reference, RECIPE, seed=4, strength=0.5, film=None)
+    settled = settled_pixels(list(pictures(model, generate(model, reference, RECIPE, seed=4))))
+    assert made.opening is None
+    assert torch.equal(made.picture_HWC, regraded(reference, settled))
+    # geometry: the map is one for all pixels, so equal colours stay equal
+    ours, theirs = made.picture_HWC.reshape(-1, 3).numpy(), reference.reshape(-1, 3).numpy()
+    inside = ((ours > 0) & (ours < 1)).all(1)
+    fit = np.linalg.lstsq(np.c_[theirs[inside], np.ones(inside.sum())], ours[inside], rcond=None)
+    assert np.abs(np.c_[theirs[inside], np.ones(inside.sum())] @ fit[0] - ours[inside]).max() < 1e-5
