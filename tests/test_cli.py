@@ -28,8 +28,8 @@ from films import write_counted
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = [
-    "ingest", "caption", "prepare", "cache", "train", "sweep", "keyframes", "expand", "deliver", "score", "report",
-    "new", "doctor", "plan", "run", "status", "demo", "export", "weights",
+    "ingest", "caption", "prepare", "cache", "train", "sweep", "shots", "keyframes", "expand", "deliver", "score",
+    "report", "new", "doctor", "plan", "run", "status", "demo", "export", "weights",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONT
 VERBS = [stage.name for stage in STAGES] + [
     "caption",
     "sweep",
+    "shots",
     "new",
     "doctor",
     "plan",
