@@ -16,6 +16,7 @@ from cinetune.timecode import Span
 __all__ = [
     "Arm",
     "Claim",
+    "ClipMeasures",
     "Colour",
     "Cue",
     "Delivery",
@@ -23,6 +24,7 @@ __all__ = [
     "Domain",
     "FileRef",
     "FootageClip",
+    "Kept",
     "Keyframe",
     "LatentEntry",
     "Limits",
@@ -415,6 +417,25 @@ class Delivery:
     rate: Fraction
     frames: int
     conform: str
+    schema: int = SCHEMA
+
+
+@artifact
+class Kept:
+    """An array that was worked out from a clip (`.npy`): features, or Lab pixels."""
+
+    file: FileRef
+    schema: int = SCHEMA
+
+
+@artifact
+class ClipMeasures:
+    """Every row of the table of measures on one clip: `values`, None where `why` has the reason; `curve` is the
+    perceptual distance to the truth frame by frame, empty where there is none."""
+
+    values: dict[str, float | None]
+    why: dict[str, str]
+    curve: tuple[float, ...] = ()
     schema: int = SCHEMA
 
 

@@ -8,10 +8,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from scipy.ndimage import gaussian_filter
 
 from cinetune.metrics import ClipMaps
-from cinetune.metrics.suite import METRICS, Evidence, Semantics, cloud, embed, embed_text, measure
+from cinetune.metrics.networks import FeatureNet, wrap_clip
+from cinetune.metrics.suite import (
+    METRICS,
+    Evidence,
+    Semantics,
+    apart,
+    cloud,
+    curve,
+    measure,
+    picked,
+    signed,
+)
 from cinetune.models.wan import pocket
 from small_project import moving_picture
 
@@ -19,14 +30,17 @@ WORDS = ("barn", "hill", "rain", "dusk")
 
 
 @pytest.fixture(scope="module")
-def parts() -> pocket.Parts:
+def net() -> FeatureNet:
     made = pocket.fresh(WORDS, seed=0)
-    made.clip.eval()
-    return made
+    return wrap_clip(made.clip.eval(), tokenizer=made.tokenizer, sha256="0", title="untrained pocket")
+
+
+def embed(net: FeatureNet, frames: np.ndarray) -> np.ndarray:
+    return net.frames(signed(picked(frames)))
 
 
 @pytest.fixture(scope="module")
-def evidence(parts: pocket.Parts) -> Evidence:
+def evidence(net: FeatureNet) -> Evidence:
     shot, truth, film = moving_picture(1), moving_picture(1, warmth=0.1), moving_picture(5, warmth=0.1)
     return Evidence(
         frames_THWC=shot,
@@ -34,11 +48,12 @@ def evidence(parts: pocket.Parts) -> Evidence:
         film_N3=cloud(film),
         truth_THWC=truth,
         clip=Semantics(
-            frames_TD=embed(parts.clip, shot),
-            text_D=embed_text(parts.clip, parts.tokenizer, ["barn at dusk"])[0],
-            film_ND=embed(parts.clip, film),
-            net=ClipMaps(parts.clip),
+            frames_TD=embed(net, shot),
+            text_D=net.text(["barn at dusk"])[0],
+            film_ND=embed(net, film),
+            truth_TD=embed(net, truth),
         ),
+        net=ClipMaps(net.model),
         drift=1.5,
         seam_ratio=1.1,
     )
@@ -58,7 +73,7 @@ def test_what_is_not_known_is_none_with_the_reason(evidence: Evidence) -> None:
     assert {name for name, (value, _) in found.items() if value is not None} == {"motion", "luma_flicker", "still"}
     assert found["tone_w1"][1] == "the film has no training windows"
     assert found["lpips"][1] == "no truth is known for these shots"
-    assert found["clip_text"][1] == "no CLIP is installed"
+    assert found["clip_text"][1] == "no feature network is here"
     assert found["seam_ratio"][1] == "the shots are one segment long"
     short = replace(evidence, frames_THWC=evidence.frames_THWC[:2], truth_THWC=None)
     assert measure(short)["luma_flicker"][0] is None and "frames" in measure(short)["luma_flicker"][1]
@@ -67,9 +82,46 @@ def test_what_is_not_known_is_none_with_the_reason(evidence: Evidence) -> None:
 def test_the_truth_itself_scores_best_where_there_is_a_truth(evidence: Evidence) -> None:
     assert evidence.truth_THWC is not None
     found = measure(replace(evidence, frames_THWC=evidence.truth_THWC, cloud_N3=cloud(evidence.truth_THWC)))
-    for name in ("colour_error", "lpips", "tlp", "motion_error"):
+    for name in ("colour_error", "lpips", "tlp", "motion_error", "warp_error", "flicker_error"):
         assert found[name][0] == pytest.approx(0, abs=1e-6)
-        assert (measure(evidence)[name][0] or 0) > 1e-4 or name == "motion_error"
+        assert (measure(evidence)[name][0] or 0) > 1e-4 or name in ("motion_error", "warp_error", "flicker_error")
+    for name in ("structure", "gradients"):
+        assert found[name][0] == pytest.approx(1, abs=1e-9)
+
+
+def test_a_blur_costs_structure_and_a_grade_does_not(evidence: Evidence) -> None:
+    assert evidence.truth_THWC is not None
+    soft = gaussian_filter(evidence.truth_THWC, (0, 2, 2, 0))
+    blurred, graded = measure(replace(evidence, frames_THWC=soft)), measure(evidence)
+    for name in ("structure", "gradients"):
+        assert (blurred[name][0] or 0) < (graded[name][0] or 0) - 0.001, name
+
+
+def test_the_curve_is_the_distance_frame_by_frame(evidence: Evidence) -> None:
+    drawn = curve(evidence)
+    assert len(drawn) == 8
+    assert np.mean(drawn) == pytest.approx(measure(evidence)["lpips"][0])
+    assert curve(replace(evidence, truth_THWC=None)) == ()
+
+
+def test_a_truth_of_another_size_and_black_frames_give_a_reason(evidence: Evidence) -> None:
+    small = measure(replace(evidence, truth_THWC=evidence.truth_THWC[:, :16]))
+    for name in ("colour_error", "structure", "lpips", "motion_error"):
+        assert small[name][0] is None and "differ in shape" in small[name][1], name
+    black = evidence.frames_THWC.copy()
+    black[3] = 0
+    found = measure(replace(evidence, frames_THWC=black))
+    assert found["structure"][0] is None and "black" in found["structure"][1]
+    hole = evidence.frames_THWC.copy()
+    hole[2] = np.nan
+    found = measure(replace(evidence, frames_THWC=hole))
+    assert {name for name, (value, _) in found.items() if value is not None and not np.isfinite(value)} == set()
+
+
+def test_a_network_without_words_says_so(evidence: Evidence) -> None:
+    assert evidence.clip is not None
+    mute = replace(evidence, clip=replace(evidence.clip, text_D=None), missing={"text": "own has no text tower"})
+    assert measure(mute)["clip_text"] == (None, "own has no text tower")
 
 
 def test_a_grade_like_the_films_is_nearer_to_it(evidence: Evidence) -> None:
@@ -91,16 +143,18 @@ def test_a_truth_longer_than_the_shot_is_cut(evidence: Evidence) -> None:
     assert measure(longer)["colour_error"] == measure(evidence)["colour_error"]
 
 
-def test_features_leave_out_the_given_frame(parts: pocket.Parts) -> None:
+def test_features_leave_out_the_given_frame(net: FeatureNet) -> None:
     film = moving_picture(1)
     changed = film.copy()
     changed[0] = 0
-    assert embed(parts.clip, film).shape == (2, 64)
-    assert np.array_equal(embed(parts.clip, film), embed(parts.clip, changed))
-    assert embed(parts.clip, film[:1]).shape == (1, 64)
+    assert embed(net, film).shape == (2, 64)
+    assert np.array_equal(embed(net, film), embed(net, changed))
+    assert embed(net, film[:1]).shape == (1, 64)
 
 
-def test_a_long_prompt_is_cut_by_the_tokenizer(parts: pocket.Parts) -> None:
-    with torch.no_grad():
-        rows = embed_text(parts.clip, parts.tokenizer, ["barn " * 200, "barn"])
-    assert rows.shape == (2, 64) and np.isfinite(rows).all()
+def test_set_metrics_read_frames_eight_apart() -> None:
+    numbers = np.arange(33, dtype=np.float32)[:, None, None, None]
+    frames = picked(numbers).reshape(-1, 1)
+    assert frames.ravel().tolist() == [4, 8, 12, 16, 20, 24, 28, 32]
+    assert apart(frames).ravel().tolist() == [8, 16, 24, 32]
+    assert len(apart(frames[:1])) == 1

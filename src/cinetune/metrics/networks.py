@@ -6,6 +6,7 @@ because". `convert` turns published checkpoints of our own architectures into on
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "Network",
     "convert",
     "load_network",
+    "own_tower",
     "problems",
     "row_of",
     "wrap_clip",
@@ -264,6 +266,29 @@ def wrap_clip(model: Any, *, tokenizer: Any, sha256: str, title: str, scaling: S
         width=width, size=int(vision.image_size), scaling=scaling, sees=kept.sees, blind=kept.blind, source=kept.source,
     )  # fmt: skip
     return FeatureNet(row=row, model=model, sha256=sha256, tokenizer=tokenizer, size=row.size, scaling=scaling)
+
+
+def own_tower(folder: Path, *, sha256: str, title: str, device: str = "cpu") -> FeatureNet:
+    """The image encoder in a Wan2.1 folder, preprocessed as its own settings say but for the house's one resizer.
+
+    Raises `WeightsError` when it cannot be read.
+    """
+    from transformers import CLIPVisionModel
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = CLIPVisionModel.from_pretrained(
+                folder / "image_encoder", local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+        settings = json.loads((folder / "image_processor" / "preprocessor_config.json").read_text(encoding="utf-8"))
+        mean, std = (tuple(float(x) for x in settings[key]) for key in ("image_mean", "image_std"))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"the image encoder cannot be read: {error}", where=str(folder)) from error
+    if not len(mean) == len(std) == 3:
+        raise WeightsError("the image encoder's settings do not name three channels", where=str(folder))
+    model.requires_grad_(False).eval().to(torch.device(device))
+    scaling = ((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    return wrap_clip(model, tokenizer=None, sha256=sha256, title=title, scaling=scaling)
 
 
 def _read(row: Network, folder: Path) -> tuple[Any, Any]:

@@ -6,9 +6,9 @@ a reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cinetune.errors import ScoreError
-from cinetune.metrics.checks import Array
-from cinetune.metrics.features import clip_features, clip_text
+from cinetune.metrics.checks import Array, same_shape, unit_rows
 from cinetune.metrics.grade import colour_error, lab_cloud, lab_frechet, palette_distance, split_tone, tone_distance
 from cinetune.metrics.similarity import (
     PerceptualNet,
@@ -27,53 +26,64 @@ from cinetune.metrics.similarity import (
     text_similarity,
     tlp,
 )
+from cinetune.metrics.structure import gradient_correlation, structure_similarity, warp_error
 from cinetune.metrics.temporal import luma_flicker, motion, stillness
 
 __all__ = [
     "CONTENT",
     "FRAME_STEP",
     "METRICS",
+    "SET_STEP",
     "Evidence",
     "Metric",
     "Semantics",
+    "apart",
     "cloud",
-    "embed",
-    "embed_text",
+    "curve",
     "measure",
+    "picked",
+    "signed",
 ]
 
 FRAME_STEP = 4
 """Feature metrics read every fourth frame, frame 0 left out: it is given, and neighbours hold almost the same
 features.
 """
+SET_STEP = 8
+"""Set metrics read every eighth: nearer frames of a clip add almost no new picture."""
 CLOUD_PIXELS = 4000
 CONTENT = ("clip_kid", "clip_reference")
 """Metrics of what is in the picture, not of its grade: outside the film's world, closeness to the film is no merit."""
 # Speeds this small (% of the short side per frame) are one speed: a ratio to a still truth would have no meaning.
 STILL_SPEED = 0.05
+# Likewise for pulsing (L*) and warp error: half an 8-bit value of each.
+STEADY_FLICKER = 0.2
+STEADY_WARP = (0.5 / 255) ** 2
 
-Needs = Literal["film", "truth", "clip", "joins", "keyframe"]
+Needs = Literal["film", "truth", "clip", "text", "perceptual", "joins", "keyframe"]
 Frames = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Semantics:
-    """CLIP features: `frames_TD` of the shot, `text_D` of its prompt, `film_ND` of the film, and a network for
-    perceptual distance.
+    """Features by the first frame network of `score.features`: `frames_TD` of the shot, `film_ND` of the film,
+    `truth_TD` of the truth at the same frames, `text_D` of the prompt by a network that knows words; None = not known.
     """
 
     frames_TD: Array
-    text_D: Array
-    film_ND: Array
-    net: PerceptualNet
+    film_ND: Array | None = None
+    truth_TD: Array | None = None
+    text_D: Array | None = None
+    worded_TD: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One shot and what it is held against; None = not known.
 
-    Frames `THWC` in [0, 1]; `cloud_N3` from `cloud`, `film_N3` from `nearest_scenes`; `drift` and `seam_ratio` as
-    measured when it was made.
+    Frames `THWC` in [0, 1]; `cloud_N3` from `cloud`, `film_N3` from `nearest_scenes` of the truth or of the base arm,
+    the same for every arm; `net` for perceptual distance; `drift` and `seam_ratio` as measured when it was made.
+    `missing` gives reasons that the caller knows better, by need.
     """
 
     frames_THWC: Frames
@@ -81,6 +91,8 @@ class Evidence:
     film_N3: Array | None = None
     truth_THWC: Frames | None = None
     clip: Semantics | None = None
+    net: PerceptualNet | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
     drift: float | None = None
     seam_ratio: float | None = None
 
@@ -105,19 +117,17 @@ def cloud(frames_THWC: Frames) -> Array:
     return lab_cloud(frames_THWC, pixels=CLOUD_PIXELS)
 
 
-def embed(model: Any, frames_THWC: Frames) -> Array:
-    """CLIP features `[T', D]` of every `FRAME_STEP`-th frame after the first (of the first alone if there is no
+def picked(frames_THWC: Frames) -> Frames:
+    """The frames that feature networks see: every `FRAME_STEP`-th after the first (the first alone if there is no
     other).
     """
-    kept = frames_THWC[FRAME_STEP::FRAME_STEP] if len(frames_THWC) > FRAME_STEP else frames_THWC[:1]
-    return clip_features(model, _signed(kept)).double().numpy()
+    return frames_THWC[FRAME_STEP::FRAME_STEP] if len(frames_THWC) > FRAME_STEP else frames_THWC[:1]
 
 
-def embed_text(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Array:
-    """CLIP text features `[N, D]`; long prompts are cut by the tokenizer, which keeps the end token."""
-    longest = model.config.text_config.max_position_embeddings
-    batch = tokenizer(list(prompts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
-    return clip_text(model, batch.input_ids, batch.attention_mask).double().numpy()
+def apart(features_TD: Array) -> Array:
+    """Of the features of `picked` frames those `SET_STEP` frames apart, for set metrics; all if there are too few."""
+    every = SET_STEP // FRAME_STEP
+    return features_TD[every - 1 :: every] if len(features_TD) >= every else features_TD
 
 
 def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
@@ -125,10 +135,13 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
     missing = {
         "film": "" if evidence.film_N3 is not None else "the film has no training windows",
         "truth": "" if evidence.truth_THWC is not None else "no truth is known for these shots",
-        "clip": "" if evidence.clip is not None else "no CLIP is installed",
+        "clip": "" if evidence.clip is not None else "no feature network is here",
+        "text": "" if evidence.clip is not None and evidence.clip.text_D is not None else "no network knows words",
+        "perceptual": "" if evidence.net is not None else "no network for perceptual distance is here",
         "joins": "" if evidence.seam_ratio is not None else "the shots are one segment long",
         "keyframe": "" if evidence.drift is not None else "not a generated shot",
     }
+    missing |= {need: why for need, why in evidence.missing.items() if missing[need]}
     found: dict[str, tuple[float | None, str]] = {}
     for row in METRICS:
         why = next((missing[need] for need in row.needs if missing[need]), "")
@@ -139,19 +152,37 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
     return found
 
 
+def curve(evidence: Evidence) -> tuple[float, ...]:
+    """Perceptual distance to the truth frame by frame, the given first frame left out; empty if it cannot be had."""
+    if evidence.truth_THWC is None or evidence.net is None:
+        return ()
+    try:
+        shot, truth = _pair(evidence)
+        return tuple(float(x) for x in lpips_curve(evidence.net, signed(shot[1:]), signed(truth[1:])))
+    except ScoreError:
+        return ()
+
+
 def _clip(e: Evidence) -> Semantics:
     assert e.clip is not None
     return e.clip
 
 
+def _net(e: Evidence) -> PerceptualNet:
+    assert e.net is not None
+    return e.net
+
+
 def _pair(e: Evidence) -> tuple[Frames, Frames]:
-    """The shot and its truth, both cut to the shorter."""
+    """The shot and its truth. A truth that ends early cuts both; one of another size raises `ScoreError`."""
     assert e.truth_THWC is not None
+    same_shape(e.frames_THWC.shape[1:], e.truth_THWC.shape[1:])
     frames = min(len(e.frames_THWC), len(e.truth_THWC))
     return e.frames_THWC[:frames], e.truth_THWC[:frames]
 
 
-def _signed(frames_THWC: Frames) -> Tensor:
+def signed(frames_THWC: Frames) -> Tensor:
+    """Frames in [0, 1] as the networks take them: `TCHW` float32 in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames_THWC, dtype=np.float32)).permute(0, 3, 1, 2) * 2 - 1
 
 
@@ -167,19 +198,58 @@ def _tint(x_N3: Array, film_N3: Array) -> float:
     return split_tone(x_N3, film_N3).mean
 
 
-def _motion_error(e: Evidence) -> float:
-    shot, truth = (motion(film).speed + STILL_SPEED for film in _pair(e))
-    return float(abs(np.log(shot / truth)))
-
-
 def _lpips(e: Evidence) -> float:
     shot, truth = _pair(e)
-    return float(lpips_curve(_clip(e).net, _signed(shot[1:]), _signed(truth[1:])).mean())
+    return float(lpips_curve(_net(e), signed(shot[1:]), signed(truth[1:])).mean())
 
 
 def _tlp(e: Evidence) -> float:
     shot, truth = _pair(e)
-    return tlp(_clip(e).net, _signed(shot), _signed(truth))
+    return tlp(_net(e), signed(shot), signed(truth))
+
+
+def _structure(e: Evidence) -> float:
+    shot, truth = _pair(e)
+    return float(structure_similarity(shot[1:], truth[1:]).mean())
+
+
+def _gradients(e: Evidence) -> float:
+    shot, truth = _pair(e)
+    return float(gradient_correlation(shot[1:], truth[1:]).mean())
+
+
+def _content(e: Evidence) -> float:
+    if _clip(e).truth_TD is None:
+        raise ScoreError("no truth is known for these shots")
+    shot, truth = unit_rows(_clip(e).frames_TD, name="content"), unit_rows(_clip(e).truth_TD, name="content truth")
+    both = min(len(shot), len(truth))
+    return float((shot[:both] * truth[:both]).sum(1).mean())
+
+
+def _ratio_error(measure: Callable[[Frames], float], floor: float) -> Callable[[Evidence], float]:
+    """|ln| of a measure of the shot over that of its truth; `floor` keeps two still clips alike."""
+
+    def apply(e: Evidence) -> float:
+        shot, truth = (measure(film) + floor for film in _pair(e))
+        return float(abs(np.log(shot / truth)))
+
+    return apply
+
+
+def _flicker(frames: Frames) -> float:
+    return luma_flicker(frames).frame
+
+
+def _text(e: Evidence) -> float:
+    clip = _clip(e)
+    assert clip.text_D is not None
+    return text_similarity(clip.frames_TD if clip.worded_TD is None else clip.worded_TD, clip.text_D)
+
+
+def _reference(e: Evidence) -> float:
+    if _clip(e).film_ND is None:
+        raise ScoreError("the film has no training windows")
+    return reference_similarity(_clip(e).frames_TD, _clip(e).film_ND).mean
 
 
 def _known(value: float | None) -> float:
@@ -193,7 +263,8 @@ def _film_metric(name: str, unit: str, distance: Callable[[Array, Array], float]
     )
 
 
-# The pocket's perceptual distance has the form of LPIPS on CLIP maps; its unit says that it is not LPIPS.
+_LOG_RATIO = "|ln ratio to truth|"
+_BY_NETWORK = "distance by the network of the protocol"
 METRICS: tuple[Metric, ...] = (
     _film_metric("tone_w1", "L*", tone_distance),
     _film_metric("lab_frechet", "Lab", lab_frechet),
@@ -202,13 +273,37 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="colour_error", unit="dE2000", better="lower", needs=("truth",), measure=lambda e: colour_error(*_pair(e))
     ),
-    Metric(name="lpips", unit="pocket distance, not LPIPS", better="lower", needs=("truth", "clip"), measure=_lpips),
-    Metric(name="tlp", unit="pocket distance, not LPIPS", better="lower", needs=("truth", "clip"), measure=_tlp),
-    Metric(name="motion_error", unit="|ln ratio to truth|", better="lower", needs=("truth",), measure=_motion_error),
+    Metric(name="structure", unit="SSIM, luma alone", better="higher", needs=("truth",), measure=_structure),
+    Metric(name="gradients", unit="correlation", better="higher", needs=("truth",), measure=_gradients),
+    Metric(name="content", unit="cosine to truth", better="higher", needs=("truth", "clip"), measure=_content),
+    # The protocol names the network: LPIPS where its weights are, else the maps of the model's own encoder.
+    Metric(name="lpips", unit=_BY_NETWORK, better="lower", needs=("truth", "perceptual"), measure=_lpips, version="2"),
+    Metric(name="tlp", unit=_BY_NETWORK, better="lower", needs=("truth", "perceptual"), measure=_tlp, version="2"),
+    Metric(
+        name="motion_error",
+        unit=_LOG_RATIO,
+        better="lower",
+        needs=("truth",),
+        measure=_ratio_error(lambda frames: motion(frames).speed, STILL_SPEED),
+    ),
+    Metric(
+        name="warp_error",
+        unit=_LOG_RATIO,
+        better="lower",
+        needs=("truth",),
+        measure=_ratio_error(warp_error, STEADY_WARP),
+    ),
+    Metric(
+        name="flicker_error",
+        unit=_LOG_RATIO,
+        better="lower",
+        needs=("truth",),
+        measure=_ratio_error(_flicker, STEADY_FLICKER),
+    ),
     Metric(
         name="motion", unit="% of short side per frame", better="none", measure=lambda e: motion(e.frames_THWC).speed
     ),
-    Metric(name="luma_flicker", unit="L*", better="lower", measure=lambda e: luma_flicker(e.frames_THWC).frame),
+    Metric(name="luma_flicker", unit="L*", better="lower", measure=lambda e: _flicker(e.frames_THWC)),
     Metric(name="still", unit="share of steps", better="lower", measure=lambda e: stillness(e.frames_THWC).share),
     Metric(name="drift", unit="dE2000", better="lower", needs=("keyframe",), measure=lambda e: _known(e.drift)),
     Metric(name="seam_ratio", unit="ratio", better="lower", needs=("joins",), measure=lambda e: _known(e.seam_ratio)),
@@ -216,8 +311,8 @@ METRICS: tuple[Metric, ...] = (
         name="clip_text",
         unit="cosine",
         better="higher",
-        needs=("clip",),
-        measure=lambda e: text_similarity(_clip(e).frames_TD, _clip(e).text_D),
+        needs=("clip", "text"),
+        measure=_text,
     ),
     Metric(
         name="clip_frame",
@@ -231,6 +326,6 @@ METRICS: tuple[Metric, ...] = (
         unit="cosine",
         better="higher",
         needs=("clip",),
-        measure=lambda e: reference_similarity(_clip(e).frames_TD, _clip(e).film_ND).mean,
+        measure=_reference,
     ),
 )

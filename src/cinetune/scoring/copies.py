@@ -1,0 +1,135 @@
+"""Does the look repeat training clips? Nearest neighbours, a picture of the nearest pairs, and a veto.
+
+Closeness to the film rewards copying it. Where a shot of a trained arm lies nearer to a training frame than unrelated
+scenes of the film lie to each other, and its base twin does not, "closer to the film" may not be said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cinetune.artifacts import Arm, Domain, FileRef, Veto
+from cinetune.metrics.memorisation import NearestTraining
+from cinetune.scoring.clips import Source
+from cinetune.scoring.film import Film
+from cinetune.store import Project, atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["CLOSENESS", "Copies", "Probe", "find_copies"]
+
+CLOSENESS = ("clip_kid", "clip_fid", "cmmd", "kvd", "fvd", "clip_reference")
+"""Measures that a copy improves: by the beginning of their names."""
+SHEET_PAIRS = 8
+LEAST_SCENES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One generated shot to look for in the film: its frames' features by the first network, and where they are."""
+
+    arm: Arm
+    shot: str
+    seed: int
+    domain: Domain
+    source: Source
+    features_TD: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """What the search found: vetoes, sentences for the protocol and the reader."""
+
+    vetoes: tuple[Veto, ...] = ()
+    said: str = "not measured"
+    warnings: tuple[str, ...] = ()
+
+
+def find_copies(
+    project: Project,
+    probes: Sequence[Probe],
+    film: Film,
+    features: Sequence[np.ndarray],
+    *,
+    measures: Sequence[str],
+    title: str,
+) -> Copies:
+    """Search every trained arm's shots among the training windows, each beside its base twin of the same seed.
+
+    `features` are those of `film.windows` in order. `measures` are the names of all measures of the page. The nearest
+    pairs are drawn to `work/score/copies-<arm>.webp` whatever comes out, for a person to look at.
+    """
+    from cinetune.metrics.memorisation import training_neighbours
+
+    scenes = [scene for _, scene in film.windows]
+    if len(set(scenes)) < LEAST_SCENES:
+        return Copies(said=f"not measured: {len(set(scenes))} scenes cannot say how near unrelated ones are")
+    twins = {(probe.shot, probe.seed): probe for probe in probes if probe.arm == "base"}
+    vetoes: list[Veto] = []
+    said: list[str] = []
+    for arm in ("look", "plain"):
+        own = [probe for probe in probes if probe.arm == arm and (probe.shot, probe.seed) in twins]
+        if not own:
+            continue
+        base = [twins[probe.shot, probe.seed].features_TD for probe in own]
+        found = training_neighbours([p.features_TD for p in own], base, list(features), scenes=scenes)
+        picture = _draw(project, arm, own, found, film)
+        suspects = [(probe, near) for probe, near in zip(own, found, strict=True) if near.suspect]
+        nearest = max(near.look.similarity for near in found)
+        said.append(f"{arm}: {len(suspects)} of {len(own)} suspect, nearest cosine {nearest:.3f}")
+        vetoes += _vetoes(arm, suspects, measures, picture)
+    calibrated = f"{title}; calibrated on {len(set(scenes))} scenes, beside the base twin"
+    return Copies(vetoes=tuple(vetoes), said=f"{'; '.join(said)} ({calibrated})" if said else "no trained arm")
+
+
+def _vetoes(
+    arm: Arm, suspects: Sequence[tuple[Probe, NearestTraining]], measures: Sequence[str], picture: FileRef
+) -> list[Veto]:
+    found = []
+    for domain in ("in", "out"):
+        here = [(probe, near) for probe, near in suspects if probe.domain == domain]
+        if here:
+            worst, near = max(here, key=lambda item: item[1].look.similarity)
+            found.append(
+                Veto(
+                    arm=arm, domain=domain, picture=picture,
+                    metrics=tuple(name for name in measures if name.startswith(CLOSENESS)),
+                    why=f"{len(here)} shots are nearer to a training frame than unrelated scenes are to each other, "
+                    f"and their base twins are not ({worst.shot}, seed {worst.seed}: cosine {near.look.similarity:.3f} "
+                    f"against {near.base.similarity:.3f}): look at the pairs, closeness to the film may be copying",
+                )
+            )  # fmt: skip
+    return found
+
+
+def _draw(project: Project, arm: Arm, probes: Sequence[Probe], found: Sequence[NearestTraining], film: Film) -> FileRef:
+    """The nearest pairs, generated above real, nearest first."""
+    import numpy as np
+
+    from cinetune.pages.sheet import strip
+
+    order = sorted(range(len(found)), key=lambda i: -found[i].look.similarity)[:SHEET_PAIRS]
+    rows: list[list[np.ndarray]] = [[], []]
+    for i in order:
+        window = film.windows[found[i].look.clip][0]
+        for row, source, number in ((0, probes[i].source, found[i].look.frame), (1, window, found[i].look.clip_frame)):
+            rows[row].append(_frame(source, number))
+            source.let_go()
+    height, width = (min(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
+    stacked = [np.concatenate([top[:height, :width], below[:height, :width]]) for top, below in zip(*rows, strict=True)]
+    drawn = strip(np.stack(stacked))
+    with atomic_write(project.store.work / "score" / f"copies-{arm}.webp") as temporary:
+        temporary.write_bytes(drawn)
+    with project.store.new_object(".webp") as (temporary, done):
+        temporary.write_bytes(drawn)
+    return done[0]
+
+
+def _frame(source: Source, number: int) -> np.ndarray:
+    """The frame that row `number` of the features was made from."""
+    from cinetune.metrics.suite import picked
+
+    return picked(source.frames())[number]
