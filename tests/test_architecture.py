@@ -22,6 +22,7 @@ LAYERS = (
     ("pipeline",),
     ("stages",),
     ("stage",),
+    ("scoring",),
     ("report",),
     ("pages",),
     ("training", "generation"),

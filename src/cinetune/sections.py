@@ -340,7 +340,19 @@ class DesignSection(Section):
     """How much worse still counts as no worse, by measure in its own unit, in place of the defaults."""
 
 
+FeatureName = Literal[
+    "own", "clip-l", "clip-b", "dinov2", "inception", "efficientnet", "i3d", "vjepa2", "lpips"
+]  # fmt: skip
+
+
 class ScoreSection(Section):
+    features: tuple[FeatureName, ...] = pydantic.Field(default=("own",), min_length=1)
+    """Feature networks to measure with; `cinetune weights` lists them. `own` is the base model's image encoder. The
+    first one for frames gives the measures their plain names."""
+    networks: str = "networks"
+    """Folder that holds the others, one folder each by name; relative to the project."""
+    reference: dict[Literal["in", "out"], str] = {"in": "", "out": ""}
+    """Real clips of each domain: a folder of clips, or one movie; empty = the truths that the shot list names."""
     alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
     design: DesignSection = DesignSection()
 

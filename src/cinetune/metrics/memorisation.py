@@ -100,8 +100,9 @@ def training_neighbours(
 ) -> list[NearestTraining]:
     """Nearest training frames for each look clip and its base twin (same input, prompt and seed), features `[T_i, D]`.
 
-    A clip is suspect when `p <= max(alpha, 1 / (scenes + 1))` and it lies closer to the training set than its base
-    twin. Probe with first frames from outside the training set only: an image-to-video model repeats its input.
+    A clip is suspect when `p <= max(alpha, 1 / (scenes + 1))` and its base twin, which cannot have memorised, is
+    neither that close nor closer. Probe with first frames from outside the training set only: an image-to-video model
+    repeats its input.
     """
     if len(look) != len(base):
         raise ScoreError(f"{len(look)} look clips for {len(base)} base clips", where="memorisation")
@@ -111,5 +112,6 @@ def training_neighbours(
     for with_look, without in zip(look, base, strict=True):
         near, near_base = nearest_training(with_look, training), nearest_training(without, training)
         p, excess = conformal_p(near.similarity, calibration), near.similarity - near_base.similarity
-        found.append(NearestTraining(look=near, base=near_base, p=p, excess=excess, suspect=p <= limit and excess > 0))
+        alone = excess > 0 and conformal_p(near_base.similarity, calibration) > limit
+        found.append(NearestTraining(look=near, base=near_base, p=p, excess=excess, suspect=p <= limit and alone))
     return found

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cinetune.artifacts import Arm, Domain, FileRef, Veto
+from cinetune.artifacts import Arm, Domain, FileRef, Kept, Veto
 from cinetune.metrics.memorisation import NearestTraining
 from cinetune.scoring.clips import Source
 from cinetune.scoring.film import Film
-from cinetune.store import Project, atomic_write
+from cinetune.store import Project, atomic_write, content_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,8 @@ CLOSENESS = ("clip_kid", "clip_fid", "cmmd", "kvd", "fvd", "clip_reference")
 """Measures that a copy improves: by the beginning of their names."""
 SHEET_PAIRS = 8
 LEAST_SCENES = 4
+# Part of the key of the drawn pairs.
+VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def find_copies(
             continue
         base = [twins[probe.shot, probe.seed].features_TD for probe in own]
         found = training_neighbours([p.features_TD for p in own], base, list(features), scenes=scenes)
-        picture = _draw(project, arm, own, found, film)
+        picture = _picture(project, arm, own, found, film)
         suspects = [(probe, near) for probe, near in zip(own, found, strict=True) if near.suspect]
         nearest = max(near.look.similarity for near in found)
         said.append(f"{arm}: {len(suspects)} of {len(own)} suspect, nearest cosine {nearest:.3f}")
@@ -105,13 +107,33 @@ def _vetoes(
     return found
 
 
-def _draw(project: Project, arm: Arm, probes: Sequence[Probe], found: Sequence[NearestTraining], film: Film) -> FileRef:
+def _picture(
+    project: Project, arm: Arm, probes: Sequence[Probe], found: Sequence[NearestTraining], film: Film
+) -> FileRef:
+    """The nearest pairs as a file of the store, and under a name for people; drawn once."""
+    order = sorted(range(len(found)), key=lambda i: -found[i].look.similarity)[:SHEET_PAIRS]
+    pairs = [
+        (probes[i].source.key, found[i].look.frame, film.windows[found[i].look.clip][0].key, found[i].look.clip_frame)
+        for i in order
+    ]
+
+    def make() -> Kept:
+        with project.store.new_object(".webp") as (temporary, done):
+            temporary.write_bytes(_draw(order, probes, found, film))
+        return Kept(file=done[0])
+
+    record = project.store.unit("score", content_key("copies", VERSION, pairs), Kept, make)
+    with atomic_write(project.store.work / "score" / f"copies-{arm}.webp") as temporary:
+        temporary.write_bytes(project.store.path(record.file).read_bytes())
+    return record.file
+
+
+def _draw(order: Sequence[int], probes: Sequence[Probe], found: Sequence[NearestTraining], film: Film) -> bytes:
     """The nearest pairs, generated above real, nearest first."""
     import numpy as np
 
     from cinetune.pages.sheet import strip
 
-    order = sorted(range(len(found)), key=lambda i: -found[i].look.similarity)[:SHEET_PAIRS]
     rows: list[list[np.ndarray]] = [[], []]
     for i in order:
         window = film.windows[found[i].look.clip][0]
@@ -120,12 +142,7 @@ def _draw(project: Project, arm: Arm, probes: Sequence[Probe], found: Sequence[N
             source.let_go()
     height, width = (min(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
     stacked = [np.concatenate([top[:height, :width], below[:height, :width]]) for top, below in zip(*rows, strict=True)]
-    drawn = strip(np.stack(stacked))
-    with atomic_write(project.store.work / "score" / f"copies-{arm}.webp") as temporary:
-        temporary.write_bytes(drawn)
-    with project.store.new_object(".webp") as (temporary, done):
-        temporary.write_bytes(drawn)
-    return done[0]
+    return strip(np.stack(stacked))
 
 
 def _frame(source: Source, number: int) -> np.ndarray:

@@ -327,8 +327,8 @@ def _protocol(bench: _Bench, references: References, copies: Copies) -> dict[str
         "features": "; ".join(net.label for net in bench.nets) or "none",
         "features_missing": absent or "none",
         "perceptual": bench.nets.perceptual[0] or "none",
-        "feature_frames": f"every {FRAME_STEP}th, frame 0 left out; set metrics every {SET_STEP}th; whole frame squashed, "
-        "bicubic antialiased",
+        "feature_frames": f"every {FRAME_STEP}th, frame 0 left out; set metrics every {SET_STEP}th; whole frame "
+        "squashed, bicubic antialiased",
         "references": "; ".join(f"{domain}: {said}" for domain, said in references.said.items()) or "none",
         "memorisation": copies.said,
         "metrics": ", ".join(f"{row.name}/{row.version}" for row in METRICS),

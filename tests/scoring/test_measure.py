@@ -1,0 +1,241 @@
+"""What `score` measures, on small wan21 classes: networks, references, kept features, copies, and bad input."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from transformers import Dinov2Config, Dinov2Model
+
+from cinetune.artifacts import FileRef, Segment, Sequence, Timing
+from cinetune.errors import ConfigError, FootageError
+from cinetune.footage.video import write_video
+from cinetune.metrics import networks
+from cinetune.models.wan import pocket
+from cinetune.runtime import Quiet
+from cinetune.scoring.measure import Taken, take
+from cinetune.store import Project
+from small_project import HEIGHT, RATE, WIDTH, make_project, moving_picture, provenance_of
+
+SHOTS = 8
+FILM = 8
+
+
+def shoot(project: Project, picture: Callable[[str, int], np.ndarray]) -> None:
+    """Masters by hand: `picture(arm, shot number)` for base and look."""
+    made = []
+    for arm in ("base", "look"):
+        for number, shot in enumerate(project.shots().shots):
+            film = picture(arm, number)
+            with project.store.new_object(".safetensors") as (path, done):
+                save_file({"frames_THWC": np.rint(film * 65535).astype(np.uint16)}, path)
+            made.append(
+                Sequence(
+                    shot=shot.id, arm=arm, seed=0, domain=shot.domain, rate=RATE, frames=len(film), width=WIDTH,
+                    height=HEIGHT, segments=(Segment(first_frame=0, frames=9, seed=0),), seam_ratio=None,
+                    drift=1.0, video=done[0], proxy=FileRef(path="none", sha256=""), keyframe="",
+                    timing=Timing(devices=1, wall_seconds=0, peak_gib=None), provenance=provenance_of(),
+                )
+            )  # fmt: skip
+    project.store.save_stage("expand", "test", {"sequences": made}, made=provenance_of())
+
+
+def graded(arm: str, number: int) -> np.ndarray:
+    """Shots that no film window shows; the look warms them as the film is."""
+    return moving_picture(number, warmth=0.12 if arm == "look" else 0.0)
+
+
+def movies(folder: Path, count: int, *, first: int = 300, warmth: float = 0.1) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        write_video(folder / f"r{number}.mp4", moving_picture(first + number, warmth=warmth), rate=RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen shots of small wan21, half of them in the film's domain, with references for both."""
+    root = make_project(tmp_path_factory.mktemp("measure") / "p", shots=2 * SHOTS, film=FILM)
+    movies(root / "history", 6)
+    movies(root / "future", 6, first=400, warmth=-0.1)
+    shoot(Project(root), graded)
+    return root
+
+
+SETTINGS = ('score.reference.in="history"', 'score.reference.out="future"')
+
+
+def taken(root: Path, *settings: str) -> Taken:
+    project = Project(root, overrides=settings)
+    prepared, ingested = project.store.need_stage("prepare"), project.store.need_stage("ingest")
+    return take(
+        project, project.store.need_stage("expand").groups["sequences"], windows=prepared.groups["windows"],
+        clips=ingested.groups["clips"], report=Quiet(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def root(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "p"))
+
+
+@pytest.fixture(scope="module")
+def first(template: Path) -> Taken:
+    with pytest.MonkeyPatch.context() as patch:
+        # Nothing of the pocket may be read for another family.
+        patch.setattr(pocket, "weights_folder", lambda: Path("/nowhere"))
+        return taken(template, *SETTINGS)
+
+
+def sets(found: Taken, metric: str, domain: str):
+    return next(e for e in found.sets if (e.metric, e.domain, e.arm) == (metric, domain, "look"))
+
+
+def test_wan21_is_measured_with_its_own_encoder_and_nothing_of_the_pocket(first: Taken) -> None:
+    assert first.protocol["features"].startswith("own: image encoder of wan21")
+    assert "pocket" not in " ".join(first.protocol.values())
+    assert first.protocol["perceptual"].endswith("not LPIPS")
+    clip = next(c for c in first.clips if c.arm == "look")
+    assert clip.values["clip_reference"][0] is not None
+    assert clip.values["clip_text"] == (None, "own knows no words; add clip-l to score.features")
+
+
+def test_each_domain_has_its_own_reference_and_the_film(first: Taken) -> None:
+    assert first.protocol["references"] == "in: 6 clips of history; out: 6 clips of future"
+    for domain in ("in", "out"):
+        for metric in ("clip_kid", "clip_fid", "cmmd", "clip_kid_film", "clip_fid_film", "cmmd_film"):
+            found = sets(first, metric, domain)
+            assert found.why == "" and len(found.effects) == SHOTS, (metric, domain)
+            assert {"look", "base", "real", "real_sd"} <= found.levels.keys()
+    assert "null" in sets(first, "clip_fid", "in").levels
+
+
+def test_a_second_run_reads_no_network_and_gives_the_same(
+    template: Path, first: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the network was read although all features are kept")
+
+    monkeypatch.setattr(networks, "own_tower", never)
+    assert taken(template, *SETTINGS) == first
+
+
+def test_a_damaged_kept_array_is_refused(root: Path, first: Taken) -> None:
+    from cinetune.errors import StoreError
+
+    for victim in (root / "work" / "objects").rglob("*.npy"):
+        data = victim.read_bytes()
+        victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(StoreError, match="damaged"):
+        taken(root, *SETTINGS)
+
+
+def test_without_references_or_truths_the_rows_say_what_to_set(template: Path) -> None:
+    found = taken(template)
+    assert "set score.reference.in" in sets(found, "clip_kid", "in").why
+    assert sets(found, "clip_kid_film", "in").why == ""
+    assert found.protocol["references"] == "in: none; out: none"
+
+
+def test_three_clips_the_wrong_world_black_clips_and_no_folder(root: Path) -> None:
+    movies(root / "few", 3)
+    assert "reference of domain `in` has 3 clips" in sets(taken(root, 'score.reference.in="few"'), "clip_kid", "in").why
+    for number in range(3):
+        write_video(root / "few" / f"black{number}.mp4", np.zeros((9, HEIGHT, WIDTH, 3), np.float32), rate=RATE)
+    found = taken(root, 'score.reference.in="few"')
+    assert sum("black0.mp4 is black" in warning for warning in found.warnings) == 1
+    assert "has 3 clips" in sets(found, "clip_kid", "in").why
+    (root / "empty").mkdir()
+    with pytest.raises(ConfigError, match="holds no movie"):
+        taken(root, 'score.reference.out="empty"')
+    with pytest.raises(ConfigError, match="is not there"):
+        taken(root, 'score.reference.out="nowhere"')
+    (root / "few" / "text.mp4").write_text("not a film")
+    with pytest.raises(FootageError):
+        taken(root, 'score.reference.in="few"')
+
+
+def test_one_movie_is_a_reference_in_pieces(root: Path) -> None:
+    film = np.concatenate([moving_picture(500 + n, warmth=0.1) for n in range(8)])
+    write_video(root / "film.mp4", film, rate=RATE)
+    found = taken(root, 'score.reference.in="film.mp4"')
+    assert found.protocol["references"].startswith("in: 8 clips of film.mp4")
+    assert sets(found, "clip_kid", "in").why == ""
+
+
+def test_a_named_network_that_is_not_here_is_said_and_one_that_is_adds_its_rows(root: Path) -> None:
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=224, patch_size=56)
+    Dinov2Model(config).save_pretrained(root / "networks" / "dinov2")
+    found = taken(root, *SETTINGS, 'score.features=["own", "dinov2", "clip-l"]')
+    assert sets(found, "clip_kid@dinov2", "in").why == ""
+    assert "weights pull clip-l" in found.protocol["features_missing"]
+    assert any("clip-l was named and is not here" in warning for warning in found.warnings)
+    text = next(c for c in found.clips if c.arm == "look").values["clip_text"]
+    assert text[0] is None and "clip-l" in text[1]
+    with pytest.raises(ConfigError, match="twice"):
+        taken(root, 'score.features=["own", "own"]')
+
+
+def test_a_planted_copy_is_vetoed_with_a_picture_and_a_mere_grade_is_not(root: Path, first: Taken) -> None:
+    assert first.vetoes == ()
+    assert first.protocol["memorisation"].startswith("look: 0 of 16 suspect")
+
+    def stolen(arm: str, number: int) -> np.ndarray:
+        return moving_picture(100, warmth=0.12) if (arm, number) == ("look", 0) else graded(arm, number)
+
+    shoot(Project(root), stolen)
+    found = taken(root, *SETTINGS)
+    assert [(veto.arm, veto.domain) for veto in found.vetoes] == [("look", "in")]
+    assert {"clip_kid", "clip_fid_film", "clip_reference"} <= set(found.vetoes[0].metrics)
+    picture = found.vetoes[0].picture
+    assert picture is not None and Project(root).store.path(picture).is_file()
+    assert (root / "work" / "score" / "copies-look.webp").is_file()
+
+
+def test_a_missing_arm_leaves_no_rows_and_no_copies(root: Path) -> None:
+    project = Project(root)
+    record = project.store.need_stage("expand")
+    alone = [s for s in record.groups["sequences"] if s.arm == "base"]
+    project.store.save_stage("expand", "test", {"sequences": alone}, made=record.provenance)
+    found = taken(root, *SETTINGS)
+    assert found.sets == () and found.protocol["memorisation"] == "no trained arm"
+
+
+def test_shots_of_different_length_and_black_shots_are_measured_as_far_as_they_go(root: Path) -> None:
+    def mixed(arm: str, number: int) -> np.ndarray:
+        if number == 0:
+            return np.zeros((9, HEIGHT, WIDTH, 3), np.float32)
+        return graded(arm, number)[:5] if number == 2 else graded(arm, number)
+
+    shoot(Project(root), mixed)
+    found = taken(root, *SETTINGS)
+    black = next(c for c in found.clips if (c.arm, c.shot) == ("look", "sh0"))
+    assert all(value is None or np.isfinite(value) for value, _ in black.values.values())
+    assert all(np.isfinite(effect).all() for effect in (np.asarray(e.effects) for e in found.sets))
+
+
+def test_scenes_are_chosen_once_a_shot_and_not_by_the_arm(template: Path, tmp_path: Path) -> None:
+    """The look's grade distance is taken to the scenes that the base arm chose."""
+    from cinetune.metrics import lab_frechet, nearest_scenes
+    from cinetune.metrics.suite import cloud
+    from cinetune.scoring.film import read_film
+    from cinetune.scoring.nets import Nets
+
+    project = Project(template)
+    film = read_film(
+        project, project.store.need_stage("prepare").groups["windows"],
+        project.store.need_stage("ingest").groups["clips"], Nets(), Quiet(),
+    )  # fmt: skip
+    found = taken(template, *SETTINGS)
+    for number in (0, 1, 2):
+        clips = {c.arm: c for c in found.clips if c.shot == f"sh{number}"}
+        shots = {arm: cloud(np.rint(graded(arm, number) * 65535).astype("float32") / 65535) for arm in ("base", "look")}
+        near = nearest_scenes(shots["base"], film.clouds)
+        for arm in ("base", "look"):
+            assert clips[arm].values["lab_frechet"][0] == pytest.approx(lab_frechet(shots[arm], near), rel=1e-6)
