@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from cinetune.catalogue import NOT_YET, RELEASES, Release, find_release
-from cinetune.config import load_config
+from cinetune.config import Config, load_config
 from cinetune.errors import CinetuneError
 from cinetune.footage.video import MOVIES, probe, read_frames, write_video
 from cinetune.models import model_folder
@@ -198,6 +198,29 @@ def weights_table(root: Path) -> list[dict[str, str]]:
         )  # fmt: skip
     for name, why in NOT_YET.items():
         rows.append({"name": name, "state": "not yet", "size": "", "licence": "Apache-2.0", "remedy": why})
+    return rows + _network_rows(root)
+
+
+def _network_rows(root: Path) -> list[dict[str, str]]:
+    """The feature networks that `score.features` can name, but for the base model's own."""
+    from cinetune.metrics.networks import LEFT_OUT, NETWORKS, problems
+
+    config = load_config(root / "cinetune.toml")[0] if (root / "cinetune.toml").is_file() else Config()
+    folder = root / Path(config.score.networks).expanduser()
+    rows: list[dict[str, str]] = []
+    for row in NETWORKS:
+        if row.name == "own":
+            continue
+        why = problems(row, folder / row.name)
+        state = "usable" if not why else "to download" if row.repository else "to bring"
+        brought = f"`cinetune weights take {row.name} FILE`, with {row.source}"
+        remedy = f"`cinetune weights pull {row.name}`" if row.repository else brought
+        rows.append(
+            {"name": f"{row.name} ({row.title})", "state": state, "size": f"{row.mib} MiB", "licence": row.licence,
+             "remedy": f"{remedy}; sees {row.sees}; blind to {row.blind}" if why else ""}
+        )  # fmt: skip
+    for name, why in LEFT_OUT.items():
+        rows.append({"name": name, "state": "not offered", "size": "", "licence": "", "remedy": why})
     return rows
 
 

@@ -334,3 +334,50 @@ def test_the_verb_survives_kill_nine(published: Path, tmp_path: Path) -> None:
         assert kept in [one["start"] for one in hub.requests()]
     assert same(folder, published)
     assert f'model.path = "{folder.resolve()}"' in out
+
+
+def test_a_feature_network_is_pulled_with_its_settings_and_without_pickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    from cinetune.metrics.networks import load_network, row_of
+
+    row = row_of("dinov2")
+    repository = tmp_path / "hub" / row.repository
+    small = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=224, patch_size=56)
+    Dinov2Model(small).save_pretrained(repository)
+    (repository / "pytorch_model.bin").write_bytes(b"pickle")
+    (repository / "onnx").mkdir()
+    (repository / "onnx" / "model.safetensors").write_bytes(b"other")
+    with serve_hub(tmp_path / "hub", tmp_path / "log") as hub:
+        connect(monkeypatch, hub.url)
+        assert main(["weights", "pull", "dinov2", "-C", str(tmp_path), "--yes"]) == 0
+        (repository / "model.safetensors").unlink()
+        assert main(["weights", "pull", "dinov2", "--to", str(tmp_path / "other"), "--yes"]) == 3
+    out, err = capsys.readouterr()
+    assert "Apache-2.0" in out and 'name "dinov2" in score.features' in out
+    assert "pickled weights are refused" in err
+    folder = tmp_path / "networks" / "dinov2"
+    assert {p.name for p in folder.iterdir() if p.is_file()} - {".cinetune-sha256.json"} == {
+        "config.json",
+        "model.safetensors",
+    }
+    assert load_network(row, folder).label.startswith("dinov2: DINOv2 ViT-B/14")
+
+
+def test_a_network_is_taken_from_its_published_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    from cinetune.metrics.nets.i3d import I3dLogits
+    from cinetune.metrics.networks import problems, row_of
+
+    file = tmp_path / "i3d_pretrained_400.pt"
+    torch.save(I3dLogits().state_dict(), file)
+    assert main(["weights", "take", "i3d", str(file), "-C", str(tmp_path)]) == 0
+    assert problems(row_of("i3d"), tmp_path / "networks" / "i3d") == ""
+    assert main(["weights", "take", "sscd", str(file), "-C", str(tmp_path)]) == 2
+    assert main(["weights", "take", "i3d", str(tmp_path / "none.pt"), "-C", str(tmp_path)]) == 3
+    file.write_bytes(b"half")
+    assert main(["weights", "take", "i3d", str(file), "-C", str(tmp_path)]) == 3
+    assert "TorchScript" in capsys.readouterr().err

@@ -85,21 +85,59 @@ def list_weights(context: typer.Context, project: Folder = HERE, as_json: AsJson
 
 @weights.command()
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="wan21-480p or wan21-720p.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="wan21-480p, wan21-720p, or a feature network.")],
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; a folder named as the model.")] = None,
+    project: Folder = HERE,
+    *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Download a model from the hub: licence and size first, every file checked, continued after an interruption."""
     go_online()
+    from cinetune.metrics.networks import NETWORKS
     from cinetune.models.files import download
 
+    network = next((row for row in NETWORKS if row.name == name and row.repository), None)
     print(f"asking   {name}: what the hub has of it", flush=True)
-    offer = download.look_up(name)
-    folder = to or Path(offer.repository.rsplit("/", 1)[-1])
+    if network is not None:
+        offer = download.look_up_network(name, network.repository, network.licence)
+        folder = to or _networks(project) / name
+    else:
+        offer = download.look_up(name)
+        folder = to or Path(offer.repository.rsplit("/", 1)[-1])
     print(f"model    {offer.repository} at commit {offer.commit[:12]}")
     print(f"licence  {offer.licence} (its card says: {offer.said})")
     print(f"size     {offer.size / 2**30:.1f} GiB in {len(offer.files)} files")
     print(f"to       {folder}")
     agreed(f"download {offer.size / 2**30:.1f} GiB?", yes=yes)
+    if network is not None:
+        download.pull_network(offer, folder, reporter_to())
+        print(f'wrote    {folder}\nnext     name "{name}" in score.features')
+        return
     download.pull(offer, folder, reporter_to())
     print(f'wrote    {folder}\nnext     set model.path = "{folder.resolve()}" in cinetune.toml')
+
+
+@weights.command()
+def take(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="inception, i3d, lpips or efficientnet.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The published file or files.")],
+    project: Folder = HERE,
+) -> None:
+    """Take in a feature network that is published as plain files: checked, and written once as safetensors."""
+    from cinetune.errors import ConfigError, ScoreError
+    from cinetune.metrics.networks import convert, row_of
+
+    try:
+        row = row_of(name)
+    except ScoreError as error:
+        raise ConfigError(error.what, remedy=error.remedy) from error
+    print(f"network  {row.title}, {row.licence}")
+    print(f"wrote    {convert(row, files, _networks(project) / name)}")
+    print(f'next     name "{name}" in score.features')
+
+
+def _networks(project: Path) -> Path:
+    """Where feature networks lie: `score.networks` of the project, or a folder of that name here."""
+    if (project / "cinetune.toml").is_file():
+        return project / Path(open_project(project, None).config.score.networks).expanduser()
+    return project / "networks"

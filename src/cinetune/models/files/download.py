@@ -20,7 +20,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,10 +36,16 @@ from cinetune.store import atomic_write, sha256_file
 if TYPE_CHECKING:
     from httpx2 import Response
 
-__all__ = ["Offer", "RemoteFile", "hub_errors", "look_up", "pull"]
+__all__ = ["Offer", "RemoteFile", "hub_errors", "look_up", "look_up_network", "pull", "pull_network"]
 
 _FOLDERS = {*weights.COMPONENTS, "tokenizer", "image_processor", "scheduler"}
 _TOP = {"model_index.json", "README.md", "LICENSE", "LICENSE.txt"}
+_NETWORK_FILE = "model.safetensors"
+_NETWORK = {
+    _NETWORK_FILE, "config.json", "preprocessor_config.json", "video_preprocessor_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "README.md", "LICENSE",
+}  # fmt: skip
+"""What is taken of a feature network's repository."""
 _SPARE = 1 << 30
 """Bytes of the disk that are left free."""
 _PARTIAL = ".partial"
@@ -99,18 +105,36 @@ def look_up(name: str) -> Offer:
         why = f"{name} cannot be used yet: {NOT_YET[name]}" if name in NOT_YET else f"no model is called {name!r}"
         raise ConfigError(why, remedy=f"one of {', '.join(published)}")
     source = published[name]
-    with hub_errors(source.repository):
-        listing = _Listing(source.repository)
+    return _ask(name, source.repository, source.licence, _wanted)
+
+
+def look_up_network(name: str, repository: str, licence: str) -> Offer:
+    """Ask the hub for a feature network: settings, tokenizer and one safetensors file at the top of a repository.
+
+    Raises `ServiceError` as `look_up` does, and when the repository holds pickles only.
+    """
+    offer = _ask(name, repository, licence, lambda path: path in _NETWORK)
+    if not any(file.path == _NETWORK_FILE for file in offer.files):
+        raise ServiceError(
+            f"the repository holds no {_NETWORK_FILE}, and pickled weights are refused", where=repository,
+            remedy="convert it on a machine you trust, and put the file where `score.networks` says",
+        )  # fmt: skip
+    return offer
+
+
+def _ask(name: str, repository: str, licence: str, wanted: Callable[[str], bool]) -> Offer:
+    with hub_errors(repository):
+        listing = _Listing(repository)
         facts = listing.ask("")
         if not isinstance(facts, dict):
-            raise _odd(source.repository, "no facts about the model")
+            raise _odd(repository, "no facts about the model")
         commit, card = facts.get("sha"), facts.get("cardData")
         if not isinstance(commit, str) or re.fullmatch("[0-9a-f]{40}", commit) is None:
-            raise _odd(source.repository, f"a commit called {_short(commit)}")
-        files = _files(source.repository, listing.pages(f"/tree/{commit}?recursive=true"))
+            raise _odd(repository, f"a commit called {_short(commit)}")
+        files = _files(repository, listing.pages(f"/tree/{commit}?recursive=true"), wanted)
     said = card.get("license") if isinstance(card, dict) else None
     return Offer(
-        name=name, repository=source.repository, licence=source.licence,
+        name=name, repository=repository, licence=licence,
         said=said[:60] if isinstance(said, str) and said.isprintable() and said else "not said",
         commit=commit, files=files,
     )  # fmt: skip
@@ -129,13 +153,13 @@ def _odd(where: str, what: str) -> ServiceError:
     )
 
 
-def _files(where: str, entries: Iterator[Any]) -> tuple[RemoteFile, ...]:
+def _files(where: str, entries: Iterator[Any], wanted: Callable[[str], bool]) -> tuple[RemoteFile, ...]:
     """The model's files out of a listing, each checked. Raises `ServiceError` for one that cannot be true."""
     files: dict[str, RemoteFile] = {}
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
             raise _odd(where, f"a file without a name: {_short(entry)}")
-        if entry.get("type") != "file" or not _wanted(entry["path"]):
+        if entry.get("type") != "file" or not wanted(entry["path"]):
             continue
         lfs = entry.get("lfs")
         path, kept = entry["path"], lfs if isinstance(lfs, dict) else entry
@@ -278,6 +302,18 @@ def pull(offer: Offer, folder: Path, report: Reporter) -> None:
     Raises `StoreError` when the disk is too small or refuses, `ServiceError` when the connection ends (the next call
     continues), `WeightsError` when a file is not what the hub lists, or the whole is not a usable model.
     """
+    _bring(offer, folder, report)
+    with atomic_write(folder / FACTS) as temporary:  # the files themselves do not say which release they are
+        temporary.write_text(to_json(Recorded(release=offer.name, commit=offer.commit)), encoding="utf-8")
+    weights.need_folder(folder)
+
+
+def pull_network(offer: Offer, folder: Path, report: Reporter) -> None:
+    """Download a feature network as `pull` does a base model. Whether it is one shows when it is loaded."""
+    _bring(offer, folder, report)
+
+
+def _bring(offer: Offer, folder: Path, report: Reporter) -> None:
     partial = folder / _PARTIAL
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -296,10 +332,7 @@ def pull(offer: Offer, folder: Path, report: Reporter) -> None:
                 known[weights.stamp(folder, folder / file.path)] = file.digest
                 weights.keep_sha256(folder, known)
     shutil.rmtree(partial, ignore_errors=True)
-    with atomic_write(folder / FACTS) as temporary:  # the files themselves do not say which release they are
-        temporary.write_text(to_json(Recorded(release=offer.name, commit=offer.commit)), encoding="utf-8")
     report.say(f"{len(missing)} files downloaded, {len(offer.files) - len(missing)} were there; all hashes agree")
-    weights.need_folder(folder)
 
 
 def _is_there(folder: Path, file: RemoteFile, known: dict[str, str]) -> bool:
