@@ -18,7 +18,7 @@ FILES = sorted(SRC.rglob("*.py"))
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("console", "demo", "doctor", "export_look", "new", "plan", "sweep"),
+    ("console", "demo", "doctor", "experiment", "export_look", "new", "plan", "sweep"),
     ("pipeline",),
     ("stages",),
     ("stage",),

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -113,17 +113,46 @@ def run(
     only: Annotated[StageName | None, typer.Option(help="Only this stage.")] = None,
     *,
     keep: Annotated[bool, typer.Option("--keep", help="First write the --set settings into cinetune.toml.")] = False,
+    experiment: Annotated[
+        Literal["ood"] | None,
+        typer.Option(help="Run a whole experiment; ood: in and out of the film's world."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="With --experiment: one seed.")] = False,
 ) -> None:
     """Run everything that is not done, in order. A second run does nothing."""
+    asked = list(settings or ())
+    if experiment:
+        from cinetune.experiment import settings_of
+
+        asked = settings_of(experiment, asked, quick=quick)
     if keep:
         from cinetune.config import keep_settings
 
-        keep_settings(project / "cinetune.toml", settings or ())
-        print(f"wrote  {project / 'cinetune.toml'}: {', '.join(settings or ()) or 'nothing to keep'}")
-    _run(open_project(project, None if keep else settings), project, until=until, only=only)
-    if settings and not keep:
-        print(f"note   made with {_asked(settings)}, which {project / 'cinetune.toml'} does not say: a run without it")
-        print(f"       makes these stages again. To keep it: cinetune run{at(project)} --keep {_asked(settings)}")
+        keep_settings(project / "cinetune.toml", asked)
+        print(f"wrote  {project / 'cinetune.toml'}: {', '.join(asked) or 'nothing to keep'}")
+    opened = open_project(project, None if keep else asked)
+    if experiment:
+        _announce(opened, experiment)
+    _run(opened, project, until=until, only=only)
+    if experiment and only is None and until is None:
+        _conclude(opened, experiment)
+    if asked and not keep:
+        print(f"note   made with {_asked(asked)}, which {project / 'cinetune.toml'} does not say: a run without it")
+        print(f"       makes these stages again. To keep it: cinetune run{at(project)} --keep {_asked(asked)}")
+
+
+def _announce(opened: Project, experiment: str) -> None:
+    from cinetune.experiment import announce
+
+    for line in announce(opened, experiment):
+        print(line)
+
+
+def _conclude(opened: Project, experiment: str) -> None:
+    from cinetune.experiment import concluded
+
+    text, path = concluded(opened, experiment)
+    print(f"{text}wrote  {path}")
 
 
 def _asked(settings: Sequence[str]) -> str:
