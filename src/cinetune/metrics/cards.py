@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from cinetune.artifacts import Arm, Design, Domain, Score, Scorecard, Veto
-from cinetune.metrics.checks import Array
 from cinetune.metrics.claims import Row, put_in_words
 from cinetune.metrics.stats import LEAST_FOR_WORDS, Estimate, effect, effect_between
 from cinetune.metrics.suite import CONTENT, METRICS
@@ -41,7 +40,6 @@ class Measured:
     shot: str
     seed: int
     values: dict[str, tuple[float | None, str]]
-    features_TD: Array | None = None
     curve: tuple[float, ...] = ()
 
 
