@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cinetune.errors import ConfigError
+from cinetune.results import Scored
 from cinetune.store import Project
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def announce(project: Project, name: str) -> list[str]:
 
 def concluded(project: Project, name: str) -> tuple[str, Path]:
     """The answer as Markdown, and the file in `report/` it was written to."""
-    cards = project.store.need_stage("score").groups["scorecards"]
+    cards = project.store.need(Scored).scorecards
     lines = answer(cards, _measures(project, EXPERIMENTS[name].measures))
     text = _markdown(EXPERIMENTS[name].question, lines, cards)
     path = project.root / "report" / f"experiment-{name}.md"

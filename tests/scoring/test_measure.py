@@ -17,6 +17,7 @@ from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.video import write_video
 from cinetune.metrics import networks
 from cinetune.models.wan import pocket
+from cinetune.results import Expanded
 from cinetune.runtime import Quiet
 from cinetune.scoring.measure import Taken, take
 from cinetune.store import Project
@@ -72,11 +73,7 @@ SETTINGS = ('score.reference.in="history"', 'score.reference.out="future"')
 
 def taken(root: Path, *settings: str) -> Taken:
     project = Project(root, overrides=settings)
-    prepared, ingested = project.store.need_stage("prepare"), project.store.need_stage("ingest")
-    return take(
-        project, project.store.need_stage("expand").groups["sequences"], windows=prepared.groups["windows"],
-        clips=ingested.groups["clips"], report=Quiet(),
-    )  # fmt: skip
+    return take(project, project.store.need(Expanded).sequences, Quiet())
 
 
 @pytest.fixture
@@ -200,9 +197,8 @@ def test_a_planted_copy_is_vetoed_with_a_picture_and_a_mere_grade_is_not(root: P
 
 def test_a_missing_arm_leaves_no_rows_and_no_copies(root: Path) -> None:
     project = Project(root)
-    record = project.store.need_stage("expand")
-    alone = [s for s in record.groups["sequences"] if s.arm == "base"]
-    project.store.save_stage("expand", "test", {"sequences": alone}, made=record.provenance)
+    alone = [s for s in project.store.need(Expanded).sequences if s.arm == "base"]
+    project.store.save_stage("expand", "test", {"sequences": alone}, made=provenance_of())
     found = taken(root, *SETTINGS)
     assert found.sets == () and found.protocol["memorisation"] == "no trained arm"
 
@@ -228,10 +224,7 @@ def test_scenes_are_chosen_once_a_shot_and_not_by_the_arm(template: Path, tmp_pa
     from cinetune.scoring.nets import Nets
 
     project = Project(template)
-    film = read_film(
-        project, project.store.need_stage("prepare").groups["windows"],
-        project.store.need_stage("ingest").groups["clips"], Nets(), Quiet(),
-    )  # fmt: skip
+    film = read_film(project, Nets(), Quiet())
     found = taken(template, *SETTINGS)
     for number in (0, 1, 2):
         clips = {c.arm: c for c in found.clips if c.shot == f"sh{number}"}

@@ -77,19 +77,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pocket")
-    parts = pocket.fresh(("barn", "hill"), seed=0)
-    parts.clip.save_pretrained(folder / "clip")
-    parts.tokenizer.save_pretrained(folder / "tokenizer")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scored(template: Path, tiny_clip: Path) -> tuple[Project, StageRecord]:
+def scored(template: Path) -> tuple[Project, StageRecord]:
     project = Project(template)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pocket, "weights_folder", lambda: tiny_clip)
+        # Nothing of the pocket may be read for another family.
+        patch.setattr(pocket, "weights_folder", lambda: Path("/nowhere"))
         return project, score.run(project, Quiet())
 
 
@@ -113,7 +105,9 @@ def test_the_planted_grade_is_found(scored: tuple[Project, StageRecord]) -> None
     assert effect(inside, "drift").value == 0
     assert effect(inside, "seam_ratio").why == "the shots are one segment long"
     assert "4 training scenes, at least 6 are needed" in effect(inside, "clip_kid_film").why
-    assert effect(inside, "clip_text").n == INSIDE
+    assert "4 training scenes" in effect(inside, "clip_fid_film").why
+    assert effect(inside, "clip_reference").n == INSIDE
+    assert effect(inside, "clip_kid").n == INSIDE and effect(inside, "clip_fid").value is not None
 
 
 def test_truth_floor_and_ceiling_stand_beside_the_arms(scored: tuple[Project, StageRecord]) -> None:
@@ -136,10 +130,11 @@ def test_outside_two_shots_allow_no_verdict(scored: tuple[Project, StageRecord])
     assert any("2 shots in domain `out`" in warning for warning in outside.warnings)
 
 
-def test_the_protocol_says_how_and_warns_about_pocket_features(scored: tuple[Project, StageRecord]) -> None:
+def test_the_protocol_says_how_and_names_the_networks(scored: tuple[Project, StageRecord]) -> None:
     project, record = scored
     protocol = card(record, "in").protocol
-    assert "never compare with published figures" in protocol["features"]
+    assert protocol["features"].startswith("own: image encoder of wan21")
+    assert protocol["references"].startswith(f"in: {INSIDE} truths of the shots")
     assert protocol["frames"] == "9 at 16 fps, 48x32" and "4 training windows" in protocol["film"]
     assert len(protocol["hash"]) == 32
     assert any("colour_error improved" in note for note in record.notes)
@@ -171,7 +166,8 @@ def test_without_clip_and_with_one_seed_it_says_what_is_missing(
     ]
     assert (effect(found[0], "lab_frechet").high or 0) < 0
     assert effect(found[1], "lab_frechet").value == 0
-    assert effect(found[0], "clip_text").why == "no CLIP is installed"
+    assert effect(found[0], "clip_text").why == "own knows no words; add clip-l to score.features"
+    assert "set score.reference.in" in effect(found[0], "clip_kid").why
     assert any("One seed" in warning for warning in found[0].warnings)
     assert "a_a" not in found[0].levels["tone_w1"]
 

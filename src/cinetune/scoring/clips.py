@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cinetune.artifacts import FootageClip, Kept, PlannedShot, Window
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.errors import ConfigError, FootageError
+from cinetune.files import read_master
 from cinetune.store import Project, content_key, sha256_file
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ def shot_source(project: Project, sequence: FilmSequence) -> Source:
     """A generated shot, from its lossless master."""
 
     def read() -> np.ndarray:
-        from safetensors.numpy import load_file
-
-        return load_file(project.store.path(sequence.video))["frames_THWC"].astype("float32") / 65535
+        return read_master(project.store.path(sequence.video))
 
     return Source(sequence.video.sha256, f"{sequence.shot} {sequence.arm} {sequence.seed}", read)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cinetune.artifacts import Domain, FootageClip, PlannedShot, Window
+from cinetune.artifacts import Domain, PlannedShot
 from cinetune.artifacts import Sequence as FilmSequence
+from cinetune.results import Ingested, Prepared
 from cinetune.runtime import Reporter
 from cinetune.scoring.clips import (
     Source,
@@ -51,14 +52,11 @@ class References:
     warnings: tuple[str, ...] = ()
 
 
-def read_film(
-    project: Project, windows: Sequence[Window], clips: Sequence[FootageClip], nets: Nets, report: Reporter
-) -> Film:
+def read_film(project: Project, nets: Nets, report: Reporter) -> Film:
     """Every training window once."""
     import numpy as np
 
-    by_id = {clip.id: clip for clip in clips}
-    train = [window for window in windows if window.split == "train"]
+    by_id, train = project.store.need(Ingested).by_id, project.store.need(Prepared).training
     sources = [film_source(project, by_id[window.clip], window) for window in train]
     clouds: dict[str, list[np.ndarray]] = {}
     features: dict[str, dict[str, list[np.ndarray]]] = {net.name: {} for net in nets}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import ClipMeasures, Domain, FootageClip, PlannedShot, Veto, Window
+from cinetune.artifacts import ClipMeasures, Domain, PlannedShot, Veto
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.runtime import Reporter, choose_device
 from cinetune.scoring.clips import Source, kept_cloud, kept_features, shot_source, truth_source
@@ -60,15 +60,8 @@ class _Bench:
         return self.model
 
 
-def take(
-    project: Project,
-    sequences: Sequence[FilmSequence],
-    *,
-    windows: Sequence[Window],
-    clips: Sequence[FootageClip],
-    report: Reporter,
-) -> Taken:
-    """Measure the shots of the list. `windows` and `clips` are the film as prepared and ingested.
+def take(project: Project, sequences: Sequence[FilmSequence], report: Reporter) -> Taken:
+    """Measure the shots of the list.
 
     Raises `ConfigError` for networks or references that do not exist, `WeightsError` for a damaged network,
     `FootageError` for reference clips that cannot be read, `ScoreError` for features that cannot be compared.
@@ -77,7 +70,7 @@ def take(
     nets = choose_nets(project, device=device.name)
     planned = {shot.id: shot for shot in project.shots().shots}
     bench = _Bench(
-        project=project, nets=nets, film=read_film(project, windows, clips, nets, report),
+        project=project, nets=nets, film=read_film(project, nets, report),
         missing=missing_needs(nets, project.config.score.features),
     )  # fmt: skip
     references = read_references(project, list(planned.values()), sequences, nets, report)
