@@ -15,7 +15,7 @@ from cinetune.artifacts import FootageClip, Kept, PlannedShot, Window
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.errors import ConfigError, FootageError
 from cinetune.files import read_master
-from cinetune.store import Project, content_key, sha256_file
+from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,10 +108,10 @@ def truth_source(project: Project, shot: PlannedShot, like: FilmSequence) -> Sou
     """The shot as the film would show it, at the rate and size of the generated one; shorter if the file is."""
     if shot.truth is None:
         return None
-    return _movie(project.root / shot.truth, like, start=Fraction(0), label=f"truth of {shot.id}")
+    return _movie(project, project.root / shot.truth, like, start=Fraction(0), label=f"truth of {shot.id}")
 
 
-def _movie(path: Path, like: FilmSequence, *, start: Fraction, label: str) -> Source:
+def _movie(project: Project, path: Path, like: FilmSequence, *, start: Fraction, label: str) -> Source:
     """`like.frames` pictures of a movie from `start` seconds on, by time, its centre at the size of `like`."""
 
     def read() -> np.ndarray:
@@ -128,25 +128,29 @@ def _movie(path: Path, like: FilmSequence, *, start: Fraction, label: str) -> So
         )  # fmt: skip
 
     shape = [like.frames, str(like.rate), like.height, like.width, str(start)]
-    return Source(content_key("movie", sha256_file(path), shape), label, read)
+    return Source(content_key("movie", project.store.sha256(path), shape), label, read)
 
 
-def reference_sources(root: Path, named: str, like: FilmSequence) -> list[Source]:
+def reference_sources(project: Project, named: str, like: FilmSequence) -> list[Source]:
     """The clips of `score.reference`: the middle of every movie in a folder, or one movie in pieces at even distances.
 
     Raises `ConfigError` when there is no such path or a folder without movies, `FootageError` for one that is no movie.
     """
-    path = root / Path(named).expanduser()
+    path = project.root / Path(named).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in MOVIES)
         if not files:
             remedy = f"put clips there ({', '.join(MOVIES)})"
             raise ConfigError(f"score.reference names {named}, which holds no movie", where=str(path), remedy=remedy)
-        return [_movie(file, like, start=start, label=file.name) for file in files for start in _starts(file, like, 1)]
+        return [
+            _movie(project, file, like, start=start, label=file.name)
+            for file in files
+            for start in _starts(file, like, 1)
+        ]
     if not path.is_file():
         remedy = "a folder of clips, or one movie, relative to the project"
         raise ConfigError(f"score.reference names {named}, which is not there", where=str(path), remedy=remedy)
-    return [_movie(path, like, start=start, label=f"{path.name} at {float(start):.1f} s")
+    return [_movie(project, path, like, start=start, label=f"{path.name} at {float(start):.1f} s")
             for start in _starts(path, like, MOST_PIECES)]  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def read_references(
             continue
         named = project.config.score.reference.get(domain, "")
         if named:
-            found = [("", source) for source in reference_sources(project.root, named, like)]
+            found = [("", source) for source in reference_sources(project, named, like)]
             said[domain] = f"{len(found)} clips of {named}"
         else:
             found = [(shot.id, source) for shot in own if (source := truth_source(project, shot, like)) is not None]

@@ -111,7 +111,7 @@ def choose_nets(project: Project, *, device: str) -> Nets:
         if why := problems(row, folder):
             missing[name] = why
             continue
-        net = _of_table(row, folder, device)
+        net = _of_table(project, row, folder, device)
         if row.per == "map":
             lpips = net
         else:
@@ -119,10 +119,10 @@ def choose_nets(project: Project, *, device: str) -> Nets:
     return Nets(frames=tuple(frames), clips=tuple(clips), lpips=lpips, missing=missing)
 
 
-def _of_table(row: Network, folder: Path, device: str) -> Net:
+def _of_table(project: Project, row: Network, folder: Path, device: str) -> Net:
     from cinetune.metrics.networks import FILE, load_network
 
-    digest = sha256_file(folder / FILE)
+    digest = project.store.sha256(folder / FILE)
     return Net(
         name=row.name, per=row.per, identity=f"{row.name} {digest} {row.preprocessing}",
         label=f"{row.name}: {row.title}, sha256 {digest[:12]}", knows_words=row.kind == "clip",

@@ -15,6 +15,7 @@ from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.errors import StoreError
 from cinetune.results import Expanded, Ingested, Prepared, Scored
 from cinetune.runtime import Reporter
+from cinetune.scoring.nets import network_folder
 from cinetune.stage import Made, Stage
 from cinetune.store import Project, content_key, sha256_file
 
@@ -25,23 +26,22 @@ VERSION = 4
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """Hashes of the shot list and of the truth videos it names, and the version of the measures."""
+    """Hashes of the shot list, of the truth videos it names, of reference clips and feature networks, and the version
+    of the measures.
+    """
     truths = [shot.truth for shot in project.shots().shots if shot.truth is not None]
     found = {"shots.toml": sha256_file(project.root / "shots.toml"), "measures": f"version {VERSION}"}
-    found |= {truth: sha256_file(project.root / truth) for truth in truths}
-    for named in (*project.config.score.reference.values(), project.config.score.networks):
-        found |= {f"files of {named}": listing} if named and (listing := _listing(project.root / named)) else {}
-    return found
+    found |= {truth: project.store.sha256(project.root / truth) for truth in truths}
+    named = {name for name in project.config.score.reference.values() if name}
+    named |= {str(network_folder(project, name)) for name in project.config.score.features if name != "own"}
+    return found | {f"files of {name}": _hashed(project, project.root / name) for name in sorted(named)}
 
 
-def _listing(path: Path) -> str:
-    """Names, sizes and times of a folder's files, or of one file: reading a reference of hours takes too long to ask
-    whether it changed; its clips are hashed when they are measured.
-    """
-    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
-    known = [(file, file.stat()) for file in files if file.is_file()]
-    stamps = [(file.relative_to(path).as_posix(), facts.st_size, facts.st_mtime_ns) for file, facts in known]
-    return content_key(stamps) if stamps else ""
+def _hashed(project: Project, path: Path) -> str:
+    """Content of a folder's files, or of one file; empty if there is no such path."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    digests = {file.relative_to(path).as_posix(): project.store.sha256(file) for file in files if file.is_file()}
+    return content_key(digests) if digests else ""
 
 
 def make(project: Project, report: Reporter) -> Made[Scored]:
