@@ -1,7 +1,9 @@
 """A server that speaks as an OpenAI-compatible one, for tests: `python caption_server.py LOG STEPS [KEY]`.
 
 STEPS is a JSON list; each request uses up one step, the last is repeated. A step may have `status`, `headers`, `text`
-(the raw body), `caption` (a proper completion), `delay` (seconds before the answer), `close` (hang up without one).
+(the raw body), `caption` (a proper completion), `delay` (seconds before the answer), `close` (hang up without one),
+`drip` (seconds between the bytes of "head", "body", or of neither: `[seconds, what]`), `stall` (bytes after which
+nothing more comes).
 Requests are written to LOG, one JSON line each. The port is printed first.
 """
 
@@ -71,6 +73,22 @@ def main(log: Path, steps: list[dict[str, Any]], key: str) -> None:
             time.sleep(step.get("delay", 0))
             if step.get("close"):
                 self.close_connection = True
+                return
+            if "drip" in step:
+                pause, what = step["drip"]
+                head = b"HTTP/1.1 %d X\r\nContent-Length: 9999\r\n" % step.get("status", 200)
+                with contextlib.suppress(OSError):
+                    if what == "body":
+                        self.wfile.write(head + b"\r\n")
+                    for byte in (head if what == "head" else b" ") * 9999:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(pause)
+                return
+            if "stall" in step:
+                head = b"HTTP/1.1 %d X\r\nContent-Length: 9999\r\n\r\nbusy" % step.get("status", 200)
+                with contextlib.suppress(OSError):
+                    self.wfile.write(head[: step["stall"]])
+                    time.sleep(60)
                 return
             text = (_completion(step["caption"]) if "caption" in step else step.get("text", "")).encode()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

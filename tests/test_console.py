@@ -1,10 +1,16 @@
 """Progress for people: live on a terminal, sparse lines elsewhere."""
 
 import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from cinetune.console import Lines, Live, duration, reporter, table
+from cinetune.console import Lines, Live, duration, reporter, table, tell
+from cinetune.outside import printable, spreadsheet_cell
 
 
 @pytest.mark.parametrize(
@@ -81,3 +87,57 @@ def test_live_bars_may_nest() -> None:
 
 def test_a_pipe_gets_lines() -> None:
     assert isinstance(reporter(io.StringIO()), Lines)
+
+
+STEERING = [
+    "\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "a\rb", "a\bb", "\x7f", "\u202etxt.exe", "\u2066x", "a\u2028b",
+    "\ud83d", "\x00", "\U000e0041",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", STEERING)
+def test_what_steers_a_terminal_is_spelled_out(text: str) -> None:
+    """Wherever a name can get into what is said, on lines and on a live display."""
+    for make in (Lines, Live):
+        stream = io.StringIO()
+        out = make(stream)
+        out.say(f"clip {text}")
+        out.warn(f"clip {text}")
+        with out.progress(f"cache {text}", 1) as bar:
+            bar.advance(1, note=f"clip {text}")
+        tell(table([("a", text), (text, "b")]), stream=stream)
+        said = stream.getvalue()
+        assert text not in said and (text[0].isprintable() or text[0] not in said)
+        said.encode()
+        assert printable(text)[0:1] in said
+    assert json.loads(printable(json.dumps(text, ensure_ascii=False))) == text, "JSON stays JSON"
+
+
+@pytest.mark.parametrize("text", ["Bär.mp4", "映画", "👩‍🚀", "a\tb\nc", "שלום", "1\u00a0000"])
+def test_letters_of_all_scripts_stay(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_a_line_break_in_a_cell_makes_no_row() -> None:
+    assert table([("a\nerror: b", "c")]) == "  a\\nerror: b  c"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1"])
+def test_a_spreadsheet_calculates_nothing_we_write(text: str) -> None:
+    assert spreadsheet_cell(text) == f"'{text}"
+    assert spreadsheet_cell("Studio = us") == "Studio = us"
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
+    """`cinetune plan | head -1`, and output that takes ASCII only."""
+    command = [sys.executable, "-m", "cinetune"]
+    folder = tmp_path / "Bär"
+    settings = os.environ | {"PYTHONIOENCODING": "ascii"}
+    made = subprocess.run([*command, "new", str(folder)], capture_output=True, env=settings, check=False)
+    assert made.returncode == 0 and b"B\\xe4r" in made.stdout and made.stderr == b""
+    with subprocess.Popen(
+        [*command, "plan", "-C", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as plan:
+        assert plan.stdout is not None and plan.stderr is not None
+        plan.stdout.close()
+        assert (plan.stderr.read(), plan.wait(60)) == (b"", 141)

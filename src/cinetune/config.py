@@ -37,6 +37,7 @@ from cinetune.sections import (
     Section,
     ShootSection,
     TrainSection,
+    delivery_name,
 )
 from cinetune.timecode import exact_rate, nearest_legal_frames
 
@@ -231,6 +232,20 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config,
     return config, {key: origins.get(key, "default") for key in flatten(config.model_dump())}
 
 
+def _check_delivery_names(section: DeliverSection, where: str) -> None:
+    """Before anything is shot: a template that cannot be filled in would show only when all is done."""
+    try:
+        names = {delivery_name(section, shot="SH0010", task="look", version=number) for number in (1, 2)}
+        if len(names) < 2 or (len(section.arms) > 1 and "{task}" not in section.name):
+            raise ValueError("it gives two files one name")
+    except ValueError as error:
+        what, remedy = (
+            f"deliver.name = {section.name[:200]!r}: {error}",
+            "its fields: {seq} {shot} {task} {version:03d}",
+        )
+        raise ConfigError(what, where=where, remedy=remedy) from error
+
+
 def _cross_check(config: Config, where: str) -> None:
     spans = {"prepare.frames": config.prepare.frames, "shoot.segment_frames": config.shoot.segment_frames}
     for key, frames in spans.items():
@@ -249,6 +264,7 @@ def _cross_check(config: Config, where: str) -> None:
             continue
         if not 1 <= exact_rate(rate) <= _FASTEST:
             raise ConfigError(f"{key} = {rate!r} is no rate of a film", where=where, remedy=f"use 1 to {_FASTEST} fps")
+    _check_delivery_names(config.deliver, where)
     for key, name in (("name", config.name), ("deliver.seq", config.deliver.seq)):
         if not SAFE_NAME.fullmatch(name):
             remedy = "use up to 100 letters, digits, '.', '_' and '-'"

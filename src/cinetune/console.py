@@ -1,4 +1,8 @@
-"""How a run speaks: live bars on a terminal, plain lines elsewhere (logs, pipes, schedulers)."""
+"""How a run speaks: live bars on a terminal, plain lines elsewhere (logs, pipes, schedulers).
+
+Names of files, clips and shots come from anybody, and a terminal obeys what is printed to it; so everything that is
+said goes through `printable` here, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cinetune.outside import printable
 from cinetune.runtime import Bar, Reporter, duration, table
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Lines", "Live", "duration", "reporter", "table"]
+__all__ = ["Lines", "Live", "duration", "reporter", "table", "tell"]
 
 QUIET_SECONDS = 10.0
 QUIET_SHARE = 0.1
+
+
+def tell(text: str, *, stream: TextIO) -> None:
+    """Print lines."""
+    stream.write(f"{printable(text)}\n")
+    stream.flush()
 
 
 class _LineBar:
@@ -35,8 +46,7 @@ class _LineBar:
         self._last, self._told = now, self._done
         left = (now - self._started) / max(self._done, 1) * (self._total - self._done)
         rest = f", about {duration(left)} left" if left > 0 else ""
-        self._stream.write(f"  {self._label} {self._done}/{self._total}{rest}{f'  {note}' if note else ''}\n")
-        self._stream.flush()
+        tell(f"  {self._label} {self._done}/{self._total}{rest}{f'  {note}' if note else ''}", stream=self._stream)
 
 
 class Lines:
@@ -46,8 +56,7 @@ class Lines:
         self._stream = stream
 
     def say(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        tell(text, stream=self._stream)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")
@@ -62,7 +71,7 @@ class _LiveBar:
         self._progress, self._task = progress, task
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._progress.update(self._task, advance=steps, note=note)
+        self._progress.update(self._task, advance=steps, note=printable(note))
 
 
 class Live:
@@ -75,10 +84,10 @@ class Live:
         self._progress: Progress | None = None
 
     def say(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(printable(text))
 
     def warn(self, text: str) -> None:
-        self._console.print(f"warning: {text}", style="yellow")
+        self._console.print(f"warning: {printable(text)}", style="yellow")
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:
@@ -87,7 +96,7 @@ class Live:
         self._progress = display
         if outermost:
             display.start()
-        task = display.add_task(label, total=total, note="")
+        task = display.add_task(printable(label), total=total, note="")
         try:
             yield _LiveBar(display, task)
         finally:

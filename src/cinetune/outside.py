@@ -50,11 +50,13 @@ __all__ = [
     "parse_toml",
     "parse_xml",
     "path_text",
+    "printable",
     "read_bytes",
     "read_text",
     "read_toml",
     "safetensors_header",
     "same_name",
+    "spreadsheet_cell",
     "toml_comment",
     "toml_string",
 ]
@@ -366,6 +368,30 @@ def one_line(text: str) -> str:
 def escaped(text: str) -> str:
     """On one line and harmless to a terminal: what cannot be printed is spelled out."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+_STEERS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What steers a terminal instead of being shown by it: control codes, line breaks but one, changes of direction."""
+
+
+def printable(text: str) -> str:
+    """Lines that are harmless to a terminal, whatever names they hold: what would steer it is spelled out as JSON
+    spells it, so that JSON stays JSON. Letters of all scripts, emoji, line feeds and tabs stay.
+    """
+    return _STEERS.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _units(match[0])), text)
+
+
+def _units(letter: str) -> tuple[int, ...]:
+    """The UTF-16 code units of a character."""
+    code = ord(letter)
+    return (code,) if code < 0x10000 else (0xD800 + (code - 0x10000 >> 10), 0xDC00 + (code - 0x10000 & 0x3FF))
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Text that a spreadsheet takes for text: what begins like a formula gets an apostrophe before it."""
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r") else text
 
 
 def toml_string(text: str) -> str:

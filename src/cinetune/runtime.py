@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cinetune import __version__
 from cinetune.artifacts import Provenance
 from cinetune.errors import ConfigError
+from cinetune.outside import printable
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +192,8 @@ def duration(seconds: float) -> str:
 
 def table(rows: Sequence[tuple[str, ...]], *, indent: str = "  ", width: int | None = None) -> str:
     """Left-aligned columns, the last one ragged. Cells are broken so that no line is longer than `width`; None takes
-    the terminal's, and 0, or no terminal, breaks nothing."""
+    the terminal's, and 0, or no terminal, breaks nothing. A line break in a cell makes no row of its own."""
+    rows = [tuple(printable(cell).replace("\n", "\\n") for cell in row) for row in rows]
     if not rows:
         return ""
     if width is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,6 +28,7 @@ __all__ = [
     "Section",
     "ShootSection",
     "TrainSection",
+    "delivery_name",
 ]
 
 
@@ -318,6 +321,25 @@ class DeliverSection(Section):
     c2pa_certificate: PathName = ""
     """Certificate chain (PEM file) that .mp4 and .mov are signed with, and its key; empty = not signed."""
     c2pa_key: PathName = ""
+
+
+def delivery_name(section: DeliverSection, *, shot: str, task: str, version: int) -> str:
+    """`deliver.name` filled in: a file name without its suffix. It takes the four fields by name and nothing of them:
+    `format` alone would look up attributes, and fill memory for `{version:0999999999d}`. Raises `ValueError`.
+    """
+    fields = {"seq": section.seq, "shot": shot, "task": task, "version": version}
+    name = ""
+    for text, field_name, layout, conversion in string.Formatter().parse(section.name):
+        name += text
+        if field_name is None:
+            continue
+        number = field_name == "version" and re.fullmatch(r"0?\d?d?", layout or "", re.ASCII)
+        if field_name not in fields or conversion or not (number or not layout):
+            raise ValueError(f"{{{field_name}{':' if layout else ''}{layout}}} is none of its fields")
+        name += format(fields[field_name], layout or "")
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", name) is None:
+        raise ValueError(f"{name[:80]!r} is not a safe file name: use at most 200 letters, digits, '.', '_' and '-'")
+    return name
 
 
 class DesignSection(Section):

@@ -87,9 +87,24 @@ def test_a_server_that_stays_down_is_given_up(tmp_path):
 def test_a_server_that_hangs_is_given_up(tmp_path):
     with (
         serve(tmp_path, [{"delay": 30, "caption": "late"}]) as server,
-        pytest.raises(ServiceError, match=r"no answer within 0.3 s \(asked 2 times\)"),
+        pytest.raises(ServiceError, match=r"no whole answer within 0.3 s \(asked 2 times\)"),
     ):
         ChatCaptioner(server.url, "m", timeout=0.3, retries=1).ask(PICTURES, ["look"], tokens=9)
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize(
+    "how", [{"drip": [0.05, "head"]}, {"drip": [0.05, "body"]}, {"stall": 10}, {"stall": 60}], ids=str
+)
+def test_a_server_that_drips_or_stalls_is_given_up_and_that_is_said(tmp_path, status, how):
+    """The limit is for the whole answer, wherever it stops: each byte by itself comes in time."""
+    said: list[str] = []
+    with (
+        serve(tmp_path, [{"status": status, **how}]) as server,
+        pytest.raises(ServiceError, match=r"no whole answer within 0.5 s \(asked 2 times\)"),
+    ):
+        ChatCaptioner(server.url, "m", timeout=0.5, retries=1, say=said.append).ask(PICTURES, ["look"], tokens=9)
+    assert said == ["the captioning server gave no whole answer within 0.5 s; asking again in 0.01 s"]
 
 
 def test_a_refused_connection_is_told_at_once():

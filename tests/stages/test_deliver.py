@@ -223,14 +223,29 @@ def test_numbers_of_foreign_files_are_skipped(shot_film):
     ("template", "words"),
     [
         ("{shot}_{task}", "one name"),
+        ("{seq}_{task}_v{version:03d}", "one name"),
         ("{seq}_v{version:03d}", "one name"),
-        ("{shto}_v{version}", "cannot be filled in"),
+        ("{shto}_v{version}", "none of its fields"),
         ("../{shot}_{task}_{version}", "safe"),
+        ("{shot.arm}_{task}_{version}", "none of its fields"),
+        ("{shot[0]}_{task}_{version}", "none of its fields"),
+        ("{shot!r}_{task}_{version}", "none of its fields"),
+        ("{shot:>99}_{task}_{version}", "none of its fields"),
+        ("{shot}_{task}_{version:0999999999d}", "none of its fields"),
+        ("{shot}_{task}_{version:{seq}}", "none of its fields"),
+        ("{shot}_{task}_{}", "none of its fields"),
+        ("{shot}_{task}_{version", "expected '}'"),
+        ("{shot}_{task}_{version}" + "x" * 200, "safe"),
+        ("", "safe"),
     ],
 )
 def test_name_templates_that_cannot_work(shot_film, report, template, words):
+    """And before anything is shot: the project is not even opened, but for two shots of one name."""
+    overrides = (f'deliver.name="{template}"',)
     with pytest.raises(ConfigError, match=words):
-        deliver.run(Project(shot_film.root, overrides=(f'deliver.name="{template}"',)), report)
+        opened_with = Project(shot_film.root, overrides=overrides)
+        assert template == "{seq}_{task}_v{version:03d}", "refused too late"
+        deliver.run(opened_with, report)
 
 
 def test_arms_that_were_not_shot(shot_film, report):

@@ -3,6 +3,7 @@ next."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -12,13 +13,14 @@ from typing import Any
 import typer
 
 from cinetune.cli import making, project, sharing
-from cinetune.cli.common import app
+from cinetune.cli.common import app, tell
 from cinetune.errors import CinetuneError, ran_out
 from cinetune.processes import launched, part
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+HUNG_UP = 141
 VERBS = (making, project, sharing)
 """Importing them is what puts the verbs into the help, in this order."""
 
@@ -42,26 +44,51 @@ def _say_error(error: BaseException, *, debug: bool) -> int:
     if known is not None:
         here = launched()
         who = f" in process {here.rank} of {here.size}" if here.size > 1 else ""
-        print(f"error{who}: {known}", file=sys.stderr)
+        tell(f"error{who}: {known}", to_stderr=True)
         return known.exit_code
     last = traceback.extract_tb(error.__traceback__)[-1]
-    print(f"unexpected {type(error).__name__}: {error}", file=sys.stderr)
-    print(f"  where: {Path(last.filename).name}:{last.lineno}, in {last.name}", file=sys.stderr)
-    print("  This is a bug in cinetune. The same command with --debug shows the whole way there.", file=sys.stderr)
+    tell(f"unexpected {type(error).__name__}: {error}", to_stderr=True)
+    tell(f"  where: {Path(last.filename).name}:{last.lineno}, in {last.name}", to_stderr=True)
+    tell("  This is a bug in cinetune. The same command with --debug shows the whole way there.", to_stderr=True)
     return 1
 
 
+def _ready_output() -> None:
+    """Letters that the output cannot take are spelled out: a name must not end a run on an old terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _hung_up() -> bool:
+    """Whether nobody reads our output any more (`cinetune plan | head -1`); then it goes nowhere from now on."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code: 0 ok, 1 a bug, 2 user, 3 environment, 4 gate failed, 130 interrupted."""
+    """Run the command line; the exit code: 0 ok, 1 a bug, 2 user, 3 environment, 4 gate failed, 130 interrupted,
+    141 when what reads the output went away.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     _quiet_environment()
+    _ready_output()
     try:
         result: Any = app([word for word in words if word != "--debug"], prog_name="cinetune", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         part()
+        code = HUNG_UP if _hung_up() else code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except SystemExit as error:  # how typer ends when what reads the output went away
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = HUNG_UP
     except Exception as error:
         show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
         if callable(show) and isinstance(exit_code, int):  # typer's own: a wrong option or verb
@@ -69,5 +96,5 @@ def main(arguments: list[str] | None = None) -> int:
             return exit_code
         return _say_error(error, debug=debug)
     if code == INTERRUPTED:
-        print("\nstopped; the same command continues, and so does `cinetune run`", file=sys.stderr)
+        tell("\nstopped; the same command continues, and so does `cinetune run`", to_stderr=True)
     return code

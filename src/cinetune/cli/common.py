@@ -35,6 +35,7 @@ __all__ = [
     "open_project",
     "reporter_to",
     "run_stage",
+    "tell",
     "verb",
 ]
 
@@ -77,7 +78,7 @@ _OFFLINE = os.environ.get("HF_HUB_OFFLINE")
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"cinetune {__version__}")
+        tell(f"cinetune {__version__}")
         raise typer.Exit
 
 
@@ -88,6 +89,13 @@ def _options(
     ] = False,
 ) -> None:
     """Options before the verb."""
+
+
+def tell(text: str, *, to_stderr: bool = False) -> None:
+    """Print lines, harmless to a terminal. Nothing else in these verbs prints."""
+    from cinetune import console
+
+    console.tell(text, stream=sys.stderr if to_stderr else sys.stdout)
 
 
 def go_online() -> None:

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from cinetune.cli.common import HERE, STORY, Again, AsJson, Folder, Settings, open_project, reporter_to, run_stage, verb
+from cinetune.cli.common import (
+    HERE,
+    STORY,
+    Again,
+    AsJson,
+    Folder,
+    Settings,
+    open_project,
+    reporter_to,
+    run_stage,
+    tell,
+    verb,
+)
 
 
 @verb(STORY, "cinetune ingest -C my-film")
@@ -21,7 +33,7 @@ def ingest(
     if explain:
         from cinetune.pages.explain import write_explanation
 
-        return print(f"open   {write_explanation(open_project(project, settings), explain)}")
+        return tell(f"open   {write_explanation(open_project(project, settings), explain)}")
     run_stage("ingest", project, settings, again=again)
 
 
@@ -74,7 +86,7 @@ def train(
     from cinetune.pages.watch import serving
 
     with serving(open_project(project, settings), port) as address:
-        print(f"watch  {address}   (the same page stays in {project / 'work' / 'train' / 'index.html'})", flush=True)
+        tell(f"watch  {address}   (the same page stays in {project / 'work' / 'train' / 'index.html'})")
         run_stage("train", project, settings, again=again, force=force)
 
 
@@ -95,7 +107,7 @@ def sweep(
 
     asked = {"preset": preset, "rank": rank, "lr": lr, "targets": targets}
     found = sweeping.run(open_project(project, settings), asked, reporter_to(to_stderr=as_json))
-    print(found.json if as_json else f"{table(found.rows)}\n\nopen   {found.page}")
+    tell(found.json if as_json else f"{table(found.rows)}\n\nopen   {found.page}")
 
 
 @verb(STORY, "cinetune shots list.csv -C my-film")
@@ -106,7 +118,7 @@ def shots(
     """Optional: write shots.toml from a table, or from the markers of a timeline."""
     from cinetune.footage.notes.shotlists import import_shots
 
-    print(f"wrote  {import_shots(project, source)} shots   in {project / 'shots.toml'}")
+    tell(f"wrote  {import_shots(project, source)} shots   in {project / 'shots.toml'}")
 
 
 @verb(STORY, "cinetune keyframes -C my-film")
@@ -136,7 +148,7 @@ def score(project: Folder = HERE, settings: Settings = None, again: Again = Fals
         from cinetune.results import Scored
 
         cards = open_project(project, settings).store.need(Scored).scorecards
-        print("[" + ",\n".join(to_json(card) for card in cards) + "]")
+        tell("[" + ",\n".join(to_json(card) for card in cards) + "]")
 
 
 @verb(STORY, "cinetune report -C my-film")
@@ -157,7 +169,7 @@ def report(
         opened = open_project(project, settings)
         scored = opened.store.need(Scored)
         design = scored.design[0] if scored.design else None
-        print(FORMATS[form](opened.config.name, scored.scorecards, design), end="")
+        tell(FORMATS[form](opened.config.name, scored.scorecards, design), end="")
         return
     run_stage("report", project, settings, again=again)
-    print(f"open   {project / 'report' / 'index.html'}")
+    tell(f"open   {project / 'report' / 'index.html'}")

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cinetune.cli.common import HERE, PROJECT, AsJson, Folder, Settings, StageName, at, open_project, reporter_to, verb
+from cinetune.cli.common import (
+    HERE,
+    PROJECT,
+    AsJson,
+    Folder,
+    Settings,
+    StageName,
+    at,
+    open_project,
+    reporter_to,
+    tell,
+    verb,
+)
 from cinetune.presets import Preset
 
 if TYPE_CHECKING:
@@ -50,13 +62,13 @@ def doctor(project: Folder = HERE, as_json: AsJson = False) -> None:
 
     checks = examine(project)
     if as_json:
-        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+        tell(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
     else:
         marks = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
-        print(table([(marks[check.state], check.name, check.found.splitlines()[0]) for check in checks]))
+        tell(table([(marks[check.state], check.name, check.found.splitlines()[0]) for check in checks]))
         for check in checks:
             if check.remedy:
-                print(f"\n{check.name}: {check.found}\n  fix:   {check.remedy}")
+                tell(f"\n{check.name}: {check.found}\n  fix:   {check.remedy}")
     if any(check.state == "fail" for check in checks):
         raise typer.Exit(3)
 
@@ -77,7 +89,7 @@ def plan(
 
     made = make_plan(open_project(project, settings), price=price)
     if as_json:
-        print(json.dumps(dataclasses.asdict(made), indent=1))
+        tell(json.dumps(dataclasses.asdict(made), indent=1))
         return
     chosen = {key: pair for key, pair in made.settings.items() if every or pair[1] != "default"}
     cards, rates = _noted(made.cards)
@@ -93,9 +105,9 @@ def plan(
             (key, json.dumps(value), origin) for key, (value, origin) in chosen.items()
         ],
     }
-    print("\n\n".join(f"{title}\n{table(rows)}" for title, rows in parts.items() if rows))
+    tell("\n\n".join(f"{title}\n{table(rows)}" for title, rows in parts.items() if rows))
     for warning in made.warnings:
-        print(f"\nwarning: {warning}")
+        tell(f"\nwarning: {warning}")
 
 
 def _noted(rows: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
@@ -129,7 +141,7 @@ def run(
         from cinetune.config import keep_settings
 
         keep_settings(project / "cinetune.toml", asked)
-        print(f"wrote  {project / 'cinetune.toml'}: {', '.join(asked) or 'nothing to keep'}")
+        tell(f"wrote  {project / 'cinetune.toml'}: {', '.join(asked) or 'nothing to keep'}")
     opened = open_project(project, None if keep else asked)
     if experiment:
         _announce(opened, experiment)
@@ -137,22 +149,22 @@ def run(
     if experiment and only is None and until is None:
         _conclude(opened, experiment)
     if asked and not keep:
-        print(f"note   made with {_asked(asked)}, which {project / 'cinetune.toml'} does not say: a run without it")
-        print(f"       makes these stages again. To keep it: cinetune run{at(project)} --keep {_asked(asked)}")
+        tell(f"note   made with {_asked(asked)}, which {project / 'cinetune.toml'} does not say: a run without it")
+        tell(f"       makes these stages again. To keep it: cinetune run{at(project)} --keep {_asked(asked)}")
 
 
 def _announce(opened: Project, experiment: str) -> None:
     from cinetune.experiment import announce
 
     for line in announce(opened, experiment):
-        print(line)
+        tell(line)
 
 
 def _conclude(opened: Project, experiment: str) -> None:
     from cinetune.experiment import concluded
 
     text, path = concluded(opened, experiment)
-    print(f"{text}wrote  {path}")
+    tell(f"{text}wrote  {path}")
 
 
 def _asked(settings: Sequence[str]) -> str:
@@ -182,17 +194,17 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
     opened = open_project(project, settings)
     rows = pipeline.status(opened)
     if as_json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        tell(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
         return
     cells = [("stage", "state", "when (UTC)", "took", "why")]
     for row in rows:
         when = row.created_utc.removesuffix("+00:00").replace("T", " ")
         took = "" if row.wall_seconds is None else duration(row.wall_seconds)
         cells.append((row.stage, row.state, when, took, row.why))
-    print(table(cells))
+    tell(table(cells))
     if other := pipeline.made_otherwise(opened):
         asked = _asked([f"{key}={json.dumps(value)}" for key, value in other.items()])
-        print(f"\nSome stages were made with {asked}\nTo keep that: cinetune run{at(project)} --keep {asked}")
+        tell(f"\nSome stages were made with {asked}\nTo keep that: cinetune run{at(project)} --keep {asked}")
 
 
 @verb(PROJECT, "cinetune demo demo")

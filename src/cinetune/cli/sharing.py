@@ -20,6 +20,7 @@ from cinetune.cli.common import (
     go_online,
     open_project,
     reporter_to,
+    tell,
     verb,
 )
 
@@ -50,11 +51,11 @@ def export(
 
     if not (push and out.is_dir()):
         export_look.export(open_project(project, settings), out, reporter_to(), to="hub" if push else to, arm=arm)
-        print(f"wrote  {out}")
+        tell(f"wrote  {out}")
     if push:
         agreed(f"send {out} to {push}, {'for everybody to see' if public else 'private'}?", yes=yes)
         go_online()
-        print(f"sent   {export_look.push(out, push, public=public, report=reporter_to())}")
+        tell(f"sent   {export_look.push(out, push, public=public, report=reporter_to())}")
 
 
 weights = typer.Typer(
@@ -75,12 +76,12 @@ def list_weights(context: typer.Context, project: Folder = HERE, as_json: AsJson
         return
     rows = weights_table(project)
     if as_json:
-        print(json.dumps(rows, indent=1))
+        tell(json.dumps(rows, indent=1))
         return
-    print(table([(row["name"], row["state"], row["size"], row["licence"]) for row in rows]))
+    tell(table([(row["name"], row["state"], row["size"], row["licence"]) for row in rows]))
     for row in rows:
         if row["remedy"]:
-            print(f"\n{row['name']}: {row['state']}\n  fix:   {row['remedy']}")
+            tell(f"\n{row['name']}: {row['state']}\n  fix:   {row['remedy']}")
 
 
 @weights.command()
@@ -97,24 +98,24 @@ def pull(
     from cinetune.models.files import download
 
     network = next((row for row in NETWORKS if row.name == name and row.repository), None)
-    print(f"asking   {name}: what the hub has of it", flush=True)
+    tell(f"asking   {name}: what the hub has of it")
     if network is not None:
         offer = download.look_up_network(name, network.repository, network.licence)
         folder = to or _networks(project) / name
     else:
         offer = download.look_up(name)
         folder = to or Path(offer.repository.rsplit("/", 1)[-1])
-    print(f"model    {offer.repository} at commit {offer.commit[:12]}")
-    print(f"licence  {offer.licence} (its card says: {offer.said})")
-    print(f"size     {offer.size / 2**30:.1f} GiB in {len(offer.files)} files")
-    print(f"to       {folder}")
+    tell(f"model    {offer.repository} at commit {offer.commit[:12]}")
+    tell(f"licence  {offer.licence} (its card says: {offer.said})")
+    tell(f"size     {offer.size / 2**30:.1f} GiB in {len(offer.files)} files")
+    tell(f"to       {folder}")
     agreed(f"download {offer.size / 2**30:.1f} GiB?", yes=yes)
     if network is not None:
         download.pull_network(offer, folder, reporter_to())
-        print(f'wrote    {folder}\nnext     name "{name}" in score.features')
+        tell(f'wrote    {folder}\nnext     name "{name}" in score.features')
         return
     download.pull(offer, folder, reporter_to())
-    print(f'wrote    {folder}\nnext     set model.path = "{folder.resolve()}" in cinetune.toml')
+    tell(f'wrote    {folder}\nnext     set model.path = "{folder.resolve()}" in cinetune.toml')
 
 
 @weights.command()
@@ -131,9 +132,9 @@ def take(
         row = row_of(name)
     except ScoreError as error:
         raise ConfigError(error.what, remedy=error.remedy) from error
-    print(f"network  {row.title}, {row.licence}")
-    print(f"wrote    {convert(row, files, _networks(project) / name)}")
-    print(f'next     name "{name}" in score.features')
+    tell(f"network  {row.title}, {row.licence}")
+    tell(f"wrote    {convert(row, files, _networks(project) / name)}")
+    tell(f'next     name "{name}" in score.features')
 
 
 def _networks(project: Path) -> Path:

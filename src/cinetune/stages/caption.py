@@ -124,8 +124,9 @@ def _captioner(config: Config, report: Reporter) -> Captioner:
                 remedy = f"export {section.key_env}=... in the shell, or set caption.key_env to another name"
                 raise ConfigError(f"caption.key_env names {section.key_env}, which {state}", remedy=remedy)
             return ChatCaptioner(
-                section.base_url, section.model, key=key, timeout=section.timeout, retries=section.retries
-            )
+                section.base_url, section.model,
+                key=key, timeout=section.timeout, retries=section.retries, say=report.warn,
+            )  # fmt: skip
         case "transformers":
             from cinetune.models.captioning.captioner import LocalCaptioner
 

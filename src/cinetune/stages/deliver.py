@@ -33,7 +33,7 @@ from cinetune.footage.write.signing import SIGNABLE, check_signer, sign_movie
 from cinetune.records import from_json, sealed, to_json, unsealed
 from cinetune.results import Delivered, Expanded, Ingested
 from cinetune.runtime import Reporter
-from cinetune.sections import FILM_RATE, DeliverSection
+from cinetune.sections import FILM_RATE, DeliverSection, delivery_name
 from cinetune.stage import Made, Stage
 from cinetune.store import Project, content_key, sha256_file
 from cinetune.timecode import exact_rate
@@ -119,21 +119,14 @@ def _name(config: DeliverSection, sequence: Sequence, version: int) -> str:
     """The template filled in. Raises `ConfigError` for fields it does not know and for characters unfit for a file
     name.
     """
-    fields = {"seq": config.seq, "shot": sequence.shot, "task": _task(sequence), "version": version}
     try:
-        name = config.name.format(**fields)
-    except (KeyError, ValueError, IndexError) as error:
+        return delivery_name(config, shot=sequence.shot, task=_task(sequence), version=version)
+    except ValueError as error:
         raise ConfigError(
-            f"deliver.name = {config.name!r} cannot be filled in ({error})",
+            f"deliver.name = {config.name[:200]!r}: {error}",
+            where=f"shot {sequence.shot}",
             remedy="its fields are {seq} {shot} {task} {version:03d}",
         ) from error
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name.startswith("."):
-        raise ConfigError(
-            f"{name!r} is not a safe file name",
-            where=f"deliver.name, shot {sequence.shot}",
-            remedy="use letters, digits, '.', '_' and '-'",
-        )
-    return name
 
 
 def _check_names(config: DeliverSection, sequences: list[Sequence]) -> None:

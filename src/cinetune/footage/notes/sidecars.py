@@ -36,6 +36,7 @@ from cinetune.outside import (
     one_line,
     read_text,
     same_name,
+    spreadsheet_cell,
 )
 from cinetune.store import atomic_write, sha256_file
 
@@ -441,5 +442,6 @@ def rights_csv(clips: Mapping[str, FootageClip], windows: Sequence[Window]) -> t
         scenes = "; ".join(dict.fromkeys(window.scene for window in mine))
         counts = [sum(window.split == split for window in mine) for split in ("train", "held")]
         stated = [rights.owner, rights.licence, rights.consent, rights.document]
-        table.writerow([name, clip.path, clip.sha256, *stated, scenes, *counts])
+        words = [name, clip.path, clip.sha256, *stated, scenes]
+        table.writerow([*map(spreadsheet_cell, words), *counts])
     return out.getvalue(), unstated

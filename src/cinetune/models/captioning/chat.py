@@ -5,16 +5,18 @@ Ollama, or a service. Standard library only.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import json
 import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,65 @@ _PASSING = {408, 409, 425, 429}
 _OPTIONAL = ("max_tokens", "temperature")  # some services refuse these by name; the question works without them
 
 
+class _Deadline:
+    """A limit for a whole exchange: when it is over, its connections are hung up, in whatever they are. A limit for
+    each read alone lets a server that drips go on for ever.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._lines: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._hang_up)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        return urllib.request.build_opener(
+            _NoRedirect, _plain_handler(self._lines.append), _secure_handler(self._lines.append)
+        )
+
+    def _hang_up(self) -> None:
+        self.over = True
+        for line in self._lines:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+
+Watch = Callable[[socket.socket], None]
+
+
+def _plain_handler(watch: Watch) -> urllib.request.HTTPHandler:
+    class Connection(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch(self.sock)
+
+    class Plain(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Connection, req)
+
+    return Plain()
+
+
+def _secure_handler(watch: Watch) -> urllib.request.HTTPSHandler:
+    class Connection(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch(self.sock)
+
+    class Secure(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Connection, req, context=ssl.create_default_context())
+
+    return Secure()
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key and the film's frames to another address."""
 
@@ -43,9 +104,18 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class ChatCaptioner:
     """Asks one model of one server. Safe to use from several threads."""
 
-    def __init__(self, base_url: str, model: str, *, key: str = "", timeout: float = 180.0, retries: int = 4) -> None:
-        """`timeout` in seconds for each answer; `retries` = how often a busy or failing server is asked again. Raises
-        `ConfigError` for a URL that is not http or https."""
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        key: str = "",
+        timeout: float = 180.0,
+        retries: int = 4,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`timeout` in seconds for each whole answer, however it comes; `retries` = how often a busy or failing server
+        is asked again, which is told to `say`. Raises `ConfigError` for a URL that is not http or https."""
         remedy = "write it like http://127.0.0.1:8000/v1"
         if not _usable(base_url):
             raise ConfigError("caption.base_url must be an http or https address without a password", remedy=remedy)
@@ -53,7 +123,7 @@ class ChatCaptioner:
             raise ConfigError("caption.model is empty", remedy="set it to the name the server gives its model")
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._model, self._key, self._timeout, self._retries = model, key, timeout, retries
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._say = say
         self._refused: set[str] = set()
 
     def ask(self, pictures: Sequence[np.ndarray], turns: Sequence[str], *, tokens: int) -> str:
@@ -79,13 +149,15 @@ class ChatCaptioner:
                 continue
             if status and status < 500 and status not in _PASSING:
                 raise self._refusal(status, text)
+            said = f"answers {status}: {text}" if status else text
             if waited == self._retries:
-                said = f"answers {status}: {text}" if status else text
                 raise ServiceError(
                     f"the captioning server {said} (asked {waited + 1} times)", where=self._url,
                     remedy="run `cinetune caption` again later: finished captions are kept",
                 )  # fmt: skip
-            time.sleep(_pause(headers, waited))
+            pause = _pause(headers, waited)
+            self._say(f"the captioning server {said}; asking again in {pause:g} s")
+            time.sleep(pause)
             waited += 1
 
     def _post(self, body: Mapping[str, Any]) -> tuple[int, Message, str]:
@@ -94,22 +166,23 @@ class ChatCaptioner:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(self._url, json.dumps(body).encode(), headers, method="POST")
-        try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return answer.status, answer.headers, answer.read(_MOST_BYTES).decode("utf-8", "replace")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.headers, self._plain(error.read(_MOST_BYTES).decode("utf-8", "replace"))
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            if isinstance(reason, (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)):
-                raise ServiceError(
-                    f"the captioning server cannot be reached: {reason}", where=self._url,
-                    remedy="start the server, or set caption.base_url to where it is",
-                ) from error  # fmt: skip
-            if isinstance(reason, TimeoutError):
-                return 0, Message(), f"gave no answer within {self._timeout:g} s"
-            return 0, Message(), f"broke off: {reason or type(error).__name__}"
+        with _Deadline(self._timeout) as deadline:
+            try:
+                status, back, data = _exchange(deadline.opener(), request, self._timeout)
+            except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+                reason = error.reason if isinstance(error, urllib.error.URLError) else error
+                if isinstance(reason, (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)):
+                    raise ServiceError(
+                        f"the captioning server cannot be reached: {reason}", where=self._url,
+                        remedy="start the server, or set caption.base_url to where it is",
+                    ) from error  # fmt: skip
+                if not deadline.over and not isinstance(reason, TimeoutError):
+                    return 0, Message(), self._plain(f"broke off: {reason or type(error).__name__}")
+                deadline.over = True
+            if deadline.over:
+                return 0, Message(), f"gave no whole answer within {self._timeout:g} s"
+        text = data.decode("utf-8", "replace")
+        return status, back, text if status == 200 else self._plain(text)
 
     def _plain(self, text: str) -> str:
         """An error body in one short line, without the key should the server repeat it."""
@@ -117,7 +190,7 @@ class ChatCaptioner:
             found = json.loads(text)
             inner = found.get("error", found) if isinstance(found, dict) else found
             text = str(inner.get("message", inner) if isinstance(inner, dict) else inner)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # not JSON: a proxy's page, shown as it is
         text = " ".join(text.split())[:300]
         return text.replace(self._key, "***") if self._key else text
@@ -144,7 +217,8 @@ class ChatCaptioner:
         try:
             choice = json.loads(text)["choices"][0]
             content = choice["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+            why = str(choice.get("finish_reason") or "no reason given")[:60]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise ServiceError(
                 f"the captioning server answers, but not with a chat completion: {' '.join(text.split())[:200]!r}",
                 where=self._url, remedy="set caption.base_url to an OpenAI-compatible address; it usually ends in /v1",
@@ -152,9 +226,20 @@ class ChatCaptioner:
         if isinstance(content, list):
             content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
         if not isinstance(content, str) or not content.strip():
-            why = choice.get("finish_reason") or "no reason given"
             raise ModelError(f"the model answered without words ({why})", where=self._url)
         return content
+
+
+def _exchange(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, timeout: float
+) -> tuple[int, Message, bytes]:
+    """(status, headers, body) of any answer, good or bad. Raises what urllib and the connection raise."""
+    try:
+        answer = opener.open(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status or 0, answer.headers, answer.read(_MOST_BYTES)
 
 
 def _usable(url: str) -> bool:
