@@ -71,7 +71,7 @@ def edited(**changes: object) -> str:
     ("text", "reason"),
     [
         (edited(extra=1), "extra"),
-        (edited(schema=2), "schema 2 is not 1"),
+        (edited(schema=1), "schema 1 is not 2"),
         (edited(frames="many"), "frames"),
         (edited(rate="fast"), "rate"),
         (edited(colour=dataclasses.asdict(COLOUR) | {"gamma": 2.2}), "colour.gamma"),

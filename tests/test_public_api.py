@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import resources
 
 import pytest
 
@@ -34,3 +35,8 @@ def test_importing_the_package_imports_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert loaded & {"torch", "numpy", "av", "pydantic", "typer", "rich"} == set()
+
+
+def test_its_types_are_for_others_too() -> None:
+    """PEP 561: without the marker a type checker takes everything here for Any."""
+    assert resources.files("cinetune").joinpath("py.typed").is_file()

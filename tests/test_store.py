@@ -169,7 +169,7 @@ def damage(body: dict, how: str) -> str:
         case "truncated":
             return json.dumps(body)[:-40]
         case "schema":
-            body["schema"] = 2
+            body["schema"] = 1
         case "edited":
             body["groups"]["shots"]["items"][0]["clip"] = "b"
         case "unknown key":

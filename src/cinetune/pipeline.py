@@ -135,6 +135,7 @@ def run(
     processes = meet(project.config.model, project.config.parallel)
     with ExitStack() as held, processes.watching():
         processes.lead(lambda: held.enter_context(project.store.lock()))
+        processes.lead(project.store.check_version)
         for stage in wanted:
             row = processes.lead(lambda stage=stage: _row(project, stage, ()))
             if row.state == "done" and not again:

@@ -22,7 +22,8 @@ from cinetune.errors import StoreError
 
 __all__ = ["SCHEMA", "artifact", "from_json", "log_line", "read_log", "seal_of", "sealed", "to_json", "unsealed"]
 
-SCHEMA = 1
+SCHEMA = 2
+"""Raised when records of before can no longer be read as they were meant: their projects are refused."""
 _SEAL = "seal"
 _SHORT = 16
 """Hex digits of the seal of a log line."""

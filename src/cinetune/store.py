@@ -145,6 +145,16 @@ def _named_files(plain: Any) -> Iterator[str]:
             yield from _named_files(item)
 
 
+def _of_another_version(path: Path) -> StoreError:
+    return StoreError(
+        "another version of cinetune worked on this project, and its results cannot be mixed with those of this one",
+        where=str(path),
+        remedy="go on with that version; or move the folder `work` aside and `cinetune run`: it makes everything anew "
+        "from the same settings, footage, captions and shots. train.init_from takes the look that was trained, as an "
+        "export or as its .safetensors in work/objects",
+    )
+
+
 def _typed(kind: type[R], record: StageRecord) -> R:
     try:
         return kind(**record.groups)
@@ -331,15 +341,24 @@ class Store:
         if not path.is_file():
             return None
         plain, remedy = unsealed(inside(self.root, path).read_bytes(), where=str(path)), "run the stage again"
-        if plain is None:
-            what = f"the record of `{stage}` was written by an earlier version, without a digest"
-            raise StoreError(what, where=str(path), remedy=remedy)
+        if plain is None or plain.get("schema") != artifacts.SCHEMA:
+            raise _of_another_version(path)
         body = from_json(_Body, json.dumps(plain), where=str(path))
         if _output_sha(plain["groups"]) != body.output_sha or body.stage != stage:
             what = f"the record of `{stage}` is damaged: its contents do not match its own hash"
             raise StoreError(what, where=str(path), remedy=remedy)
         groups = {name: _read_group(group, str(path)) for name, group in body.groups.items()}
         return StageRecord(stage, body.input_key, body.output_sha, groups, body.notes, body.provenance, body.inputs)
+
+    def check_version(self) -> None:
+        """Raise `StoreError` for a project that another version worked on: nothing in it may be written over."""
+        for path in sorted((self.work / "stages").glob("*.json")):
+            try:
+                plain = json.loads(path.read_bytes())
+            except (OSError, ValueError, RecursionError):
+                continue  # whoever reads it says what is wrong with it
+            if isinstance(plain, dict) and plain.get("schema", artifacts.SCHEMA) != artifacts.SCHEMA:
+                raise _of_another_version(path)
 
     def need_stage(self, stage: str) -> StageRecord:
         """A finished stage. Raises `StoreError` naming the verb to run first."""
