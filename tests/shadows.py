@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from cinetune.catalogue import TARGETS
 from cinetune.cost.memory import Storage
 from cinetune.cost.operations import Checkpointing
 from cinetune.cost.shape import Denoiser, denoiser_of
+from cinetune.models.adapters.lora import Products, add_lora
 from cinetune.models.memory.fit import fit
 from cinetune.models.memory.storage import store_linears
 from cinetune.models.wan.pocket import DENOISER
@@ -39,7 +39,7 @@ CPU = Device("cpu", "float32", "test")
 
 def denoiser(
     shape: dict[str, Any], *, targets: str, mode: Checkpointing = "none", device: str = "cpu",
-    dtype: torch.dtype = torch.float32, storage: Storage = "plain",
+    dtype: torch.dtype = torch.float32, storage: Storage = "plain", products: Products = "layer",
 ) -> WanTransformer3DModel:  # fmt: skip
     """A denoiser with a float32 adapter, fitted as it is for training."""
     with torch.device(device):
@@ -52,11 +52,8 @@ def denoiser(
     if storage != "plain":
         for block in network.blocks:
             store_linears(block, storage)
-    network.add_adapter(LoraConfig(r=RANK, target_modules=TARGETS[targets]))
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    model: Any = SimpleNamespace(denoiser=network)
+    model: Any = SimpleNamespace(denoiser=network, info=SimpleNamespace(targets=TARGETS, name="shadow"))
+    add_lora(model, rank=RANK, alpha=RANK, targets=targets, seed=0, products=products)
     fit(model, ModelSection(), TrainSection(checkpointing=mode), CPU, Quiet())
     return network.train()
 

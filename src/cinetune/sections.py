@@ -119,6 +119,7 @@ class ModelSection(Section):
         "native",
         "_native_cudnn",
         "_native_flash",
+        "_native_flash_3",
         "_native_efficient",
         "_native_math",
         "flash",
@@ -127,7 +128,8 @@ class ModelSection(Section):
         "flex",
         "sage",
     ] = "auto"
-    """diffusers' name of the attention kernels; `auto` takes what suits the device and says why."""
+    """diffusers' name of the attention kernels; `auto` takes the fastest here, timed when training starts, and says
+    why."""
 
     @pydantic.model_validator(mode="after")
     def _of_the_family(self) -> ModelSection:
@@ -228,10 +230,13 @@ class TrainSection(Section):
     timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
     shift: float = pydantic.Field(default=3.0, gt=0)
     caption_dropout: float = pydantic.Field(default=0.1, ge=0, le=1)
-    checkpointing: Literal["none", "selective", "full"] = "full"
-    """What is computed a second time in the backward, to save memory: nothing, all but attention, or every block."""
+    checkpointing: Literal["auto", "none", "selective", "full"] = "auto"
+    """What is computed a second time in the backward, to save memory: nothing, all but attention, or every block;
+    `auto` is the least that fits the card by the plan."""
     compile: bool = False
     """Compile the denoiser's blocks: minutes at the start, then faster steps; last digits differ."""
+    products: Literal["layer", "float32"] = "layer"
+    """The type in which a float32 adapter multiplies: its layer's, or float32, which copies every layer's input."""
     augment: AugmentSection = AugmentSection()
     plain_arm: bool = False
     """Also train a second adapter without reference augmentation, as a control."""

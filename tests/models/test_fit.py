@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cinetune.cost.memory import Setting, training_memory
 from cinetune.errors import ConfigError, ModelError
 from cinetune.models import load_model
 from cinetune.models.adapters.lora import add_lora, lora_state
 from cinetune.models.family import Batch, Conditioning
+from cinetune.models.memory import attention as attending
 from cinetune.models.memory import fit as fitting
-from cinetune.models.memory.fit import Shuttle, choose_attention, fit, settle, usable_attention
+from cinetune.models.memory.attention import choose_attention, pick, remembered, time_attention, usable_attention
+from cinetune.models.memory.fit import Load, Shuttle, fit, settle
 from cinetune.models.memory.storage import FORMATS, StoredLinear, store_linears, stored_bytes
 from cinetune.models.wan.wan21 import WanVideo, wan21_meta
 from cinetune.runtime import Device, Quiet
@@ -379,7 +382,7 @@ def test_compiling_without_a_compiler_is_refused(
     make: Callable[..., WanVideo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler"):
+    with pytest.raises(ConfigError, match=r"need a C\+\+ compiler"):
         make(TrainSection(compile=True))
 
 
@@ -404,3 +407,66 @@ def test_compiled_blocks_give_the_same_numbers(
         torch.testing.assert_close(found.gradients[name], gradient, rtol=0, atol=1e-4 * float(gradient.abs().max()))
     assert not torch._dynamo.utils.counters["graph_break"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+
+
+# ------------------------------------------------------------------------------------------------ what `auto` chooses
+
+
+def test_timings_are_of_kernels_that_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of the CPU's are timed; one that returns something else is not."""
+    place = torch.device("cpu")
+    found = time_attention(["native", "_native_math"], 48, 2, 8, device=place, dtype=torch.float32)
+    assert set(found) == {"native", "_native_math"} and min(found.values()) > 0
+    plain = attending._attend
+
+    def wrong(route: Any, *inputs: Any) -> list[Tensor]:
+        out = plain(route, *inputs)
+        return [*out[:-1], out[-1] * 1.1] if route.value == "_native_math" else out
+
+    monkeypatch.setattr(attending, "_attend", wrong)
+    assert set(time_attention(["native", "_native_math"], 48, 2, 8, device=place, dtype=torch.float32)) == {"native"}
+    assert "flash" not in time_attention(["native", "flash"], 48, 2, 8, device=place, dtype=torch.float32)
+
+
+def test_another_kernel_must_be_clearly_faster() -> None:
+    assert pick({"native": 0.1, "_native_flash": 0.099}, 9).name == "native"
+    assert pick({"native": 0.1, "_native_flash": 0.09}, 9).name == "_native_flash"
+    assert pick({"native": 0.1, "_native_flash": 0.09}, 9).reason.endswith("_native_flash 90.0, native 100.0")
+
+
+def test_a_choice_is_kept_for_its_card_and_shape(tmp_path: Path) -> None:
+    memory, asked = tmp_path / "run" / "attention.json", list[int]()
+
+    def measure() -> dict[str, float]:
+        asked.append(1)
+        return {"native": float(len(asked))}
+
+    assert remembered(memory, ["card", 9], measure) == remembered(memory, ["card", 9], measure) == {"native": 1.0}
+    assert remembered(memory, ["card", 10], measure) == {"native": 2.0}
+    memory.write_text('{"key": ["card", 10]')
+    assert remembered(memory, ["card", 10], measure) == {"native": 3.0}
+
+
+def test_auto_keeps_what_there_is_room_for(
+    make: Callable[..., WanVideo], plain: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks, the first of them, or none but attention; the same bits each time."""
+    load = Load(shape=(2, 16, 3, 8, 12), image_tokens=17)
+    recipe = TrainSection(checkpointing="auto", rank=2, targets="all-linear")
+
+    def shape() -> Any:
+        return fitting._shape(make().denoiser, load)
+
+    def needs(kind: Any, kept: int = 0) -> int:
+        setting = Setting(checkpointing=kind, kept_blocks=kept, batch=2, bytes_each=4)
+        return training_memory(shape(), 72, rank=2, targets="all-linear", setting=setting).total
+
+    rooms = {("none", 0): needs("none"), ("selective", 1): needs("selective", 1), ("selective", 0): needs("selective")}
+    assert list(rooms.values()) == sorted(rooms.values(), reverse=True)
+    for (rest, kept), room in {**rooms, ("full", 0): 0}.items():
+        monkeypatch.setattr(fitting, "_room", lambda *_, room=room: room)
+        model, report = make(), Quiet()
+        fitted = fit(model, ModelSection(), recipe, CPU, report, load=load)
+        assert (fitted.rest, fitted.kept) == (rest, kept)
+        assert (f"checkpointing {rest}" + (" after the first 1 of 2 blocks" if kept else "") + ";") in report.lines[0]
+        assert trained(model).same_bits(plain)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cinetune.catalogue import TARGETS
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.adapters import export, lora
 from cinetune.models.family import Conditioning
 from cinetune.models.wan.wan21 import WanVideo, wan21_meta
+from memory_trace import saved_bytes
+from support import tiny_wan
 
 
 def probe(model: WanVideo) -> Tensor:
@@ -214,3 +216,62 @@ def test_an_adapter_of_a_larger_model_is_refused(model: WanVideo, tmp_path: Path
     with pytest.raises(ModelError, match=r"of another base.* is 64x64, in tiny it is 48x48"):
         lora.load_lora(model, path, name="look")
     assert lora.lora_names(model) == []
+
+
+# ------------------------------------------------------------------------------------------------ the type of products
+
+
+def adapted(products: lora.Products, dtype: torch.dtype) -> tuple[WanVideo, list[nn.Parameter]]:
+    """The tiny model in a type (but for what stays in float32) with an adapter whose B does something."""
+    model = tiny_wan()
+    wide = set(model.denoiser._keep_in_fp32_modules or [])
+    for name, parameter in model.denoiser.named_parameters():
+        if not wide & set(name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    model._dtype = dtype
+    made = lora.add_lora(model, rank=4, alpha=8, targets="all-linear", seed=3, products=products)
+    gen = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, parameter in made:
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=gen) * 0.05)
+    return model, [parameter for _, parameter in made]
+
+
+def gradient(products: lora.Products, dtype: torch.dtype) -> Tensor:
+    """All of the adapter's gradients of one loss, as one vector."""
+    model, trained = adapted(products, dtype)
+    gen = torch.Generator().manual_seed(5)
+    x, cond = torch.randn(1, 16, 3, 8, 12, generator=gen), torch.randn(1, 20, 3, 8, 12, generator=gen)
+    told = Conditioning(
+        text_BLD=torch.randn(1, 512, 32, generator=gen), image_BLD=torch.randn(1, 17, 32, generator=gen),
+        latent_BCfhw=cond,
+    )  # fmt: skip
+    model.velocity(x, torch.tensor([0.5]), told).square().mean().backward()
+    assert all(parameter.dtype == parameter.grad.dtype == torch.float32 for parameter in trained)  # type: ignore[union-attr]
+    return torch.cat([parameter.grad.flatten() for parameter in trained])  # type: ignore[union-attr]
+
+
+def test_products_in_the_layers_type_cost_no_more_than_the_model_does() -> None:
+    """Against everything in float32, the gradient of a bfloat16 model is off by its own rounding; an adapter that
+    multiplies in bfloat16 adds at most a quarter of that."""
+    true = gradient("float32", torch.float32)
+    assert torch.equal(gradient("layer", torch.float32), true), "in a float32 model they are the same"
+    off = {
+        name: float((gradient(name, torch.bfloat16) - true).norm() / true.norm()) for name in ("float32", "layer")
+    }  # fmt: skip
+    assert 0 < off["layer"] < 1.25 * off["float32"] < 0.1
+
+
+def test_an_adapter_in_the_layers_type_copies_no_input() -> None:
+    """The float32 copies that autograd would keep of every adapted layer's input."""
+    kept: dict[str, int] = {}
+    for name in ("float32", "layer"):
+        model, _ = adapted(name, torch.bfloat16)  # type: ignore[arg-type]
+        block = model.denoiser.blocks[1]
+        inputs = torch.randn(1, 72, 48, dtype=torch.bfloat16, requires_grad=True), torch.randn(1, 529, 48).bfloat16()
+        places = model.denoiser.rope(torch.empty(1, 36, 3, 8, 12))
+        with saved_bytes(but=model.denoiser) as seen:
+            block(*inputs, torch.randn(1, 6, 48).bfloat16(), places)
+        kept[name] = seen()
+    assert kept["layer"] < kept["float32"] - 72 * 48 * 4 * 5

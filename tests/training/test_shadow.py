@@ -19,6 +19,7 @@ from cinetune.cost.memory import (
 )
 from cinetune.cost.operations import Checkpointing, forward, training
 from cinetune.cost.shape import TARGET_LAYERS, WAN21, Denoiser
+from cinetune.models.adapters.lora import Products
 from cinetune.models.memory.storage import store_linears, stored_bytes
 from cinetune.models.wan.pocket import DENOISER
 from cinetune.models.wan.wan21 import wan21_meta
@@ -48,12 +49,15 @@ def test_operations_of_a_forward_are_those_torch_counts() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bytes_kept_by_a_block_of_full_width(dtype: torch.dtype, first: bool) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "products"), [(torch.float32, "layer"), (torch.bfloat16, "layer"), (torch.bfloat16, "float32")]
+)
+def test_bytes_kept_by_a_block_of_full_width(dtype: torch.dtype, products: Products, first: bool) -> None:
     """The list of `kept_by_block` against autograd's own, at 14B's width, for every choice of targets."""
     tokens, each = 288, dtype.itemsize
     for targets in TARGET_LAYERS:
-        network, mode = denoiser(WIDE_SHAPE, targets=targets, dtype=dtype, device="meta"), FakeTensorMode()
+        network = denoiser(WIDE_SHAPE, targets=targets, dtype=dtype, device="meta", products=products)
+        mode = FakeTensorMode()
         hollow(network, mode)
         with mode:
             context = torch.empty(1, 769, 5120, dtype=dtype)
@@ -61,10 +65,11 @@ def test_bytes_kept_by_a_block_of_full_width(dtype: torch.dtype, first: bool) ->
             x = torch.empty(1, tokens, 5120, dtype=dtype, requires_grad=not first)
             with saved_bytes(but=network) as kept:
                 network.blocks[1](x, context, torch.empty(1, 6, 5120, dtype=dtype), places)
-        mine = kept_by_block(WAN21, tokens, targets=targets, rank=RANK, bytes_each=each, first=first)
+        setting = Setting(bytes_each=each, products=products)
+        mine = kept_by_block(WAN21, tokens, targets=targets, rank=RANK, setting=setting, first=first)
         shared = shared_by_blocks(WAN21, tokens, bytes_each=each)
         rope = 2 * 4 * tokens * 128 if targets in ("attention", "all-linear") or not first else 0
-        assert kept() == mine + rope + (shared - 2 * 4 * tokens * 128 if each == 4 else 0), targets
+        assert kept() == mine + rope + (shared - 2 * 4 * tokens * 128 if setting.product_bytes == each else 0), targets
 
 
 def _peak(shape: Denoiser, tokens: int, *, targets: str, mode: Checkpointing, each: int, batch: int = 1) -> int:

@@ -70,7 +70,7 @@ def test_draws_are_stratified_and_reproducible(files: list[WindowFile]) -> None:
 
 def test_parts_of_a_step_are_the_step(files: list[WindowFile]) -> None:
     draws = _draws(files[:3], dropout=0.5)
-    parts = [draws.part(rows, torch.device("cpu")) for rows in (slice(0, 2), slice(2, 4))]
+    parts = [draws.part(rows) for rows in (slice(0, 2), slice(2, 4))]
     assert [len(part.sigma_B) for part in parts] == [2, 1]
     for name in ("sigma_B", "noise_BCfhw", "drop_B"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(draws, name))
@@ -90,7 +90,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(
     for size in (4, 2, 1):
         for start in range(0, 4, size):
             rows = slice(start, start + size)
-            part, piece = load_batch(four[rows], variants[rows]), draws.part(rows, torch.device("cpu"))
+            part, piece = load_batch(four[rows], variants[rows]), draws.part(rows)
             (step_loss(model, part, piece, empty_1LD=empty).sum() / 4).backward()
         gradients[size] = {name: parameter.grad.clone() for name, parameter in parameters.items()}  # type: ignore[union-attr]
         model.denoiser.zero_grad()

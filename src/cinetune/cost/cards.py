@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from cinetune.cost.memory import Memory, Setting, Storage, block_bytes
+from cinetune.cost.memory import Memory, Setting, Storage, block_bytes, training_memory
 from cinetune.cost.operations import Checkpointing, Work, training
 from cinetune.cost.shape import Denoiser
 
@@ -21,6 +21,7 @@ __all__ = [
     "cheapest",
     "elementwise_bytes",
     "fits",
+    "least_recomputation",
     "settings",
     "step_seconds",
     "with_weights",
@@ -132,26 +133,45 @@ class Fit:
     seconds: float
 
 
-def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], bytes_each: int) -> Iterator[Setting]:
-    """Every combination that is allowed: without checkpointing the backward keeps the weights of every block, so
-    offloading would win nothing."""
+def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], like: Setting) -> Iterator[Setting]:
+    """Every combination that is allowed, in all else as `like`: without checkpointing the backward keeps the weights of
+    every block, so offloading would win nothing."""
     for batch in batches:
         for checkpointing in offer.checkpointing:
             for storage in offer.storage:
                 quarters = range(5) if offer.offload and checkpointing != "none" else range(1)
                 for quarter in quarters:
-                    yield Setting(
-                        checkpointing=checkpointing, storage=storage, offload_blocks=shape.layers * quarter // 4,
-                        batch=batch, bytes_each=bytes_each,
+                    away = shape.layers * quarter // 4
+                    yield replace(
+                        like, checkpointing=checkpointing, storage=storage, offload_blocks=away, batch=batch,
+                        compiled=like.compiled and not away,
                     )  # fmt: skip
 
 
 def fits(
-    choices: Iterator[Setting], memory: Callable[[Setting], Memory], seconds: Callable[[Setting], float]
+    choices: Iterable[Setting], memory: Callable[[Setting], Memory], seconds: Callable[[Setting], float]
 ) -> list[Fit]:
     """Every choice with its cost, fastest first, then the plainest."""
     found = [Fit(setting=setting, memory=memory(setting), seconds=seconds(setting)) for setting in choices]
     return sorted(found, key=lambda fit: (fit.seconds, _plainness(fit)))
+
+
+def least_recomputation(
+    shape: Denoiser, tokens: int, *, rank: int, targets: str, setting: Setting, limit: float
+) -> Setting:
+    """The setting with the least to compute again that needs at most `limit` bytes: as many of the first blocks as fit
+    keep everything and the others all but their attention recompute; where not even that fits, all is computed again.
+    Offloaded blocks always are, as the backward would keep their weights."""
+
+    def needs(one: Setting) -> int:
+        return training_memory(shape, tokens, rank=rank, targets=targets, setting=one).total
+
+    for kept in range(0 if setting.offload_blocks else shape.layers, -1, -1):
+        kind: Checkpointing = "none" if kept == shape.layers else "selective"
+        one = replace(setting, checkpointing=kind, kept_blocks=0 if kind == "none" else kept)
+        if needs(one) <= limit:
+            return one
+    return replace(setting, checkpointing="full", kept_blocks=0)
 
 
 def _plainness(fit: Fit) -> tuple[int, int, int, int]:

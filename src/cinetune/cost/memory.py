@@ -1,8 +1,9 @@
 """Memory of a LoRA training step and of a sampling pass, part by part, in bytes.
 
 What autograd keeps of a block is not one number per token: it is listed here tensor by tensor, and equals what
-`saved_tensors_hooks` sees on a block of fake tensors (tests/training/test_shadow.py). The norms, the time embedding and
-the adapter compute in float32 in every model, so a bfloat16 one keeps float32 copies of their inputs.
+`saved_tensors_hooks` sees on a block of fake tensors (tests/training/test_shadow.py). The norms and the time embedding
+compute in float32 in every model, so a bfloat16 one keeps float32 copies of their inputs; an adapter does where
+`train.products` says so.
 """
 
 from __future__ import annotations
@@ -36,19 +37,33 @@ NF4_GROUP = 64
 
 FLOAT32 = 4
 IMAGE_KEYS = ("attn2.k_img", "attn2.v_img")
+COMPILED = 16.75
+"""Values per token and unit of width that a compiled block keeps: what the compiler's partitioner chooses for 14B's
+block with an adapter on `cross` (tests/training/test_shadow.py)."""
 BESIDE = 2
 """Offloaded blocks that are on the card at a time: the one at work, and the next one on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """The choices that trade memory for time. `batch` is clips at a time, `bytes_each` of a value of the base model."""
+    """The choices that trade memory for time. `batch` is clips at a time, `bytes_each` of a value of the base model.
+    The first `kept_blocks` keep everything, whatever `checkpointing` says of the others; `shards` is the number of
+    cards that share the weights."""
 
     checkpointing: Checkpointing = "full"
+    kept_blocks: int = 0
     storage: Storage = "plain"
     offload_blocks: int = 0
     batch: int = 1
     bytes_each: int = 2
+    products: Literal["layer", "float32"] = "layer"
+    compiled: bool = False
+    shards: int = 1
+
+    @property
+    def product_bytes(self) -> int:
+        """Bytes of a value that an adapter multiplies."""
+        return FLOAT32 if self.products == "float32" else self.bytes_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +104,9 @@ def base_weights(shape: Denoiser, setting: Setting) -> int:
     wide = shape.float32_parameters()
     plain = (shape.parameters() - wide) * setting.bytes_each + wide * FLOAT32
     saved = shape.layers * (shape.block_linears() * setting.bytes_each - stored_linears(shape, setting))
-    return plain - saved - max(0, setting.offload_blocks - BESIDE) * block_bytes(shape, setting)
+    whole = plain - saved - max(0, setting.offload_blocks - BESIDE) * block_bytes(shape, setting)
+    # of shards one block at a time is whole, and the next one on its way
+    return whole if setting.shards == 1 else whole // setting.shards + BESIDE * block_bytes(shape, setting)
 
 
 def unpacking(shape: Denoiser, setting: Setting) -> int:
@@ -101,24 +118,26 @@ def unpacking(shape: Denoiser, setting: Setting) -> int:
 
 
 def kept_by_block(
-    shape: Denoiser, tokens: int, *, targets: str, rank: int, bytes_each: int, first: bool = False, alone: bool = True
+    shape: Denoiser, tokens: int, *, targets: str, rank: int, setting: Setting, first: bool = False
 ) -> int:
-    """Bytes that autograd keeps of one block for one clip, without what all blocks share (`shared_by_blocks`).
+    """Bytes that autograd keeps of one block for one clip of `setting.batch`, without what all blocks share
+    (`shared_by_blocks`).
 
-    Text and picture are cut from one tensor; with more than one clip in a batch (not `alone`) every adapted layer makes
-    a copy of its part.
+    Text and picture are cut from one tensor; with more than one clip in a batch every adapted layer makes a copy of its
+    part.
     """
     trained = shape.trained_layers(targets)
     layers = {layer.name: layer for layer in block_layers(shape, tokens, targets=targets, first=first)}
-    d, f, mixed = shape.width, shape.ffn, bytes_each != FLOAT32
+    bytes_each, product = setting.bytes_each, setting.product_bytes
+    d, f, wide, alone = shape.width, shape.ffn, product != bytes_each, setting.batch == 1
     text, image = shape.text_tokens, shape.image_tokens
 
     def inputs(names: tuple[str, ...], rows: int, width: int, *, free: bool = False, copied: bool = False) -> int:
-        """Inputs of adapted layers and of their second factors: the first in float32 one tensor they share (`free`:
+        """Inputs of adapted layers and of their second factors: in the layer's type one tensor they share (`free`:
         that is kept anyway), else a float32 copy for each."""
         count = len(trained.intersection(names))
-        copies = count if mixed or copied else 0 if free else min(1, count)
-        return FLOAT32 * rows * (copies * width + count * rank)
+        copies = count if wide or copied else 0 if free else min(1, count)
+        return product * rows * (copies * width + count * rank)
 
     def scores(rows: int) -> int:
         """Input and scale of an RMS norm, or of a LayerNorm less its mean."""
@@ -144,6 +163,9 @@ def kept_by_block(
     total += 3 * attention + bytes_each * 2 * (text + image) * d + 2 * log_sums
     total += inputs(("attn2.o",), tokens, d) + scores(tokens) + FLOAT32 * tokens + FLOAT32 * d
     total += inputs(("ffn.up",), tokens, d) + bytes_each * tokens * f + inputs(("ffn.down",), tokens, f)
+    if product != FLOAT32:  # the factors themselves, in the type they multiply in
+        adapted = [layer for layer in layers.values() if layer.adapted]
+        total += product * rank * sum(layer.size_out + layer.size_in * layer.alive for layer in adapted)
     return total + FLOAT32 * 6 * d
 
 
@@ -158,34 +180,37 @@ def training_memory(shape: Denoiser, tokens: int, *, rank: int, targets: str, se
     each, batch = setting.bytes_each, setting.batch
 
     def block(first: bool) -> int:
-        return kept_by_block(
-            shape, tokens, targets=targets, rank=rank, bytes_each=each, first=first, alone=batch == 1
-        )  # fmt: skip
+        if setting.compiled:
+            return COMPILED * each * tokens * shape.width
+        return kept_by_block(shape, tokens, targets=targets, rank=rank, setting=setting, first=first)
 
     entrance = each * tokens * shape.width
-    live = _transient(shape, tokens, each)
-    if setting.checkpointing == "none":
-        kept = block(True) + (shape.layers - 1) * block(False)
-    else:
+    live = _transient(shape, tokens, setting)
+    whole = shape.layers if setting.checkpointing == "none" else setting.kept_blocks
+    kept = (block(True) if whole else 0) + max(0, whole - 1) * block(False)
+    if whole < shape.layers:
         results = 3 * (entrance + FLOAT32 * tokens * shape.heads) if setting.checkpointing == "selective" else 0
-        kept = shape.layers * (entrance + results)
+        kept += (shape.layers - whole) * (entrance + results)
         # In float32 the block's own list begins with the entrance that is kept already.
         live += block(False) - results - (entrance if each == FLOAT32 else 0)
     kept += shared_by_blocks(shape, tokens, bytes_each=each)
     return Memory(
         weights=base_weights(shape, setting), adapter=4 * FLOAT32 * shape.adapter_parameters(rank, targets),
-        kept=batch * kept, live=batch * live + unpacking(shape, setting),
+        kept=round(batch * kept), live=round(batch * live) + unpacking(shape, setting),
     )  # fmt: skip
 
 
-def _transient(shape: Denoiser, tokens: int, each: int) -> int:
-    """The most that comes and goes beside what is kept, in one of two moments.
+def _transient(shape: Denoiser, tokens: int, setting: Setting) -> int:
+    """The most that comes and goes beside what is kept, in one of two moments. A compiled block has the first only.
 
     At the top of the backward of a feed-forward: the gradients on both sides of its activation, and the block's own in
     float32. In bfloat16 also at the end of a block: both sides of the last sum and the ungated result in float32, and
     five tensors in bfloat16 that float32 copies are kept of (entrance, attention's result, what it was added to, the
     feed-forward's input and its result).
     """
+    each = setting.bytes_each
+    if setting.compiled:
+        return tokens * 2 * each * shape.ffn
     end = 0 if each == FLOAT32 else (3 * FLOAT32 + 5 * each) * shape.width
     return tokens * max(2 * each * shape.ffn + FLOAT32 * shape.width, end)
 

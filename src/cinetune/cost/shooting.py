@@ -31,29 +31,31 @@ def denoising_bytes(shape: Denoiser, tokens: int, *, targets: str, rank: int, se
     Each moment is so many tensors of the model's width: `same` in its dtype and `wide` in float32.
     """
     each, d, f = setting.bytes_each, shape.width, shape.ffn
-    mixed = each != FLOAT32
+    mixed, product = each != FLOAT32, setting.product_bytes
     trained = shape.trained_layers(targets)
 
     def moment(same: int, wide: int, ffn: float = 0) -> float:
         return (same * each + wide * FLOAT32) * d + ffn * f
 
-    copy = 1 if mixed else 0  # an adapted layer's input in float32
+    wide = product == FLOAT32
+    copy = 1 if wide and mixed else 0  # an adapted layer's input in float32
+    own = 0 if wide else 2  # the adapter's result before and after scaling, in the layer's type or in float32
     # entrance, attn1's result, their sum, normed, query; its norm computes in float32
     moments = [moment(5, 3 if mixed else 2)]
     # entrance, attn2's result, their sum, normed; both sides of the activation
     moments.append(moment(4, 0, 2 * each))
     if "attn1.o" in trained:
         # entrance, normed, query, key, value, attention's result, the layer's; the adapter's before and after scaling
-        moments.append(moment(7, 2 + copy))
+        moments.append(moment(7 + own, 2 - own + copy))
     if "attn2.o" in trained:
         # entrance, attn1's result, their sum, normed, query, both attentions and their sum's layer; the adapter's
-        moments.append(moment(8, 2 + copy))
+        moments.append(moment(8 + own, 2 - own + copy))
     if "ffn.up" in trained:
-        moments.append(moment(4, copy, each + 2 * FLOAT32))
+        moments.append(moment(4, copy, each + 2 * product))
     if "ffn.down" in trained:
-        moments.append(moment(5, 2, each + copy * FLOAT32))
+        moments.append(moment(5 + own, 2 - own, each + copy * FLOAT32))
     shared = (shape.text_tokens + shape.image_tokens) * d * each + 2 * FLOAT32 * tokens * (d // shape.heads)
-    factors = FLOAT32 * tokens * rank if trained else 0
+    factors = product * tokens * rank if trained else 0
     return round(tokens * max(moments)) + shared + factors + unpacking(shape, setting)
 
 

@@ -70,10 +70,14 @@ class Conditioning:
             raise ModelError(f"conditioning mixes batch sizes {sorted(sizes)}")
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
-        negative = None if self.negative_BLD is None else self.negative_BLD.to(device, dtype)
+        """The same on a device in a type; from pinned memory the host does not wait."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype, non_blocking=True)
+
         return Conditioning(
-            text_BLD=self.text_BLD.to(device, dtype), image_BLD=self.image_BLD.to(device, dtype),
-            latent_BCfhw=self.latent_BCfhw.to(device, dtype), negative_BLD=negative,
+            text_BLD=moved(self.text_BLD), image_BLD=moved(self.image_BLD), latent_BCfhw=moved(self.latent_BCfhw),
+            negative_BLD=None if self.negative_BLD is None else moved(self.negative_BLD),
         )  # fmt: skip
 
 
@@ -87,6 +91,11 @@ class Batch:
     def __post_init__(self) -> None:
         if len(self.latents_BCfhw) != len(self.cond.text_BLD):
             raise ModelError(f"{len(self.latents_BCfhw)} latents but {len(self.cond.text_BLD)} conditions")
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device, the condition in the type of its text, which is the model's."""
+        latents = self.latents_BCfhw.to(device, non_blocking=True)
+        return Batch(latents_BCfhw=latents, cond=self.cond.to(device, self.cond.text_BLD.dtype))
 
 
 class VideoModel(Protocol):

@@ -200,11 +200,11 @@ def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...
     shoot, train = run.config.shoot, run.config.train
     rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
     segments = segments_of(run, seconds)[0]
-    training_needs = run.memory(run.setting).total
     shooting_needs = run.shooting(run.setting, shoot.segment_frames).total
     for card in run.cards:
         limit, cores = (card.gigabytes * GB * MARGIN, 1) if card is not CPU else (math.inf, CORES)
         step, looks = run.step(card), run.arms - 1
+        training_needs = run.memory(run.on(card)).total
         times = f"{step:.2f} s", _time(step * train.steps * looks / min(train.workers, looks, cores))
         each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.workers, cores)
         shot = _time(segments * each) if seconds else "-"

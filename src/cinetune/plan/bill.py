@@ -69,7 +69,8 @@ def segments_of(run: Run, shots: Sequence[float]) -> tuple[int, list[int]]:
 def _bill(run: Run, card: Card, shots: Sequence[float]) -> Bill:
     limit = math.inf if card is CPU else card.gigabytes * GB * MARGIN
     frames = run.config.shoot.segment_frames
-    learn, shoot = run.setting, run.setting
+    asked, shoot = run.on(card), run.setting
+    learn = asked
     if run.memory(learn).total > limit:
         best = cheapest(run.choices(card), limit)
         learn = best.setting if best else learn
@@ -77,7 +78,7 @@ def _bill(run: Run, card: Card, shots: Sequence[float]) -> Bill:
         best = cheapest(run.shooting_choices(card, frames), limit)
         shoot = best.setting if best else shoot
     needs = (run.caching().total, run.memory(learn).total, run.shooting(shoot, frames).total)
-    words = [f"{in_words(learn, run.config)} to train"] if learn != run.setting else []
+    words = [f"{in_words(learn, run.config)} to train"] if learn != asked else []
     words += [f"{in_words(shoot, run.config, training=False)} to shoot"] if shoot != run.setting else []
     return Bill(
         card=card.name, source=card.source, fits=max(needs) <= limit, how="; ".join(words),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,24 +13,26 @@ from cinetune.config import Config
 from cinetune.cost.cards import (
     CARDS,
     CPU,
+    MARGIN,
     Card,
     Fit,
     Offer,
     elementwise_bytes,
     fits,
+    least_recomputation,
     settings,
     step_seconds,
     with_weights,
     work_seconds,
 )
-from cinetune.cost.memory import Memory, Setting, base_weights, encoder_bytes, training_memory
-from cinetune.cost.operations import Work, forward, video_decoding
+from cinetune.cost.memory import FLOAT32, Memory, Setting, base_weights, encoder_bytes, training_memory
+from cinetune.cost.operations import Checkpointing, Work, forward, video_decoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
 from cinetune.cost.shooting import clips_at_once, decoding_bytes, denoising_bytes, encoding_bytes
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder
 from cinetune.models.files import weights
-from cinetune.sections import ModelSection, TrainSection
+from cinetune.sections import ModelSection
 from cinetune.store import Project
 
 __all__ = ["Run", "in_words", "shapes_of"]
@@ -62,7 +65,21 @@ class Run:
 
     @property
     def setting(self) -> Setting:
+        """The choices of the project; `checkpointing = "auto"` as the leanest it may take."""
         return setting_of(self.config, small=self.base.small)
+
+    def on(self, card: Card) -> Setting:
+        """The choices as they come out on a card: `checkpointing = "auto"` is the least that fits there."""
+        if self.config.train.checkpointing != "auto":
+            return self.setting
+        return self._least(self.setting, card)
+
+    def _least(self, setting: Setting, card: Card) -> Setting:
+        train = self.config.train
+        limit = math.inf if card is CPU else card.gigabytes * 1e9 * MARGIN - FLOAT32 * self.encoders.vae_parameters()
+        return least_recomputation(
+            self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting, limit=limit
+        )  # fmt: skip
 
     @property
     def arms(self) -> int:
@@ -130,7 +147,7 @@ class Run:
 
     def step(self, card: Card, setting: Setting | None = None) -> float:
         """Seconds of an optimiser step of the project's clips; a share of the steps may be on one-frame windows."""
-        train, setting = self.config.train, setting or self.setting
+        train, setting = self.config.train, setting or self.on(card)
         single = train.augment.single_frame
 
         def seconds(tokens: int) -> float:
@@ -152,15 +169,15 @@ class Run:
             )  # fmt: skip
             return one * train.batch * train.accumulate / setting.batch
 
-        each = self.setting.bytes_each
-        return fits(settings(self.denoiser, offered(self.base), batches=batches, bytes_each=each), self.memory, seconds)
+        plain = list(settings(self.denoiser, offered(self.base), batches=batches, like=self.setting))
+        mixed = [self._least(setting, card) for setting in plain if setting.checkpointing == "selective"]
+        return fits([*plain, *(setting for setting in mixed if setting.kept_blocks)], self.memory, seconds)
 
     def shooting_choices(self, card: Card, frames: int) -> list[Fit]:
         """All settings of segments of some frames, fastest first."""
         offer = replace(offered(self.base), checkpointing=("full",))  # means nothing here
-        each = self.setting.bytes_each
         return fits(
-            settings(self.denoiser, offer, batches=(1,), bytes_each=each),
+            settings(self.denoiser, offer, batches=(1,), like=self.setting),
             lambda setting: self.shooting(setting, frames),
             lambda setting: self.segment_seconds(card, setting, frames),
         )
@@ -170,16 +187,16 @@ def setting_of(config: Config, *, small: bool) -> Setting:
     """The choices of a project. The only place that reads these settings."""
     train, model = config.train, config.model
     return Setting(
-        checkpointing=train.checkpointing, storage=model.storage,
-        offload_blocks=0 if small else model.offload_blocks, batch=train.batch,
-        bytes_each=bytes_each(config, small=small),
+        checkpointing="full" if train.checkpointing == "auto" else train.checkpointing, storage=model.storage,
+        offload_blocks=0 if small else model.offload_blocks, batch=train.batch, products=train.products,
+        bytes_each=bytes_each(config, small=small), compiled=train.compile,
     )  # fmt: skip
 
 
 def offered(base: Release) -> Offer:
     """What this version can be told; on the CPU, where small models are meant to run, host memory is all there is."""
     return Offer(
-        checkpointing=get_args(TrainSection.model_fields["checkpointing"].annotation),
+        checkpointing=get_args(Checkpointing),
         storage=get_args(ModelSection.model_fields["storage"].annotation),
         offload=not base.small,
     )
@@ -187,7 +204,8 @@ def offered(base: Release) -> Offer:
 
 def in_words(setting: Setting, config: Config, *, training: bool = True) -> str:
     """A setting as the options that choose it."""
-    words = [f"train.checkpointing={setting.checkpointing}"] if training else []
+    mode = "auto" if setting.kept_blocks else setting.checkpointing
+    words = [f"train.checkpointing={mode}"] if training else []
     if setting.storage != "plain" or setting.storage != config.model.storage:
         words.append(f"model.storage={setting.storage}")
     if setting.offload_blocks or config.model.offload_blocks:

@@ -193,15 +193,17 @@ class _Run:
     judge: TrainSection | None = None
     """Whose noise levels and sampler validation uses; None = the recipe's own."""
 
-    def _named(self) -> dict[str, dict[str, Any]]:
-        """Everything the run is made from by name, so that a refusal to go on can say what changed."""
+    def _named(self, attention: str) -> dict[str, dict[str, Any]]:
+        """Everything the run is made from by name, so that a refusal to go on can say what changed. `attention` is what
+        computes, which `auto` leaves open.
+        """
         from cinetune.training import code_fingerprint
 
         windows = {f"window {entry.window}": f"{entry.split} {entry.file.sha256[:12]}" for entry in self.entries}
         return {
             "data set": windows | {"empty prompt": self.shared.sha256[:12]},
             "recipe": flatten(self.recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
-            "base model": self.made_by,
+            "base model": self.made_by | {"attention": attention},
             "first adapter": {name: sha[:12] for name, sha in _start_sha(self.project).items()},
             "code": code_fingerprint(),
         }
@@ -219,7 +221,7 @@ class _Run:
         """Load and train. The result is to be called by one process: it exports the adapter and says what it is."""
         from cinetune.models import load_model
         from cinetune.models.memory.fit import fit
-        from cinetune.training import load_empty, train
+        from cinetune.training import load_empty, load_of, train
 
         started = time.monotonic()
         config = self.project.config
@@ -228,16 +230,20 @@ class _Run:
         place = ", ".join(filter(None, (device.name, world.describe())))
         report.say(f"training {self.arm} on {place}, {device.dtype} ({device.reason})")
         model = load_model(config.model, device=device, parts="denoiser")
-        fit(model, config.model, self.recipe, device, report)
+        files = self._files("train")
+        fitted = fit(
+            model, config.model, self.recipe, device, report, load=load_of(files, self.recipe, world),
+            memory=self.folder / "attention.json", agree=world.lead,
+        )  # fmt: skip
         finished = train(
             model,
-            self._files("train"),
+            files,
             load_empty(self.project.store.path(self.shared)),
             validator=self._validator(model, report, world),
             recipe=self.recipe,
             arm=self.arm,
             folder=self.folder,
-            fingerprint=self._named(),
+            fingerprint=self._named(fitted.attention.name),
             force=self.project.force,
             report=report,
             start=self._start(model, report),

@@ -3,7 +3,7 @@
 from cinetune.training.augment import regrade
 from cinetune.training.data import WindowFile, check_finite, load_empty, window_file
 from cinetune.training.fingerprint import code_fingerprint
-from cinetune.training.loop import Finished, train
+from cinetune.training.loop import Finished, load_of, train
 from cinetune.training.parallel import World, alone, arrange
 from cinetune.training.validate import HeldShot, Validator, own_net
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_finite",
     "code_fingerprint",
     "load_empty",
+    "load_of",
     "own_net",
     "regrade",
     "train",

@@ -23,13 +23,14 @@ __all__ = ["Picked", "WindowFile", "batch_shape", "check_finite", "load_batch", 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowFile:
     """One cached window: `variants` re-graded conditions lie beside the original one. `shape` is that of its latents,
-    `(C, f, h, w)`.
+    `(C, f, h, w)`, and `image_tokens` how many its picture has.
     """
 
     id: str
     path: Path
     variants: int
     shape: tuple[int, ...]
+    image_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ def window_file(window: str, path: Path) -> WindowFile:
     with safe_open(path, framework="pt") as tensors:
         variants = variants_in(tensors.keys())
         shape = tuple(tensors.get_slice(LATENTS).get_shape())
-    return WindowFile(id=window, path=path, variants=variants, shape=shape)
+        image = tensors.get_slice(given(0)[1]).get_shape()[0]
+    return WindowFile(id=window, path=path, variants=variants, shape=shape, image_tokens=image)
 
 
 def check_finite(file: WindowFile) -> None:

@@ -28,6 +28,7 @@ _SHAPES_NUMBERS = (
     "models/memory/*.py",
     "models/wan/*.py",
     "runtime.py",
+    "training/ahead.py",
     "training/augment.py",
     "training/average.py",
     "training/data.py",

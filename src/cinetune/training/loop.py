@@ -14,21 +14,23 @@ from torch import Tensor, nn
 
 from cinetune.errors import ModelError
 from cinetune.models.adapters.lora import add_lora, set_lora_state
-from cinetune.models.family import Batch, VideoModel
-from cinetune.runtime import Reporter, derive, generator
+from cinetune.models.family import VideoModel
+from cinetune.models.memory.fit import Load, prove
+from cinetune.runtime import Reporter, derive
 from cinetune.sections import TrainSection
+from cinetune.training.ahead import Seen, look, looking_ahead
 from cinetune.training.average import follow
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
-from cinetune.training.data import Picked, WindowFile, batch_shape, load_batch, pick
+from cinetune.training.data import WindowFile, batch_shape
 from cinetune.training.fingerprint import Fingerprint, summary
 from cinetune.training.judge import Judge
 from cinetune.training.meter import Meter
 from cinetune.training.parallel import GradientSum, World, alone
-from cinetune.training.step import Draws, draw, step_loss
+from cinetune.training.step import step_loss
 from cinetune.training.trackers import Trackers
 from cinetune.training.validate import Evaluation, Plateau, Validator
 
-__all__ = ["Finished", "learning_rate", "train"]
+__all__ = ["Finished", "learning_rate", "load_of", "train"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,12 @@ def train(
     assert files, "training needs at least one window"
     world, device = world or alone(), next(model.denoiser.parameters()).device
     empty_1LD = empty_1LD.to(device)
-    available = min(file.variants for file in files)
     elements = recipe.batch * recipe.accumulate
     mine = world.rows(recipe.batch, recipe.accumulate)
     parameters = _adapter(model, recipe, arm, start)
     trained = list(parameters.values())
+    if recipe.compile:
+        prove(model.denoiser, load_of(files, recipe, world))
     world.wrap(model, parameters, _shapes([*files, *validator.held], recipe))
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
@@ -110,7 +113,11 @@ def train(
         validator.clear()
         log.write("start", 0, arm=arm, fingerprint=summary(fingerprint), **_asked(recipe, validator))
 
-    with report.progress(f"train {arm}", recipe.steps) as bar:
+    pin = device.type == "cuda"
+    with (
+        report.progress(f"train {arm}", recipe.steps) as bar,
+        looking_ahead(partial(look, files=files, recipe=recipe, rows=mine, pin=pin)) as ahead,
+    ):
         if resumed:
             report.say(f"{arm}: going on from step {state.step}")
             bar.advance(state.step)
@@ -128,28 +135,23 @@ def train(
             step = state.step  # optimiser steps done so far
 
             # What this step sees: windows, condition variants, noise levels, noise, dropped captions.
-            picked = pick(
-                step, count=elements, windows=len(files), available=available, augment=recipe.augment, seed=recipe.seed
-            )
-            chosen = [files[index] for index in picked.windows]
-            single = picked.single_frame
-            draws = draw(batch_shape(chosen, single_frame=single), generator(recipe.seed, "train/noise", step), recipe)
+            seen = ahead(step)
 
             # Gradients, one micro-batch at a time; other processes do the others.
             losses: list[Tensor] = []
             total = GradientSum(world, trained)
-            for rows in mine:
-                part = load_batch(chosen[rows], picked.variants[rows], single_frame=single)
-                loss_B = step_loss(model, _to(part, device), draws.part(rows, device), empty_1LD=empty_1LD)
+            for batch, draws in seen.parts:
+                loss_B = step_loss(model, batch.to(device), draws.to(device), empty_1LD=empty_1LD)
                 (loss_B.sum() / elements).backward()
                 losses.append(loss_B.detach())
                 total.add()
             total.finish()
-            loss_B = world.whole(losses)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
 
-            # Nothing that is not finite reaches the adapter.
-            _check_finite(loss_B, norm, draws, [file.id for file in chosen], step=step + 1, log=log)
+            # The only time that the host waits for the card. Nothing that is not finite reaches the adapter.
+            numbers = torch.cat([world.whole(losses), norm.view(1)]).cpu()
+            loss_B, norm = numbers[:-1], numbers[-1]
+            _check_finite(loss_B, norm, seen, step=step + 1, log=log)
 
             rate = learning_rate(step, recipe)
             for group in optimiser.param_groups:
@@ -160,7 +162,7 @@ def train(
             state.step = step + 1
 
             loss = float(loss_B.mean())
-            log.write("step", state.step, loss=loss, grad_norm=float(norm), lr=rate, **_seen(picked, chosen, draws))
+            log.write("step", state.step, loss=loss, grad_norm=float(norm), lr=rate, **_said(seen))
             judge.stepped(float(norm))
             meter.mark("step", state.step)
             bar.advance(1, f"loss {loss:.4f}")
@@ -198,7 +200,10 @@ def _adapter(
 ) -> dict[str, nn.Parameter]:
     """A fresh adapter, or the one to start from: the same in every arm."""
     seed = derive(recipe.seed, "train/adapter")
-    added = add_lora(model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=seed)
+    added = add_lora(
+        model, rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, name=arm, seed=seed,
+        products=recipe.products,
+    )  # fmt: skip
     if start is not None:
         set_lora_state(model, arm, start)
     return dict(added)
@@ -210,6 +215,16 @@ def _shapes(files: Sequence[WindowFile], recipe: TrainSection) -> list[tuple[int
     return sorted({batch_shape([file], single_frame=kind) for file in files for kind in kinds})
 
 
+def load_of(files: Sequence[WindowFile], recipe: TrainSection, world: World) -> Load:
+    """The largest micro-batch of this process."""
+    rows = world.rows(recipe.batch, recipe.accumulate)[0]
+    largest = max(files, key=lambda file: math.prod(file.shape))
+    return Load(
+        shape=(rows.stop - rows.start, *largest.shape), image_tokens=largest.image_tokens, shards=world.shards,
+        ulysses=world.ulysses,
+    )  # fmt: skip
+
+
 def _asked(recipe: TrainSection, validator: Validator) -> dict[str, Any]:
     return {"recipe": recipe.model_dump(mode="json"), "validation": validator.describe()}
 
@@ -219,29 +234,26 @@ def _first_and_best(state: TrainState) -> tuple[Evaluation, Evaluation]:
     return state.first, state.best_evaluation
 
 
-def _seen(picked: Picked, files: Sequence[WindowFile], draws: Draws) -> dict[str, Any]:
+def _said(seen: Seen) -> dict[str, Any]:
     """What one step saw, for its line in the log."""
     return {
-        "windows": [file.id for file in files],
-        "variants": list(picked.variants),
-        "single_frame": picked.single_frame,
-        "sigmas": [round(value, 6) for value in draws.sigma_B.tolist()],
-        "dropped": int(draws.drop_B.sum()),
+        "windows": [file.id for file in seen.files],
+        "variants": list(seen.picked.variants),
+        "single_frame": seen.picked.single_frame,
+        "sigmas": [round(value, 6) for value in seen.draws.sigma_B.tolist()],
+        "dropped": int(seen.draws.drop_B.sum()),
     }
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(latents_BCfhw=batch.latents_BCfhw.to(device), cond=batch.cond.to(device, batch.cond.text_BLD.dtype))
-
-
-def _check_finite(loss_B: Tensor, norm: Tensor, draws: Draws, windows: Sequence[str], *, step: int, log: Log) -> None:
+def _check_finite(loss_B: Tensor, norm: Tensor, seen: Seen, *, step: int, log: Log) -> None:
     """Log an alarm and raise `ModelError` naming step, noise level and window of the first loss that is not finite, or
     of all when only the gradient is not.
     """
     bad = (~torch.isfinite(loss_B)).nonzero().flatten().tolist()
     if not bad and bool(torch.isfinite(norm)):
         return
-    sigmas = [round(value, 4) for value in draws.sigma_B.tolist()]
+    sigmas = [round(value, 4) for value in seen.draws.sigma_B.tolist()]
+    windows = [file.id for file in seen.files]
     what = "the loss" if bad else "the gradient"
     which = bad[:1] or range(len(windows))
     places = ", ".join(f"window {windows[index]} at sigma {sigmas[index]}" for index in which)

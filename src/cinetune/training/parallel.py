@@ -50,6 +50,11 @@ class World(Processes):
     def data_rank(self) -> int:
         return self.rank // self.ulysses
 
+    @property
+    def shards(self) -> int:
+        """Processes that share one copy of the base."""
+        return 1 if self.copies is None else self.copies.size(-1)
+
     def describe(self) -> str:
         """`4 processes (fsdp, ulysses 2)`; empty when alone."""
         if self.size == 1:

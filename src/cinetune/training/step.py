@@ -23,13 +23,16 @@ class Draws:
     noise_BCfhw: Tensor
     drop_B: Tensor
 
-    def part(self, rows: slice, device: torch.device) -> Draws:
-        """Some elements of the step, on a device."""
-        return Draws(
-            sigma_B=self.sigma_B[rows].to(device),
-            noise_BCfhw=self.noise_BCfhw[rows].to(device),
-            drop_B=self.drop_B[rows].to(device),
+    def part(self, rows: slice) -> Draws:
+        """Some elements of the step."""
+        return Draws(sigma_B=self.sigma_B[rows], noise_BCfhw=self.noise_BCfhw[rows], drop_B=self.drop_B[rows])
+
+    def to(self, device: torch.device) -> Draws:
+        """The same on a device; from pinned memory the host does not wait."""
+        sigma, noise, drop = (
+            value.to(device, non_blocking=True) for value in (self.sigma_B, self.noise_BCfhw, self.drop_B)
         )
+        return Draws(sigma_B=sigma, noise_BCfhw=noise, drop_B=drop)
 
 
 def draw(shape: Sequence[int], gen: torch.Generator, recipe: TrainSection) -> Draws:

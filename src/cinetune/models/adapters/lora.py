@@ -3,6 +3,9 @@
 Several adapters can be attached under different names; one of them, or none, is in use. With none the model is its
 base, bit for bit. Adapters are never merged into a model in memory and never scaled through `attention_kwargs`: the
 first does not come back exactly, the second gives wrong gradients under activation checkpointing.
+
+An adapter is float32 whatever its base is. Its two small products are computed in the type of its layer's input, with
+factors rounded for them, or in float32 (`train.products`); in a float32 model that is the same.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -36,20 +40,24 @@ __all__ = [
     "use_lora",
 ]
 
+Products = Literal["layer", "float32"]
+
 
 def add_lora(
-    model: VideoModel, *, rank: int, alpha: float, targets: str, name: str = "look", seed: int
-) -> list[tuple[str, nn.Parameter]]:
+    model: VideoModel, *, rank: int, alpha: float, targets: str, name: str = "look", seed: int,
+    products: Products = "layer",
+) -> list[tuple[str, nn.Parameter]]:  # fmt: skip
     """Attach a fresh trainable adapter, put it in use, and return its parameters by module name.
 
     `targets` is a preset of `model.info.targets` or a pattern that must match whole module names, with `regex:` before
-    it or not. Parameters are float32 whatever the base is. The start depends on `seed` alone; the global random state
-    is left as it was. Raises `ModelError` when nothing matches, when a layer matches that no adapter file can name, or
-    when the name is taken.
+    it or not. Parameters are float32 whatever the base is, and multiply as `products` says. The start depends on `seed`
+    alone; the global random state is left as it was. Raises `ModelError` when nothing matches, when a layer matches
+    that no adapter file can name, or when the name is taken.
     """
     # PEFT takes a list for the ends of names; a pattern of the whole names that were matched here means just those
-    pattern = "|".join(map(re.escape, _matched(model, targets)))
-    _inject(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), name, seed=seed)  # pyright: ignore[reportArgumentType]
+    pattern: Any = "|".join(map(re.escape, _matched(model, targets)))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0)
+    _inject(model, config, name, seed=seed, products=products)
     use_lora(model, name)
     return _parameters(model.denoiser, name)
 
@@ -78,7 +86,21 @@ def _matched(model: VideoModel, targets: str) -> list[str]:
     return matched
 
 
-def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int) -> None:
+class _Narrow(nn.Linear):
+    """A float32 factor that multiplies in the type of its input; its gradient is summed there and kept in float32."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (nn.Linear's own name)
+        return F.linear(input, self.weight.to(input.dtype))
+
+
+class _Wide(nn.Linear):
+    """A float32 factor that multiplies in float32."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (nn.Linear's own name)
+        return F.linear(input.to(self.weight.dtype), self.weight)
+
+
+def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int, products: Products = "layer") -> None:
     if name in lora_names(model):
         raise ModelError(
             f"the model already has an adapter called {name!r}", remedy="remove it first, or use another name"
@@ -88,6 +110,11 @@ def _inject(model: VideoModel, config: LoraConfig, name: str, *, seed: int) -> N
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are meant to be there
             model.denoiser.add_adapter(config, adapter_name=name)  # pyright: ignore[reportCallIssue]
+    for _, layer in _layers(model.denoiser):
+        layer.cast_input_dtype_enabled = False  # pyright: ignore[reportAttributeAccessIssue]
+        if name in layer.lora_A:
+            for factor in (layer.lora_A[name], layer.lora_B[name]):
+                factor.__class__ = {"layer": _Narrow, "float32": _Wide}[products]
     for _, parameter in _parameters(model.denoiser, name):
         # PEFT puts it where the layer's weight is, which may be host memory; the device is where the denoiser's own is
         parameter.data = parameter.data.to(next(model.denoiser.parameters()).device, torch.float32)

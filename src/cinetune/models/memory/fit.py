@@ -1,47 +1,52 @@
 """Making a denoiser fit its card: how its frozen weights are stored, where its blocks live, what is kept for the
-backward, and which kernels run.
+backward, and whether blocks are compiled.
 
-`settle` belongs to loading a model and serves training and shooting alike; `fit` is what training adds. No module is
-wrapped and none changes its name, so adapters find their layers as in the plain model.
+`settle` belongs to loading a model and serves training and shooting alike; `fit` is what training adds, and `prove`
+holds compiled blocks to themselves before they are believed. No module is wrapped and none changes its name, so
+adapters find their layers as in the plain model.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from dataclasses import dataclass
+from functools import cache, wraps
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import AttentionBackendName, _check_attention_backend_requirements
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from cinetune.errors import ConfigError
+from cinetune.cost.cards import MARGIN, least_recomputation
+from cinetune.cost.memory import Setting
+from cinetune.cost.shape import Denoiser, denoiser_of
+from cinetune.errors import ConfigError, ModelError
 from cinetune.models.family import VideoModel
+from cinetune.models.memory.attention import (
+    ATTENTION,
+    Attention,
+    choose_attention,
+    fastest,
+    set_attention,
+    usable_attention,
+)
 from cinetune.models.memory.storage import store_linears, stored_bytes
 from cinetune.runtime import Device, Reporter
 from cinetune.sections import ModelSection, TrainSection
 
-__all__ = ["ATTENTION", "Shuttle", "choose_attention", "fit", "settle", "usable_attention"]
+__all__ = ["BACKEND", "Fitted", "Load", "Shuttle", "compile_blocks", "fit", "prove", "settle"]
 
-ATTENTION = {
-    "native": {"cpu", "cuda", "mps", "trains", "keeps"},
-    "_native_cudnn": {"cuda", "trains", "keeps"},
-    "_native_flash": {"cuda", "trains", "keeps"},
-    "_native_efficient": {"cuda", "trains", "keeps"},
-    "_native_math": {"cpu", "cuda", "mps", "trains"},
-    "flash": {"cuda", "trains"},
-    "_flash_3": {"cuda", "trains"},
-    "xformers": {"cuda", "trains"},
-    "flex": {"cuda", "trains"},
-    "sage": {"cuda"},
-}
-"""diffusers' attention backends: the devices each runs on, whether it has a backward (`trains`), and whether selective
-checkpointing can keep its output (`keeps`). Those that download their kernels are left out."""
+BACKEND = "inductor"
+"""torch.compile's backend."""
+GRAPHS = 32
+"""Graphs that dynamo may make of one block: first block and others, with and without gradients, for each shape (of
+windows, one-frame windows, samples). More would mean that something differs from block to block, and is an error."""
+COSINE = 0.999
+"""Least cosine between what a compiled block gives and what it gives uncompiled."""
 
 _SDPA = {
     getattr(torch.ops.aten, name).default
@@ -81,85 +86,258 @@ def settle(denoiser: nn.Module, section: ModelSection, device: Device) -> nn.Mod
     return denoiser
 
 
-def fit(model: VideoModel, section: ModelSection, recipe: TrainSection, device: Device, report: Reporter) -> None:
-    """What training adds to a settled model: activation checkpointing, and compiled blocks when asked for. Attach the
-    adapter afterwards or before, it makes no difference.
-
-    Raises `ConfigError` for settings that exclude each other or cannot run here.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one process is given to train on: latents `BCfhw` of its largest micro-batch, the tokens of its picture, and
+    the number of processes that share the weights (`shards`) and the tokens of a clip (`ulysses`).
     """
-    attention, reason = choose_attention(section.attention, device)
-    _check(section, recipe, attention, device)
-    denoiser = model.denoiser
-    kept = stored_bytes(denoiser) / 2**30
+
+    shape: Sequence[int]
+    image_tokens: int
+    shards: int = 1
+    ulysses: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What was chosen where a setting says `auto`: the attention, and what is computed again. The first `kept` blocks
+    keep everything, the others do what `rest` says.
+    """
+
+    attention: Attention
+    kept: int
+    rest: str
+
+
+def fit(
+    model: VideoModel, section: ModelSection, recipe: TrainSection, device: Device, report: Reporter, *,
+    load: Load | None = None, memory: Path | None = None, agree: Callable[[Callable[[], Any]], Any] | None = None,
+) -> Fitted:  # fmt: skip
+    """What training adds to a settled model: activation checkpointing, the attention that is fastest for it, and
+    compiled blocks when asked for. Attach the adapter afterwards or before, it makes no difference.
+
+    Without a `load` nothing is timed, and `checkpointing = "auto"` computes everything again. `memory` is a file that
+    keeps timings; `agree` calls what may differ from process to process in one of them, for all. Raises `ConfigError`
+    for settings that exclude each other or cannot run here.
+    """
+    denoiser: Any = model.denoiser
+    agree = agree or (lambda make: make())
+    kept, rest = agree(lambda: _recomputation(denoiser, section, recipe, device, load))
+    if section.attention == "auto" and load is not None:
+        needs = {"trains", *({"keeps"} if rest == "selective" else ()), *({"compiles"} if recipe.compile else ())}
+        tokens, shared = _tokens(denoiser, load.shape), load.ulysses
+        attention = agree(
+            lambda: fastest(denoiser, device, tokens, needs=needs, shared=shared, memory=memory)
+        )  # fmt: skip
+    else:
+        name, reason = choose_attention(section.attention, device)
+        attention = Attention(name=name, reason=reason, seconds={})
+    _check(section, recipe, attention.name, device, rest=rest, kept=kept)
+    if recipe.compile and load is not None and load.ulysses > 1:
+        what = "train.compile and parallel.ulysses exclude each other: attention over several cards breaks every graph"
+        raise ConfigError(what, remedy="set train.compile = false, or share clips and weights only")
+    set_attention(denoiser, attention.name, device)
+    blocks = list(denoiser.get_submodule("blocks").children())
+    size = stored_bytes(denoiser) / 2**30
     away = f", {section.offload_blocks} blocks in host memory" if section.offload_blocks else ""
-    report.say(f"weights {section.storage} ({kept:.2f} GiB{away}); checkpointing {recipe.checkpointing}; "
-               f"attention {attention} ({reason}){'; blocks compiled' if recipe.compile else ''}")  # fmt: skip
-    for block in denoiser.get_submodule("blocks").children():
-        if recipe.checkpointing != "none":
-            _become(block, {"full": _Full, "selective": _Selective}[recipe.checkpointing])
-        if recipe.compile:
-            # around the checkpoint, never inside it: selective checkpointing outside a compiled block gives wrong
-            # gradients without a word
-            block.compile()
+    first = f" after the first {kept} of {len(blocks)} blocks" if 0 < kept < len(blocks) else ""
+    compiled = "; blocks compiled" if recipe.compile else ""
+    report.say(f"weights {section.storage} ({size:.2f} GiB{away}); checkpointing {rest}{first}; "
+               f"attention {attention.name} ({attention.reason}){compiled}")  # fmt: skip
+    for block in blocks[0 if rest != "none" else len(blocks) :][kept:]:
+        _become(block, {"full": _Full, "selective": _Selective}[rest])
+    if recipe.compile:
+        compile_blocks(denoiser)
+    return Fitted(attention=attention, kept=kept, rest=rest)
 
 
-def _check(section: ModelSection, recipe: TrainSection, attention: str, device: Device) -> None:
-    if "trains" not in ATTENTION[attention]:
+def _shape(denoiser: Any, load: Load) -> Denoiser:
+    return denoiser_of(denoiser.config, image_tokens=load.image_tokens, multiple=16)
+
+
+def _tokens(denoiser: Any, shape: Sequence[int]) -> int:
+    time, rows, columns = denoiser.config.patch_size
+    return (shape[2] // time) * (shape[3] // rows) * (shape[4] // columns)
+
+
+def _recomputation(
+    denoiser: Any, section: ModelSection, recipe: TrainSection, device: Device, load: Load | None
+) -> tuple[int, str]:
+    """How many of the first blocks keep everything, and what the others compute again."""
+    if recipe.checkpointing != "auto":
+        return 0, recipe.checkpointing
+    if load is None or section.attention not in ("auto", *(name for name, can in ATTENTION.items() if "keeps" in can)):
+        return 0, "full"
+    setting = Setting(
+        storage=section.storage, offload_blocks=section.offload_blocks, batch=load.shape[0], compiled=recipe.compile,
+        bytes_each=getattr(torch, device.dtype).itemsize, products=recipe.products, shards=load.shards,
+    )  # fmt: skip
+    tokens = _tokens(denoiser, load.shape) // load.ulysses
+    found = least_recomputation(
+        _shape(denoiser, load),
+        tokens,
+        rank=recipe.rank,
+        targets=recipe.targets,
+        setting=setting,
+        limit=_room(denoiser, device, recipe),
+    )
+    return found.kept_blocks, found.checkpointing
+
+
+def _room(denoiser: nn.Module, device: Device, recipe: TrainSection) -> float:
+    """Bytes that the denoiser and its training may take here: what is free now and what it has already, less a margin.
+    On the CPU half of the memory, shared by the workers.
+    """
+    if device.name.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device.name)
+        unused = torch.cuda.memory_reserved(device.name) - torch.cuda.memory_allocated(device.name)
+        return (free + unused + stored_bytes(denoiser)) * MARGIN
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 / recipe.workers
+
+
+def _check(
+    section: ModelSection, recipe: TrainSection, attention: str, device: Device, *, rest: str, kept: int
+) -> None:
+    can = ATTENTION[attention]
+    if "trains" not in can:
         usable = ", ".join(name for name in usable_attention(device) if "trains" in ATTENTION[name])
         raise ConfigError(f"the attention {attention!r} has no backward", remedy=f"for training use one of {usable}")
-    if recipe.checkpointing == "selective" and "keeps" not in ATTENTION[attention]:
+    if rest == "selective" and "keeps" not in can:
         what = f"selective checkpointing cannot keep what the attention {attention!r} computes"
         raise ConfigError(what, remedy='set train.checkpointing = "full", or model.attention = "auto"')
-    if section.offload_blocks and recipe.checkpointing == "none":
+    if section.offload_blocks and (rest == "none" or kept):
         what = "model.offload_blocks saves nothing while every block's weights are kept for the backward"
         raise ConfigError(what, remedy='set train.checkpointing = "full"')
-    if section.offload_blocks and recipe.compile:
+    if not recipe.compile:
+        return
+    if section.offload_blocks:
         raise ConfigError("train.compile and model.offload_blocks exclude each other", remedy="choose one of them")
-    if recipe.compile and device.name == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        raise ConfigError("train.compile needs a C++ compiler on the CPU", remedy="install g++, or set CXX")
+    if "compiles" not in can:
+        what = f"the attention {attention!r} may not stand in a compiled block: its gradients were wrong, or it cannot"
+        raise ConfigError(what, remedy='set model.attention = "auto", or train.compile = false')
+    _need_compiler(device)
 
 
-def choose_attention(asked: str, device: Device) -> tuple[str, str]:
-    """The attention backend for a device, and why."""
-    if asked != "auto":
-        return asked, "asked for in cinetune.toml"
-    if not device.name.startswith("cuda"):
-        return "native", "no CUDA GPU"
-    if device.dtype != "bfloat16":
-        return "native", f"cuDNN's attention takes no {device.dtype}"
-    if torch.cuda.get_device_capability(device.name)[0] != 9:
-        return "native", "torch's own choice on this GPU"
-    return "_native_cudnn", "cuDNN's kernels use what a Hopper GPU has"
+def _need_compiler(device: Device) -> None:
+    if device.name == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise ConfigError("compiled blocks need a C++ compiler on the CPU", remedy="install g++, or set CXX")
 
 
-def usable_attention(device: Device) -> list[str]:
-    """The backends that are installed and run on a device."""
-    kind = device.name.partition(":")[0]
-    return [name for name, can in ATTENTION.items() if kind in can and not _missing(name)]
+# -------------------------------------------------------------------------------------------------------- compiling
 
 
-def _missing(name: str) -> str:
-    """What diffusers says is missing for a backend; empty when it can be used."""
-    try:
-        _check_attention_backend_requirements(AttentionBackendName(name))
-    except (RuntimeError, ValueError) as error:
-        return str(error)
-    return ""
+def compile_blocks(denoiser: nn.Module) -> None:
+    """Compile every block, as one graph for each shape and kind of pass, which all blocks share.
+
+    Around the checkpoint, never inside it: selective checkpointing outside a compiled block gives wrong gradients
+    without a word. A block then raises `ModelError` where dynamo would give up compiling and run it as it is.
+    """
+    dynamo: Any = torch._dynamo
+    dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
+    for block in denoiser.get_submodule("blocks").children():
+        compiled = torch.compile(block._call_impl, backend=BACKEND, dynamic=False, fullgraph=True)
+        block._compiled_call_impl = _guarded(compiled)
 
 
-def set_attention(denoiser: Any, name: str, device: Device) -> None:
-    """Make a denoiser use one of `ATTENTION`. Raises `ConfigError` listing what can be used here."""
-    usable = usable_attention(device)
-    if name not in usable:
-        why = _missing(name) or f"it does not run on {device.name}"
-        remedy = f"use one of {', '.join(usable)}, or install what it needs"
-        raise ConfigError(f"the attention {name!r} cannot be used: {why}", where="model.attention", remedy=remedy)
-    before = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()  # it warns that the choice is experimental
-    try:
-        denoiser.set_attention_backend(name)
-    finally:
-        diffusers_logging.set_verbosity(before)
+def _guarded(compiled: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    dynamo: Any = torch._dynamo
+
+    def call(*inputs: Any, **options: Any) -> Tensor:
+        try:
+            return compiled(*inputs, **options)
+        except (dynamo.exc.FailOnRecompileLimitHit, dynamo.exc.Unsupported) as error:
+            raise ModelError(
+                "a block of the denoiser cannot be compiled once for all",
+                where=str(error).strip().splitlines()[0][:200],
+                remedy="set train.compile = false and shoot.compile = false, and report this with the versions "
+                "`cinetune doctor` prints",
+            ) from error
+
+    return call
+
+
+def prove(denoiser: Any, load: Load, *, seed: int = 0) -> float:
+    """Hold compiled blocks to themselves uncompiled, on random inputs of the shape they will see: output, gradient of
+    the input and gradients of the adapter. Returns the least cosine.
+
+    One block of each behaviour, and the first one as the model runs it, without a gradient of its input. With an
+    adapter whose B is zero A would have no gradient, so B is random meanwhile. Raises `ModelError` below `COSINE`.
+    """
+    blocks = list(denoiser.get_submodule("blocks").children())
+    cases = {(type(block), index > 0): block for index, block in enumerate(blocks)}
+    worst, what = 1.0, ""
+    for (_, alive), block in cases.items():
+        inputs = _block_inputs(denoiser, load, seed, alive=alive)
+        with _stirred(block, seed):
+            compiled = _results(block, inputs)
+            with torch.compiler.set_stance("force_eager"):
+                plain = _results(block, inputs)
+        for name, value in plain.items():
+            cosine = _cosine(compiled[name], value)
+            if not cosine >= worst:
+                worst, what = cosine, name
+    if not worst >= COSINE:
+        raise ModelError(
+            f"compiled blocks compute something else: the cosine of their {what} to an uncompiled block's is "
+            f"{worst:.5f}, below {COSINE}",
+            where=f"latents {tuple(load.shape)}, attention {blocks[0].attn1.processor._attention_backend}, "
+            f"{torch.__version__}",
+            remedy="set train.compile = false, or another model.attention",
+        )
+    return worst
+
+
+def _block_inputs(denoiser: Any, load: Load, seed: int, *, alive: bool) -> tuple[Any, ...]:
+    """Hidden states, text and picture, modulation, and rotary tables, as the denoiser gives them to a block."""
+    weight, shape = denoiser.patch_embedding.weight, load.shape
+    width, gen = weight.shape[0], torch.Generator().manual_seed(seed)
+
+    def random(*sizes: int) -> Tensor:
+        return torch.randn(shape[0], *sizes, generator=gen).to(weight.device, weight.dtype)
+
+    hidden = random(_tokens(denoiser, shape), width).requires_grad_(alive)
+    places = denoiser.rope(torch.empty(tuple(shape), device=weight.device))
+    modulation = torch.randn(shape[0], 6, width, generator=gen).to(weight.device, weight.dtype) * 0.1
+    return hidden, random(_shape(denoiser, load).text_tokens + load.image_tokens, width), modulation, places
+
+
+@contextmanager
+def _stirred(block: nn.Module, seed: int) -> Iterator[None]:
+    """A block whose adapter does something: its second factors are random inside."""
+    gen = torch.Generator().manual_seed(seed + 1)
+    trained = [parameter for name, parameter in block.named_parameters() if ".lora_B." in name]
+    before = [parameter.detach().clone() for parameter in trained]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.copy_(torch.randn(parameter.shape, generator=gen) * 0.02)
+    yield
+    with torch.no_grad():
+        for parameter, value in zip(trained, before, strict=True):
+            parameter.copy_(value)
+
+
+def _results(block: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+    trained = [parameter for parameter in block.parameters() if parameter.requires_grad]
+    asked = [*([inputs[0]] if inputs[0].requires_grad else []), *trained]
+    gradients: tuple[Tensor, ...] = ()
+    with torch.enable_grad():
+        output = block(*inputs)
+        if asked:
+            gradients = torch.autograd.grad(output, asked, torch.tanh(output.detach()))
+    found = {"output": output.detach()}
+    if inputs[0].requires_grad:
+        found["input's gradient"] = gradients[0]
+        gradients = gradients[1:]
+    if gradients:
+        found["adapter's gradient"] = torch.cat([one.flatten().float() for one in gradients])
+    return found
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    """In float64: of equal vectors it is 1 to the last digits."""
+    a, b = one.flatten().double(), other.flatten().double()
+    length = float(a.norm() * b.norm())
+    return float(a @ b) / length if length > 0 else float(bool(torch.equal(a, b)))
 
 
 # ---------------------------------------------------------------------------------------------------- checkpointing
@@ -167,13 +345,18 @@ def set_attention(denoiser: Any, name: str, device: Device) -> None:
 
 def _become(block: nn.Module, behaviour: type[nn.Module]) -> None:
     """Give a block another `forward` around its own. Its name, and those of its layers, stay."""
-    kind = type(block)
+    block.__class__ = _joined(type(block), behaviour)
+
+
+@cache
+def _joined(kind: type[nn.Module], behaviour: type[nn.Module]) -> type[nn.Module]:
+    """One class for each pair: a compiler takes blocks of different classes for different programs."""
 
     @wraps(kind.forward)  # the names of its inputs too: diffusers shares tokens out by name
     def forward(self: nn.Module, *inputs: Tensor) -> Tensor:
         return behaviour.forward(self, *inputs)
 
-    block.__class__ = type(kind.__name__, (behaviour, kind), {"__module__": kind.__module__, "forward": forward})
+    return type(kind.__name__, (behaviour, kind), {"__module__": kind.__module__, "forward": forward})
 
 
 class _Full(nn.Module):
