@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,51 @@ def test_lines_tell_every_tenth_and_the_end() -> None:
             bar.advance(note=f"w{number}")
     told = [line.split()[1].rstrip(",") for line in stream.getvalue().splitlines()]
     assert told == [f"{done}/40" for done in range(4, 41, 4)]
+
+
+def told_by(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, int]], total: int
+) -> list[str]:
+    """What a bar of lines says when its pieces come at these times."""
+    stream = io.StringIO()
+    monkeypatch.setattr("cinetune.console.time.monotonic", lambda: clock[0])
+    with Lines(stream).progress("train", total) as bar:
+        for at, count in steps:
+            clock[0] = at
+            bar.advance(count)
+    return stream.getvalue().splitlines()
+
+
+def test_what_comes_before_the_first_piece_is_not_taken_for_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step 0 is evaluated for 150 s, then each step takes 2 s."""
+    lines = told_by([0.0], monkeypatch, [(152.0 + 2 * k, 1) for k in range(10)], 10)
+    assert lines[0] == "  train 1/10"
+    assert lines[1] == "  train 2/10, about 16 s left"
+    assert lines[-1] == "  train 10/10"
+
+
+def test_a_run_that_goes_on_is_judged_by_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = told_by([0.0], monkeypatch, [(1.0, 80), (4.0, 10), (7.0, 10)], 100)
+    assert lines == ["  train 80/100", "  train 90/100, about 3.0 s left", "  train 100/100"]
+
+
+def test_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cinetune.console.SILENT_SECONDS", 0.02)
+    stream, spoke = io.StringIO(), threading.Event()
+
+    class Listening(io.StringIO):
+        def write(self, text: str, /) -> int:
+            spoke.set()
+            return stream.write(text)
+
+    with Lines(Listening()).progress("train", 3) as bar:
+        bar.advance(0, "evaluating")
+        assert spoke.wait(20)
+    assert stream.getvalue().splitlines()[0] == "  train 0/3  still at work: evaluating"
+    before = threading.active_count()
+    with Lines(stream).progress("train", 1) as bar:
+        bar.advance()
+    assert threading.active_count() <= before + 1
 
 
 def test_lines_of_a_single_piece() -> None:

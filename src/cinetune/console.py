@@ -6,6 +6,7 @@ said goes through `printable` here, and nowhere else.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ __all__ = ["Lines", "Live", "duration", "reporter", "table", "tell"]
 
 QUIET_SECONDS = 10.0
 QUIET_SHARE = 0.1
+SILENT_SECONDS = 60.0
 
 
 def tell(text: str, *, stream: TextIO) -> None:
@@ -30,23 +32,51 @@ def tell(text: str, *, stream: TextIO) -> None:
 
 
 class _LineBar:
-    """Progress as a line every 10 seconds or every tenth of the work, whichever comes first, and at the end."""
+    """Progress as a line every 10 seconds or every tenth of the work, whichever comes first, and at the end; and a sign
+    of life after each minute without one.
+
+    What is left is judged by the pace since the first piece was done: before it models are loaded and judged.
+    """
 
     def __init__(self, stream: TextIO, label: str, total: int) -> None:
         self._stream, self._label, self._total = stream, label, total
-        self._done, self._told, self._started = 0, 0, time.monotonic()
-        self._last = self._started
+        self._done, self._told, self._note = 0, 0, ""
+        self._first: tuple[float, int] | None = None
+        self._last = time.monotonic()
+        self._lock, self._ended = threading.Lock(), threading.Event()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._done += steps
-        now = time.monotonic()
-        due = now - self._last >= QUIET_SECONDS or self._done - self._told >= QUIET_SHARE * self._total
-        if not due and self._done != self._total:
-            return
-        self._last, self._told = now, self._done
-        left = (now - self._started) / max(self._done, 1) * (self._total - self._done)
-        rest = f", about {duration(left)} left" if left > 0 else ""
-        tell(f"  {self._label} {self._done}/{self._total}{rest}{f'  {note}' if note else ''}", stream=self._stream)
+        with self._lock:
+            self._done += steps
+            self._note = note
+            now = time.monotonic()
+            before, self._first = self._first, self._first or (now, self._done)
+            due = now - self._last >= QUIET_SECONDS or self._done - self._told >= QUIET_SHARE * self._total
+            if not steps or (not due and self._done != self._total):
+                return
+            self._told = self._done
+            self._write(f"{self._left(now, before)}{f'  {note}' if note else ''}", now)
+
+    def _left(self, now: float, first: tuple[float, int] | None) -> str:
+        if first is None or self._done <= first[1]:
+            return ""
+        left = (now - first[0]) / (self._done - first[1]) * (self._total - self._done)
+        return f", about {duration(left)} left" if left > 0 else ""
+
+    def _write(self, rest: str, now: float) -> None:
+        tell(f"  {self._label} {self._done}/{self._total}{rest}", stream=self._stream)
+        self._last = now
+
+    def keep_alive(self) -> None:
+        """Speaks up whenever nothing was told for a minute, until `end`."""
+        while not self._ended.wait(max(0.01, self._last + SILENT_SECONDS - time.monotonic())):
+            with self._lock:
+                now = time.monotonic()
+                if now - self._last >= SILENT_SECONDS and not self._ended.is_set():
+                    self._write(f"  still at work{f': {self._note}' if self._note else ''}", now)
+
+    def end(self) -> None:
+        self._ended.set()
 
 
 class Lines:
@@ -63,7 +93,12 @@ class Lines:
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:
-        yield _LineBar(self._stream, label, total)
+        bar = _LineBar(self._stream, label, total)
+        threading.Thread(target=bar.keep_alive, daemon=True).start()
+        try:
+            yield bar
+        finally:
+            bar.end()
 
 
 class _LiveBar:

@@ -36,7 +36,9 @@ def export(project: Project, out: Path, report: Reporter, *, to: str, arm: str =
     elif target is None:
         raise ConfigError(f"cannot export to {to!r}", remedy=f"one of {', '.join(TARGETS)}, dataset")
     else:
-        export_look(project, out, report, to=target, arm=arm)
+        with report.progress(f"export {target}", 1) as bar:
+            export_look(project, out, report, to=target, arm=arm)
+            bar.advance()
 
 
 def export_look(project: Project, out: Path, report: Reporter, *, to: Target, arm: str = "look") -> None:

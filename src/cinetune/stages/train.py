@@ -152,7 +152,8 @@ def _train(runs: list[_Run], config: Config, report: Reporter) -> None:
     elif runs:
         from cinetune.generation import run_tasks
 
-        with relay(report, NAME, recipe.steps * len(runs)) as far:
+        named = f"{NAME} {' and '.join(run.arm for run in runs)}"
+        with relay(report, named, recipe.steps * len(runs)) as far:
             run_tasks(runs, partial(_open, far), workers=recipe.workers, done=lambda _: None)
 
 
