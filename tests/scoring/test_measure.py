@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 from transformers import Dinov2Config, Dinov2Model
 
-from cinetune.artifacts import FileRef, Segment, Sequence, Timing
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.video import write_video
 from cinetune.metrics import networks
@@ -21,54 +18,13 @@ from cinetune.results import Expanded
 from cinetune.runtime import Quiet
 from cinetune.scoring.measure import Taken, take
 from cinetune.store import Project
-from small_project import HEIGHT, RATE, WIDTH, make_project, moving_picture, provenance_of
-
-SHOTS = 8
-FILM = 8
-
-
-def shoot(project: Project, picture: Callable[[str, int], np.ndarray]) -> None:
-    """Masters by hand: `picture(arm, shot number)` for base and look."""
-    made = []
-    for arm in ("base", "look"):
-        for number, shot in enumerate(project.shots().shots):
-            film = picture(arm, number)
-            with project.store.new_object(".safetensors") as (path, done):
-                save_file({"frames_THWC": np.rint(film * 65535).astype(np.uint16)}, path)
-            made.append(
-                Sequence(
-                    shot=shot.id, arm=arm, seed=0, domain=shot.domain, rate=RATE, frames=len(film), width=WIDTH,
-                    height=HEIGHT, segments=(Segment(first_frame=0, frames=9, seed=0),), seam_ratio=None,
-                    drift=1.0, video=done[0], proxy=FileRef(path="none", sha256=""), keyframe="",
-                    timing=Timing(devices=1, wall_seconds=0, peak_gib=None), provenance=provenance_of(),
-                )
-            )  # fmt: skip
-    project.store.save_stage("expand", "test", {"sequences": made}, made=provenance_of())
-
-
-def graded(arm: str, number: int) -> np.ndarray:
-    """Shots that no film window shows; the look warms them as the film is."""
-    return moving_picture(number, warmth=0.12 if arm == "look" else 0.0)
-
-
-def movies(folder: Path, count: int, *, first: int = 300, warmth: float = 0.1) -> Path:
-    folder.mkdir()
-    for number in range(count):
-        write_video(folder / f"r{number}.mp4", moving_picture(first + number, warmth=warmth), rate=RATE)
-    return folder
+from scoring_project import REFERENCES, SHOTS, graded, make_scored_project, movies, shoot_by_hand
+from small_project import HEIGHT, RATE, WIDTH, moving_picture, provenance_of
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen shots of small wan21, half of them in the film's domain, with references for both."""
-    root = make_project(tmp_path_factory.mktemp("measure") / "p", shots=2 * SHOTS, film=FILM)
-    movies(root / "history", 6)
-    movies(root / "future", 6, first=400, warmth=-0.1)
-    shoot(Project(root), graded)
-    return root
-
-
-SETTINGS = ('score.reference.in="history"', 'score.reference.out="future"')
+    return make_scored_project(tmp_path_factory.mktemp("measure") / "p")
 
 
 def taken(root: Path, *settings: str) -> Taken:
@@ -86,7 +42,7 @@ def first(template: Path) -> Taken:
     with pytest.MonkeyPatch.context() as patch:
         # Nothing of the pocket may be read for another family.
         patch.setattr(pocket, "weights_folder", lambda: Path("/nowhere"))
-        return taken(template, *SETTINGS)
+        return taken(template, *REFERENCES)
 
 
 def sets(found: Taken, metric: str, domain: str):
@@ -119,7 +75,7 @@ def test_a_second_run_reads_no_network_and_gives_the_same(
         raise AssertionError("the network was read although all features are kept")
 
     monkeypatch.setattr(networks, "own_tower", never)
-    assert taken(template, *SETTINGS) == first
+    assert taken(template, *REFERENCES) == first
 
 
 def test_a_damaged_kept_array_is_refused(root: Path, first: Taken) -> None:
@@ -129,7 +85,7 @@ def test_a_damaged_kept_array_is_refused(root: Path, first: Taken) -> None:
         data = victim.read_bytes()
         victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(StoreError, match="damaged"):
-        taken(root, *SETTINGS)
+        taken(root, *REFERENCES)
 
 
 def test_without_references_or_truths_the_rows_say_what_to_set(template: Path) -> None:
@@ -169,7 +125,7 @@ def test_a_named_network_that_is_not_here_is_said_and_one_that_is_adds_its_rows(
     torch.manual_seed(0)
     config = Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=224, patch_size=56)
     Dinov2Model(config).save_pretrained(root / "networks" / "dinov2")
-    found = taken(root, *SETTINGS, 'score.features=["own", "dinov2", "clip-l"]')
+    found = taken(root, *REFERENCES, 'score.features=["own", "dinov2", "clip-l"]')
     assert sets(found, "clip_kid@dinov2", "in").why == ""
     assert "weights pull clip-l" in found.protocol["features_missing"]
     assert any("clip-l was named and is not here" in warning for warning in found.warnings)
@@ -186,8 +142,8 @@ def test_a_planted_copy_is_vetoed_with_a_picture_and_a_mere_grade_is_not(root: P
     def stolen(arm: str, number: int) -> np.ndarray:
         return moving_picture(100, warmth=0.12) if (arm, number) == ("look", 0) else graded(arm, number)
 
-    shoot(Project(root), stolen)
-    found = taken(root, *SETTINGS)
+    shoot_by_hand(Project(root), stolen)
+    found = taken(root, *REFERENCES)
     assert [(veto.arm, veto.domain) for veto in found.vetoes] == [("look", "in")]
     assert {"clip_kid", "clip_fid_film", "clip_reference"} <= set(found.vetoes[0].metrics)
     picture = found.vetoes[0].picture
@@ -199,7 +155,7 @@ def test_a_missing_arm_leaves_no_rows_and_no_copies(root: Path) -> None:
     project = Project(root)
     alone = [s for s in project.store.need(Expanded).sequences if s.arm == "base"]
     project.store.save_stage("expand", "test", {"sequences": alone}, made=provenance_of())
-    found = taken(root, *SETTINGS)
+    found = taken(root, *REFERENCES)
     assert found.sets == () and found.protocol["memorisation"] == "no trained arm"
 
 
@@ -209,8 +165,8 @@ def test_shots_of_different_length_and_black_shots_are_measured_as_far_as_they_g
             return np.zeros((9, HEIGHT, WIDTH, 3), np.float32)
         return graded(arm, number)[:5] if number == 2 else graded(arm, number)
 
-    shoot(Project(root), mixed)
-    found = taken(root, *SETTINGS)
+    shoot_by_hand(Project(root), mixed)
+    found = taken(root, *REFERENCES)
     black = next(c for c in found.clips if (c.arm, c.shot) == ("look", "sh0"))
     assert all(value is None or np.isfinite(value) for value, _ in black.values.values())
     assert all(np.isfinite(effect).all() for effect in (np.asarray(e.effects) for e in found.sets))
@@ -225,7 +181,7 @@ def test_scenes_are_chosen_once_a_shot_and_not_by_the_arm(template: Path, tmp_pa
 
     project = Project(template)
     film = read_film(project, Nets(), Quiet())
-    found = taken(template, *SETTINGS)
+    found = taken(template, *REFERENCES)
     for number in (0, 1, 2):
         clips = {c.arm: c for c in found.clips if c.shot == f"sh{number}"}
         shots = {arm: cloud(np.rint(graded(arm, number) * 65535).astype("float32") / 65535) for arm in ("base", "look")}
