@@ -45,7 +45,7 @@ def test_no_page_is_about_a_verb_that_does_not_exist() -> None:
 def test_settings_in_the_text_exist(path: Path) -> None:
     config = Config().model_dump()
     sections = [key for key, value in config.items() if isinstance(value, dict)]
-    legal = {*flatten(config), *sections, "train.augment", "score.design", "score.design.margins"}
+    legal = {*flatten(config), *sections, "train.augment", "score.design", "score.design.margins", "score.reference"}
     found = re.findall(rf"(?:`|--set )((?:{'|'.join(sections)})\.[a-z_.]+[a-z])", path.read_text(encoding="utf-8"))
     files = {"train.log", "score.py", "train.py", "cache.py", "prepare.py"}
     assert {key for key in found if key not in legal and key not in files} == set()

@@ -86,7 +86,10 @@ def test_the_check_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_list_of_weights(tmp_path: Path) -> None:
     rows = weights_table(tmp_path)
     assert rows[0]["name"] == "pocket (embedded)"
-    assert all(row["licence"] == "Apache-2.0" for row in rows)
+    assert all(row["licence"] or row["state"] == "not offered" for row in rows)
+    networks = {row["name"].split(" ")[0]: row for row in rows}
+    assert "weights pull clip-l" in networks["clip-l"]["remedy"] and "blind to" in networks["clip-l"]["remedy"]
+    assert networks["inception"]["state"] == "to bring" and networks["sscd"]["state"] == "not offered"
     (tmp_path / "cinetune.toml").write_text('preset = "paper"\n[model]\npath = "nowhere"\n')
     mine = weights_table(tmp_path)[0]
     assert (mine["name"], mine["state"]) == ("this project", "not usable")

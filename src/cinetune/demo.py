@@ -72,7 +72,7 @@ def shots_at(locations: Sequence[tuple[str, str]], domain: str, each: int) -> li
     return scenes
 
 
-def _shoot_list(root: Path, report: Reporter) -> None:
+def _shoot_list(root: Path, look: str, report: Reporter) -> None:
     """References (neutral stills), truths (the same shots with the film's grade), and `shots.toml`."""
     plan: list[tuple[str, Domain, Scene]] = []
     domains: tuple[tuple[Domain, str, str, int], ...] = (
@@ -90,7 +90,7 @@ def _shoot_list(root: Path, report: Reporter) -> None:
             write_png16(root / "references" / f"{name}.png", neutral[0])
             write_video(
                 root / "references" / f"{name}_truth.mov",
-                grade(neutral, LOOKS[LOOK]),
+                grade(neutral, LOOKS[look]),
                 rate=Fraction(16),
                 codec="prores_hq",
             )
@@ -100,23 +100,25 @@ def _shoot_list(root: Path, report: Reporter) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def make_demo(root: Path, report: Reporter) -> None:
-    """Write the demo project into `root`, or leave it alone if it is there already; a killed call can be repeated."""
+def make_demo(root: Path, report: Reporter, *, look: str = LOOK) -> None:
+    """Write the demo project into `root`, or leave it alone if it is there already; a killed call can be repeated.
+    `look` is one of the backlot's.
+    """
     if (root / "cinetune.toml").is_file():
         return
     report.say(
-        f"shooting a film of {FILM_SCENES} scenes on the backlot, in the look {LOOK!r}: {LOOKS[LOOK].description}"
+        f"shooting a film of {FILM_SCENES} scenes on the backlot, in the look {look!r}: {LOOKS[look].description}"
     )
     scenes = shots_at(locations("historical")[:FILM_SCENES], "historical", SHOTS_PER_SCENE)
     shoot_reels(
         root / "footage",
         scenes,
-        LOOKS[LOOK],
+        LOOKS[look],
         per_reel=SHOTS_PER_SCENE,
         height=PICTURE_HEIGHT,
         width=PICTURE_WIDTH,
         letterbox=LETTERBOX,
     )
-    _shoot_list(root, report)
+    _shoot_list(root, look, report)
     with atomic_write(root / "cinetune.toml") as temporary:
-        temporary.write_text(CONFIG.format(scenes=FILM_SCENES, look=LOOK), encoding="utf-8")
+        temporary.write_text(CONFIG.format(scenes=FILM_SCENES, look=look), encoding="utf-8")

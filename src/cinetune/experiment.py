@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPERIMENTS", "Experiment", "Line", "announce", "answer", "check", "concluded", "settings_of"]
 
-LEAST_SHOTS = 6
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
@@ -109,14 +107,15 @@ def check(project: Project) -> list[str]:
     missing at once.
     """
     from cinetune.metrics.sets import LEAST_CLIPS
+    from cinetune.metrics.stats import LEAST_FOR_WORDS
 
     shots = project.shots().shots
     problems: list[str] = []
     notes: list[str] = []
     for domain, world in (("in", "the film's own world"), ("out", "another world")):
         own = [shot for shot in shots if shot.domain == domain]
-        if len(own) < LEAST_SHOTS:
-            problems.append(f'{len(own)} shots in {world} (domain = "{domain}"), {LEAST_SHOTS} or more are needed')
+        if len(own) < LEAST_FOR_WORDS:
+            problems.append(f'{len(own)} shots in {world} (domain = "{domain}"), {LEAST_FOR_WORDS} or more are needed')
         named = project.config.score.reference.get(domain, "")
         truths = sum(shot.truth is not None for shot in own)
         if named and not (project.root / named).exists():
