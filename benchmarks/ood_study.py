@@ -1,11 +1,11 @@
 """Does a look travel? The experiment of docs/ood.md on the backlot: looks x training seeds x sampling seeds.
 
-    python benchmarks/ood_study.py build/ood            3 looks x 3 training seeds x 3 sampling seeds: a night on two cores
+    python benchmarks/ood_study.py build/ood            3 looks x 3 training x 3 sampling seeds: a night on 2 cores
     python benchmarks/ood_study.py build/ood --quick    1 look, 1 training, 1 sampling seed, short training: minutes
 
-Each look is a demo project of its own. Stages that do not depend on the training seed are made once, and base shots too.
-What is there is not made again, so a killed study goes on. Ends in `study.json` and a table: for each look the mean effect
-over training seeds with its range, and over all trainings the mean and Student's interval with a training as the unit.
+Each look is a demo project of its own. Stages that do not depend on the training seed are made once, and so are base
+shots. What is there is not made again, so a killed study goes on. Ends in `study.json` and a table: for each look the
+mean effect over training seeds, and over all trainings the mean and Student's interval with a training as the unit.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def effects(line: Line) -> dict[str, Any]:
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
-    """Rows of look, measure, where: the mean over trainings and its range; then over all trainings, with an interval."""
+    """Rows of look, measure, where: the mean over trainings and each one; then over all, with an interval."""
     lines = [f"{'look':10} {'measure':14} {'where':8} {'mean':>9}  trainings"]
     for metric, where in itertools.product(MEASURES, ("in", "out", "between")):
         everything: list[float] = []
