@@ -330,7 +330,10 @@ def test_a_shot_that_was_seen_before_is_told_and_kept(film):
     assert len(record.groups["windows"]) == 7
     (same,) = [one for one in record.groups["measures"] if one.same_as]
     assert same.window == "e9_s000_w00" and same.same_as.startswith("c1_s000 (") and same.left_out == ""
-    assert any("1 of 7 shots show the same picture" in x and "e9_s000 as c1_s000 (" in x for x in quiet.warnings)
+    assert any(
+        "1 of 7 shots repeats an earlier one and counts double" in x and "e9_s000 as c1_s000 (" in x
+        for x in quiet.warnings
+    )
     assert "shows the same picture as c1_s000 (" in (film / "work" / "prepare" / "sheet.html").read_text()
 
 

@@ -126,7 +126,8 @@ def _warnings(cards: Sequence[Scorecard], story: _Story) -> list[str]:
     found = [warning for card in cards for warning in card.warnings]
     if _pocket(cards):
         found.append(
-            "CLIP and perceptual figures come from the pocket model's small features: compare none with print."
+            "CLIP and perceptual figures come from the pocket model's small features: do not compare them with "
+            "published figures."
         )
     rejected = len(story.ingested.rejected)
     if rejected:

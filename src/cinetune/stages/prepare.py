@@ -238,8 +238,9 @@ def _tell_left_out(report: Reporter, config: Config, windows: Sequence[Window], 
     if same and config.prepare.duplicates == "keep":
         lines = listed([f"{shot} as {first}" for shot, first in same.items()])
         report.warn(
-            f"{len(same)} of {len(set(shots.values()))} shots show the same picture as one before them, and weigh the "
-            f'more in training; prepare.duplicates = "drop" leaves them out:\n  {lines}'
+            f"{len(same)} of {len(set(shots.values()))} shots "
+            f"{'repeats an earlier one and counts' if len(same) == 1 else 'repeat earlier ones and count'} "
+            f'double; prepare.duplicates = "drop" leaves them out:\n  {lines}'
         )
 
 
@@ -287,6 +288,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def _some_of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _tell(
     report: Reporter, config: Config, geometry: Release, clips: dict[str, FootageClip], windows: list[Window]
 ) -> None:
@@ -317,8 +322,8 @@ def _tell(
     }
     counts = {split: sum(window.split == split for window in windows) for split in scenes}
     report.say(
-        f"{counts['train']} windows of {len(scenes['train'])} scenes to train on, "
-        f"{counts['held']} of {len(scenes['held'])} held out"
+        f"train: {_some_of(counts['train'], 'window')}, {_some_of(len(scenes['train']), 'scene')}; "
+        f"held out: {_some_of(counts['held'], 'window')}, {_some_of(len(scenes['held']), 'scene')}"
         + (f" ({_some(scenes['held'])})" if scenes["held"] else "")
     )
     if crowd := crowded(windows):

@@ -67,7 +67,7 @@ def _start(project: Project) -> Path | None:
 
 def make(project: Project, report: Reporter) -> Made[Trained]:
     """Train what is missing. Raises `StoreError` if the cache is missing, `ModelError` on NaN,
-    `ConfigError` when the work does not divide by the processes.
+    `ConfigError` when a batch cannot be split evenly over the processes.
     """
     store, config = project.store, project.config
     processes = meet(config.model, config.parallel)

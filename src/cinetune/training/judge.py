@@ -89,7 +89,8 @@ class Judge:
         near = [step for step, found in order[1:] if noise and found.distance - order[0][1].distance < noise]
         why = "the lowest distance to the film on held-out scenes"
         if near:
-            why += f"; no further from it than luck ({noise:.4f}): step {', '.join(map(str, near))}"
+            steps = f"step {near[0]} is" if len(near) == 1 else f"steps {', '.join(map(str, near))} are"
+            why += f"; {steps} as good within noise ({noise:.4f})"
         self.report.say(f"{self.arm}: of {len(order)} evaluations step {state.best_step} is kept, with {why}")
         self.log.write(
             "end",

@@ -200,9 +200,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def weights_sha256(folder: Path) -> str:
     """sha256 over the names and bytes of all networks, their configurations and the tokenizer.
 
-    Hashing 65 GB takes minutes, so for large models the hash of each file is kept in `.cinetune-sha256.json` inside the
-    folder and used again while the file's size and time are unchanged. A folder that cannot be written is hashed anew
-    by every process.
+    Hashing tens of gigabytes takes minutes, so for large models the hash of each file is kept in
+    `.cinetune-sha256.json` inside the folder and used again while the file's size and time are unchanged. A folder that
+    cannot be written is hashed anew by every process.
     """
     return _sha256(
         folder,
