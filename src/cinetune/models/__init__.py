@@ -12,7 +12,7 @@ from cinetune.runtime import Device, choose_device, package_versions
 from cinetune.sections import ModelSection
 
 if TYPE_CHECKING:
-    from cinetune.models.wan.wan21 import WanVideo
+    from cinetune.models.family import VideoModel
 
 __all__ = ["load_model", "model_folder", "model_identity", "model_ref"]
 
@@ -36,7 +36,7 @@ def model_folder(section: ModelSection) -> Path:
 
 def load_model(
     section: ModelSection, *, device: Device | None = None, parts: Literal["all", "encoders", "denoiser"] = "all"
-) -> WanVideo:
+) -> VideoModel:
     """The model of `[model]` on `device` (default: as the section says), its weights stored, its blocks placed and its
     attention chosen by that section. `parts` leaves out what a stage does not need.
 
@@ -60,6 +60,8 @@ def load_model(
                 parts=parts,
                 settle=partial(settle, section=section, device=place),
             )
+        case family:
+            raise AssertionError(f"the family {family} has a row in the catalogue and no case here")
 
 
 def model_ref(section: ModelSection) -> ModelRef:

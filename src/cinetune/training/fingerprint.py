@@ -24,7 +24,7 @@ _SHAPES_NUMBERS = (
     "metrics/features.py",
     "metrics/similarity.py",
     "models/adapters/lora.py",
-    "models/family.py",
+    "models/*.py",
     "models/memory/*.py",
     "models/wan/*.py",
     "runtime.py",
