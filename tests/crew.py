@@ -22,8 +22,8 @@ def free_port() -> int:
 
 
 def crew(size: int, job: Callable[[], None], folder: Path, *, machines: int = 1, seconds: float = 90) -> None:
-    """Run `job` in `size` processes that `cinetune.processes.meet` can join. Fails with what the first one said that
-    failed, and after `seconds` with whatever hangs.
+    """Run `job` in `size` processes that `cinetune.processes.join_group` can join. Fails with what the first one said
+    that failed, and after `seconds` with whatever hangs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}

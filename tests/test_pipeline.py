@@ -11,7 +11,7 @@ import pytest
 from cinetune import pipeline
 from cinetune.artifacts import Rejected
 from cinetune.errors import ConfigError, FootageError, StoreError
-from cinetune.pipeline import STAGES, Row, stage_named
+from cinetune.pipeline import STAGES, StageStatus, stage_named
 from cinetune.runtime import Quiet, Reporter
 from cinetune.stage import Made, Stage
 from cinetune.store import Project, StageRecord, sha256_file
@@ -58,7 +58,7 @@ class Words:
         return Made(result=self.result(words=(said,), files=tuple(done)))
 
 
-def status(project: Project, story: tuple[Words, ...]) -> list[Row]:
+def status(project: Project, story: tuple[Words, ...]) -> list[StageStatus]:
     return pipeline.status(project, [each.stage for each in story])
 
 
@@ -76,11 +76,11 @@ def story(project: Project) -> tuple[Words, Words, Words]:
     )
 
 
-def states(rows: list[Row]) -> list[str]:
+def states(rows: list[StageStatus]) -> list[str]:
     return [row.state for row in rows]
 
 
-def why(rows: list[Row]) -> list[str]:
+def why(rows: list[StageStatus]) -> list[str]:
     return [row.why for row in rows]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cinetune.errors import ClusterError, StoreError
-from cinetune.processes import Processes, launched, meet, part
+from cinetune.processes import Processes, join_group, launched, leave_group
 from cinetune.sections import ModelSection, ParallelSection
 from crew import crew, free_port
 
@@ -25,16 +25,16 @@ def _launch(monkeypatch: pytest.MonkeyPatch, *, size: int, port: int) -> None:
 
 def test_without_a_launcher_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    assert meet(CPU, PARALLEL) == Processes() == launched()
-    part()
+    assert join_group(CPU, PARALLEL) == Processes() == launched()
+    leave_group()
     one = Processes()
     assert one.main and one.gather(3) == [3] and one.lead(lambda: 4) == one.together(lambda: 4) == one.same(4)
 
 
 def test_one_leads_and_all_hear_of_it(tmp_path: Path) -> None:
     def job() -> None:
-        here = meet(CPU, PARALLEL)
-        assert here == meet(CPU, PARALLEL) == Processes(rank=int(os.environ["RANK"]), size=2)
+        here = join_group(CPU, PARALLEL)
+        assert here == join_group(CPU, PARALLEL) == Processes(rank=int(os.environ["RANK"]), size=2)
         assert here.gather(here.rank * 10) == [0, 10]
         assert here.same(here.rank) == 0
         assert here.together(lambda: here.rank) == here.rank
@@ -51,14 +51,14 @@ def test_one_leads_and_all_hear_of_it(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match=what) as caught:
                 (here.lead if make is lead else here.together)(make)
             assert (caught.value.what, caught.value.where, caught.value.exit_code) == (what, where, 3)
-        part()
+        leave_group()
 
     crew(2, job, tmp_path)
 
 
 def test_a_process_that_dies_is_no_riddle_to_the_others(tmp_path: Path) -> None:
     def job() -> None:
-        here = meet(CPU, PARALLEL)
+        here = join_group(CPU, PARALLEL)
         here.gather(0)
         if not here.main:
             os._exit(0)
@@ -80,14 +80,14 @@ def test_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
         port = other.getsockname()[1]
         _launch(monkeypatch, size=2, port=port)
         with pytest.raises(ClusterError, match=rf"cannot meet(?s:.*)127.0.0.1:{port}(?s:.*)--standalone") as caught:
-            meet(CPU, PARALLEL)
+            join_group(CPU, PARALLEL)
         assert caught.value.exit_code == 3
 
 
 def test_a_process_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     _launch(monkeypatch, size=2, port=free_port())
     with pytest.raises(ClusterError, match="the 2 processes of this run cannot meet"):
-        meet(CPU, ParallelSection(timeout_minutes=0.02))
+        join_group(CPU, ParallelSection(timeout_minutes=0.02))
 
 
 @pytest.mark.parametrize(("rank", "size"), [("x", "2"), ("0", "two"), ("-1", "2"), ("2", "2"), ("0", "0"), ("", "1")])

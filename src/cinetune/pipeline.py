@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from cinetune.config import flatten
 from cinetune.errors import CinetuneError, ConfigError
-from cinetune.processes import meet
+from cinetune.processes import join_group
 from cinetune.runtime import Reporter
 from cinetune.stage import Stage
 from cinetune.stages import cache, deliver, expand, ingest, keyframes, prepare, report, score, train
 from cinetune.store import Inputs, Project, StageRecord
 
-__all__ = ["STAGES", "Row", "made_otherwise", "run", "stage_named", "status"]
+__all__ = ["STAGES", "StageStatus", "made_otherwise", "run", "stage_named", "status"]
 
 
 STAGES: tuple[Stage[Any], ...] = tuple(
@@ -28,7 +28,7 @@ STAGES: tuple[Stage[Any], ...] = tuple(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class StageStatus:
     """One line of `cinetune status`."""
 
     stage: str
@@ -46,26 +46,26 @@ def stage_named(name: str, stages: Sequence[Stage[Any]] = STAGES) -> Stage[Any]:
     raise ConfigError(f"no stage {name!r}", remedy=f"one of {', '.join(stage.name for stage in stages)}")
 
 
-def status(project: Project, stages: Sequence[Stage[Any]] = STAGES) -> list[Row]:
+def status(project: Project, stages: Sequence[Stage[Any]] = STAGES) -> list[StageStatus]:
     """The state of every stage, in order. Reads only."""
-    rows: list[Row] = []
+    rows: list[StageStatus] = []
     for stage in stages:
         waiting = [row.stage for row in rows if row.stage in stage.reads and row.state != "done"]
         rows.append(_row(project, stage, waiting))
     return rows
 
 
-def _row(project: Project, stage: Stage[Any], waiting: Sequence[str]) -> Row:
+def _row(project: Project, stage: Stage[Any], waiting: Sequence[str]) -> StageStatus:
     try:
         record = project.store.load_stage(stage.name)
         reasons = [] if record is None else _reasons(project, stage, record)
     except CinetuneError as error:
-        return Row(stage=stage.name, state="blocked", why=error.what)
+        return StageStatus(stage=stage.name, state="blocked", why=error.what)
     if waiting:
         reasons.append(f"after {', '.join(waiting)}")
     if record is None:
-        return Row(stage=stage.name, state="missing", why="; ".join(reasons) or "not run yet")
-    return Row(
+        return StageStatus(stage=stage.name, state="missing", why="; ".join(reasons) or "not run yet")
+    return StageStatus(
         stage=stage.name, state="stale" if reasons else "done", why="; ".join(reasons),
         created_utc=record.provenance.created_utc, wall_seconds=record.provenance.wall_seconds,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def run(
     elif until is not None:
         wanted = wanted[: wanted.index(stage_named(until, stages)) + 1]
     ran: list[StageRecord] = []
-    processes = meet(project.config.model, project.config.parallel)
+    processes = join_group(project.config.model, project.config.parallel)
     with ExitStack() as held, processes.watching():
         processes.lead(lambda: held.enter_context(project.store.lock()))
         processes.lead(project.store.check_version)

@@ -1,6 +1,6 @@
 """The processes of one run. `torchrun` (or anything else that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT)
-starts the same command several times; `meet` brings them together. One of them leads: only it locks the project, writes
-records and speaks to a person.
+starts the same command several times; `join_group` brings them together. One of them leads: only it locks the project,
+writes records and speaks to a person.
 
 Torch is imported inside the functions that need it, so that the command line starts without it.
 """
@@ -20,7 +20,7 @@ from cinetune.outside import count_of
 if TYPE_CHECKING:
     from cinetune.sections import ModelSection, ParallelSection
 
-__all__ = ["Processes", "launched", "meet", "part"]
+__all__ = ["Processes", "join_group", "launched", "leave_group"]
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def launched() -> Processes:
     return Processes(rank=rank, size=size)
 
 
-def meet(model: ModelSection, section: ParallelSection) -> Processes:
+def join_group(model: ModelSection, section: ParallelSection) -> Processes:
     """Join the other processes of the run, once: a second call only says who this is. Each takes the GPU of its local
     rank.
 
@@ -151,7 +151,7 @@ def meet(model: ModelSection, section: ParallelSection) -> Processes:
     return here
 
 
-def part() -> None:
+def leave_group() -> None:
     """Leave in good order at the end of a run."""
     if launched().size > 1:
         from torch import distributed

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from cinetune.config import section_sha
 from cinetune.errors import WeightsError
-from cinetune.processes import meet
+from cinetune.processes import join_group
 from cinetune.results import Result
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, Store
@@ -88,7 +88,7 @@ class Stage(Generic[R]):
         """
         started = time.monotonic()
         config = project.config
-        processes = meet(config.model, config.parallel)
+        processes = join_group(config.model, config.parallel)
         key = "" if self.hashes_late else processes.lead(lambda: self.key(project))
         made = self.make(project, report)
 

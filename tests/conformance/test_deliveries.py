@@ -20,12 +20,12 @@ import tifffile
 
 from cinetune.footage.read.color import from_light, resize
 from cinetune.footage.read.planes import frame_colour, frame_rgb, rgb_frame
-from cinetune.footage.write.formats import DELIVERIES, Card, Picture, conform_indices, slate_frames
+from cinetune.footage.write.formats import DELIVERIES, Picture, SlateCard, conform_indices, slate_frames
 from cinetune.metrics.grade import delta_e2000, lab
 from cinetune.sections import DeliveryName
 from films import FILM, counted, counter, patches
 
-CARD = Card(
+CARD = SlateCard(
     film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps", slate="frame", burn_in=False
 )
 HEIGHT, WIDTH = 144, 288

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import iterate, probe, read_frames
-from cinetune.footage.write.formats import DELIVERIES, Card, Picture, conform_indices
+from cinetune.footage.write.formats import DELIVERIES, Picture, SlateCard, conform_indices
 from films import FILM, counted, counter, drift
 
-CARD = Card(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps")
+CARD = SlateCard(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps")
 
 
 def _picture(frames=9, height=0):

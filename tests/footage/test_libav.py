@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from cinetune.footage.edit.shelf import Shelf
+from cinetune.footage.edit.finder import FileFinder
 from cinetune.footage.read.libav import appears, exact, metadata, open_to_read
 from cinetune.footage.video import probe
 from films import write_counted
@@ -74,7 +74,7 @@ def test_a_film_whose_title_is_latin_1_is_read(tmp_path: Path) -> None:
     assert data.count("Caf\u00e9".encode()) >= 1
     path.write_bytes(data.replace("Caf\u00e9".encode(), b"Caf\xe9\xe9"))
     assert probe(path).frames == 30
-    header = Shelf([path]).header(path)
+    header = FileFinder([path]).header(path)
     assert header is not None and header.reel == "Caf\ufffd\ufffd"
 
 

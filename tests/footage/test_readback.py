@@ -9,13 +9,13 @@ import pytest
 
 from cinetune.errors import FootageError
 from cinetune.footage.write import formats
-from cinetune.footage.write.formats import DELIVERIES, Card, Picture
+from cinetune.footage.write.formats import DELIVERIES, Picture, SlateCard
 from cinetune.footage.write.movies import MOVIES, encode_movie, write_video
 from cinetune.footage.write.readback import check_movie, movie_facts
 from films import FILM, drift, patches, write_tagged
 
 PROMISE = {"frames": 5, "rate": FILM, "size": (80, 48), "bits": 8, "timecode": "01:00:00:00"}
-CARD = Card(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps")
+CARD = SlateCard(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from cinetune.errors import ConfigError, FootageError, StoreError
 from cinetune.footage.write import sequences as sequences_out
-from cinetune.footage.write.formats import DELIVERIES, Card, Picture
+from cinetune.footage.write.formats import DELIVERIES, Picture, SlateCard
 from cinetune.footage.write.sequences import STILLS, read_header, read_values, write_still
 from films import FILM, patches
 from killed import left_by_a_killed_run
@@ -63,7 +63,7 @@ def test_without_openimageio_exr_says_how_to_get_it_and_the_rest_works(tmp_path,
         DELIVERIES[name].check()
     master = np.rint(np.stack([patches(32, 48)] * 2) * 65535).astype(np.uint16)
     picture = Picture(frames_THWC=master, shown=[0, 1], rate=Fraction(24))
-    card = Card(film="film", shot="SH0010", version=1, look="look", conform="none")
+    card = SlateCard(film="film", shot="SH0010", version=1, look="look", conform="none")
     assert len(DELIVERIES["tiff16"].write(tmp_path / "a", picture, card)) == 2
 
 
@@ -71,7 +71,7 @@ def test_a_sequence_is_whole_or_not_there(tmp_path, monkeypatch):
     """What a killed run left is made anew, a failure leaves nothing, a folder that is there is never written into."""
     master = np.rint(np.stack([patches(32, 48)] * 3) * 65535).astype(np.uint16)
     picture = Picture(frames_THWC=master, shown=[0, 1, 2], rate=Fraction(24))
-    card = Card(film="film", shot="SH0010", version=1, look="look", conform="none")
+    card = SlateCard(film="film", shot="SH0010", version=1, look="look", conform="none")
     stale = left_by_a_killed_run(tmp_path / "a_tiff16")
     assert len(DELIVERIES["tiff16"].write(tmp_path / "a", picture, card)) == 3
     assert len(list((tmp_path / "a_tiff16").iterdir())) == 3 and not stale.exists()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cinetune.artifacts import Colour, FootageClip, Measures, Rights, Window
-from cinetune.pages.sheet import Card, render_sheet, start_label, strip
+from cinetune.pages.sheet import WindowCard, render_sheet, start_label, strip
 from films import FILM, drift
 
 COLOUR = Colour(matrix="bt709", primaries="bt709", transfer="bt709", full_range=False, decided="")
@@ -35,7 +35,7 @@ def _card(number, *, scene="castle", split="train", caption="a rider", left_out=
         window=window.id, motion=3.0 + number, sharpness=0.5, brightness=0.4, black=0.2, left_out=left_out
     )
     picture = strip(drift(number, 3, 64, 96))
-    return Card(window=window, clip=CLIP, measures=measures, strip=picture, copy_of=copy_of)
+    return WindowCard(window=window, clip=CLIP, measures=measures, strip=picture, copy_of=copy_of)
 
 
 class _Tags(HTMLParser):

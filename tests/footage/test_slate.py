@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from cinetune.footage.video import probe, read_frames
-from cinetune.footage.write.formats import DELIVERIES, Card, Picture, with_bars
+from cinetune.footage.write.formats import DELIVERIES, Picture, SlateCard, with_bars
 from cinetune.footage.write.overlay import burn_in, slate
 from films import drift
 
-CARD = Card(film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps", made="2026-01-31")
+CARD = SlateCard(
+    film="film", shot="SQ010 SH0010", version=3, look="look", conform="hold from 16 fps", made="2026-01-31"
+)
 FACTS = {"Frames": "1001 - 1008", "Timecode": "01:00:00:00 - 01:00:00:07", "Rate": "24 fps", "Size": "640 x 360"}
 STILL = np.full((360, 640, 3), 0.5, np.float32)
 

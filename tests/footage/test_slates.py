@@ -10,11 +10,11 @@ from cinetune.backlot.scenes import render, sample_scene
 from cinetune.footage.cut.slates import Samples, drawn
 from cinetune.footage.read.color import resize
 from cinetune.footage.video import probe, write_video
-from cinetune.footage.write.overlay import Card, slate
+from cinetune.footage.write.overlay import SlateCard, slate
 from films import FILM, drift
 from reels import leaders
 
-CARD = Card(film="A FILM", shot="SQ010_SH0040", version=3, look="two-strip", conform="none")
+CARD = SlateCard(film="A FILM", shot="SQ010_SH0040", version=3, look="two-strip", conform="none")
 
 
 def small(rgb):

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cinetune.footage.write.overlay import Card, burn_in, slate
+from cinetune.footage.write.overlay import SlateCard, burn_in, slate
 from cinetune.timecode import frames_to_timecode
 from reels.spoiled import cut, pan
 
@@ -34,7 +34,9 @@ Array = np.ndarray
 Size = tuple[int, int]
 SIZE = (192, 128)
 _SHOT = 16
-_CARD = Card(film="THE LONG WAY", shot="SQ010_SH0040", version=3, look="two-strip", conform="none", made="2026-01-31")
+_CARD = SlateCard(
+    film="THE LONG WAY", shot="SQ010_SH0040", version=3, look="two-strip", conform="none", made="2026-01-31"
+)
 _UPPER = [(1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1)]
 _LOWER = [(0, 0, 1), (0, 0, 0), (1, 0, 1), (0, 0, 0), (0, 1, 1), (0, 0, 0), (1, 1, 1)]
 

@@ -16,7 +16,7 @@ from cinetune.footage import video
 from cinetune.footage.video import read_window
 from cinetune.models import load_model
 from cinetune.models.wan.wan21 import WanVideo, pad_text
-from cinetune.processes import meet
+from cinetune.processes import join_group
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection
 from cinetune.stages import cache
@@ -163,7 +163,7 @@ def test_processes_share_the_windows_and_make_the_same_files(done: Project, temp
         video.read_window = lambda *arguments: (windows.append(arguments[2].id), read(*arguments))[1]
         project = Project(root, overrides=(*ON, "model.device=cpu"))
         record = cache.run(project, Quiet())
-        here = meet(project.config.model, project.config.parallel)
+        here = join_group(project.config.model, project.config.parallel)
         made = here.gather(windows)
         assert sorted(made[0] + made[1]) == ["w0", "w1", "w2"]  # each by one process, and by it alone
         assert all(made)
@@ -185,7 +185,7 @@ def test_a_window_that_one_process_cannot_read_ends_all(template: Path, tmp_path
         project = Project(root, overrides=("model.device=cpu",))
         with pytest.raises(FootageError) as caught:
             cache.run(project, Quiet())
-        said = meet(project.config.model, project.config.parallel).gather(str(caught.value))
+        said = join_group(project.config.model, project.config.parallel).gather(str(caught.value))
         assert said[0] == said[1] and "c1" in said[0]
 
     crew(2, job, tmp_path / "said")

@@ -17,7 +17,7 @@ from cinetune.metrics import ClipMaps
 from cinetune.models.adapters.lora import lora_state
 from cinetune.models.memory.fit import fit, settle
 from cinetune.models.wan.wan21 import WanVideo
-from cinetune.processes import Processes, meet
+from cinetune.processes import Processes, join_group
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, ParallelSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, World, alone, arrange, train, window_file
@@ -106,7 +106,7 @@ def go(base: WanVideo, files: list[WindowFile], empty: torch.Tensor, net: ClipMa
 
 def world_of(**section: object) -> World:
     parallel = ParallelSection.model_validate(section)
-    return arrange(meet(ModelSection(device="cpu"), parallel), parallel)
+    return arrange(join_group(ModelSection(device="cpu"), parallel), parallel)
 
 
 def same_bytes(folder: Path, other: Path) -> None:

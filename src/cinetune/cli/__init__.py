@@ -15,7 +15,7 @@ import typer
 from cinetune.cli import making, project, sharing
 from cinetune.cli.common import app, tell
 from cinetune.errors import CinetuneError, ran_out
-from cinetune.processes import launched, part
+from cinetune.processes import launched, leave_group
 
 __all__ = ["app", "main"]
 
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result: Any = app([word for word in words if word != "--debug"], prog_name="cinetune", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        part()
+        leave_group()
         code = HUNG_UP if _hung_up() else code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -12,7 +12,7 @@ from typing import Any
 
 from cinetune.artifacts import FootageClip, Shot
 from cinetune.footage.notes.captions import LOOK_WORDS, complaints, frames_to_show
-from cinetune.footage.notes.sidecars import METADATA, Row, captions_of, table_rows
+from cinetune.footage.notes.sidecars import METADATA, CaptionRow, captions_of, table_rows
 from cinetune.pages.kit import render
 from cinetune.pages.media import picture_uri
 from cinetune.pages.sheets import to_image
@@ -61,7 +61,9 @@ def write_review(project: Project, report: Reporter) -> Path:
     return path
 
 
-def _card(project: Project, folder: Path, shot: Shot, clip: FootageClip, row: Row, *, index: int) -> dict[str, Any]:
+def _card(
+    project: Project, folder: Path, shot: Shot, clip: FootageClip, row: CaptionRow, *, index: int
+) -> dict[str, Any]:
     """What the page shows of one shot, and the row that would make its caption a person's."""
     settings = project.config.caption
     name = Path(os.path.relpath(project.root / clip.path, folder)).as_posix()

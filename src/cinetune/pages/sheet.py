@@ -22,7 +22,7 @@ from cinetune.footage.cut.framing import lost, shape_of
 from cinetune.pages.kit import render
 from cinetune.timecode import frames_to_timecode, timecode_to_frames
 
-__all__ = ["Card", "render_sheet", "start_label", "strip"]
+__all__ = ["WindowCard", "render_sheet", "start_label", "strip"]
 
 _THUMB = 208  # pixels: a strip of three fills a third of a desktop window
 _GAP = 3
@@ -31,7 +31,7 @@ _QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class WindowCard:
     """One window on the sheet; `strip` is a WebP file's bytes, `copy_of` the window it shows the same picture as;
     `whole` a full frame of its clip, on one window of every clip that is cropped."""
 
@@ -73,7 +73,7 @@ def start_label(clip: FootageClip, frame: int) -> str:
         return "+" + frames_to_timecode(frame, clip.rate)
 
 
-def render_sheet(film: str, cards: Sequence[Card], facts: Sequence[str]) -> str:
+def render_sheet(film: str, cards: Sequence[WindowCard], facts: Sequence[str]) -> str:
     """The page as text: cards in scenes, scenes in the order of their first card. `facts` are sentences for its head.
     Everything written by people is escaped.
     """
@@ -88,7 +88,7 @@ def render_sheet(film: str, cards: Sequence[Card], facts: Sequence[str]) -> str:
     }, "sheet.html.j2")  # fmt: skip
 
 
-def _scenes(cards: Sequence[Card]) -> Iterator[dict[str, Any]]:
+def _scenes(cards: Sequence[WindowCard]) -> Iterator[dict[str, Any]]:
     order = {name: place for place, name in enumerate(dict.fromkeys(card.window.scene for card in cards))}
     in_order = sorted(cards, key=lambda card: order[card.window.scene])
     for name, group in groupby(in_order, key=lambda card: card.window.scene):
@@ -101,7 +101,7 @@ def _scenes(cards: Sequence[Card]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _framing(card: Card) -> dict[str, Any]:
+def _framing(card: WindowCard) -> dict[str, Any]:
     """The full frame and, in per cent of it, the picture inside the bars and the part that the model sees."""
     clip, window = card.clip, card.window
 
@@ -120,7 +120,7 @@ def _framing(card: Card) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _view(card: Card) -> dict[str, Any]:
+def _view(card: WindowCard) -> dict[str, Any]:
     window, clip = card.window, card.clip
     return {
         "id": window.id, "state": card.state, "why": card.measures.left_out, "copy_of": card.copy_of,

@@ -13,7 +13,7 @@ from typing import Any
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
 from cinetune.cost.operations import training
 from cinetune.errors import CinetuneError
-from cinetune.pipeline import Row, status
+from cinetune.pipeline import StageStatus, status
 from cinetune.plan.bill import ASSUMED_SHOT, Bill, bills, caching_work, cheapest_card, segments_of, windows_of
 from cinetune.plan.run import Run, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
@@ -30,7 +30,7 @@ class Plan:
     GB; `cards` and `fits` tables whose first row names the columns; `warnings` what stands in the way."""
 
     answer: tuple[tuple[str, str], ...]
-    stages: tuple[Row, ...]
+    stages: tuple[StageStatus, ...]
     settings: dict[str, tuple[Any, str]]
     facts: tuple[tuple[str, str], ...]
     memory: tuple[tuple[str, float], ...]

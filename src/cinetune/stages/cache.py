@@ -12,7 +12,7 @@ from cinetune.artifacts import FileRef, FootageClip, LatentEntry, ModelRef, Wind
 from cinetune.config import Config
 from cinetune.errors import ModelError, StoreError
 from cinetune.files import EMPTY, LATENTS, TEXT, full_caption, given, save_tensors
-from cinetune.processes import meet
+from cinetune.processes import join_group
 from cinetune.results import Cached, Ingested, Prepared
 from cinetune.runtime import Reporter, choose_device
 from cinetune.stage import Made, Stage
@@ -58,7 +58,7 @@ def make(project: Project, report: Reporter) -> Made[Cached]:
     ]
     shared_key = content_key(*base, "shared")
 
-    processes = meet(config.model, config.parallel)
+    processes = join_group(config.model, config.parallel)
     device = choose_device(config.model.device, config.model.dtype)
     missing = processes.same([name for name in dict.fromkeys((*keys, shared_key)) if not store.has_unit(NAME, name)])
     mine = set(missing[processes.rank :: processes.size])  # each piece is made by one process, and by it alone

@@ -19,7 +19,14 @@ from cinetune.artifacts import FootageClip, Shot
 from cinetune.config import Config
 from cinetune.errors import CinetuneError, ConfigError, FootageError, ModelError, WeightsError
 from cinetune.footage.notes.captions import PROMPT, ask_again, complaints, frames_to_show, question, tidy
-from cinetune.footage.notes.sidecars import GENERATED, Generated, Row, captions_of, read_generated, write_generated
+from cinetune.footage.notes.sidecars import (
+    GENERATED,
+    CaptionRow,
+    Generated,
+    captions_of,
+    read_generated,
+    write_generated,
+)
 from cinetune.records import artifact
 from cinetune.results import Ingested
 from cinetune.runtime import Reporter, choose_device, table
@@ -245,7 +252,11 @@ def _made(store: Store, task: _Task) -> _Caption | None:
 
 
 def _table(
-    store: Store, shots: Sequence[Shot], rows: Sequence[Row], tasks: Sequence[_Task], failures: dict[str, CinetuneError]
+    store: Store,
+    shots: Sequence[Shot],
+    rows: Sequence[CaptionRow],
+    tasks: Sequence[_Task],
+    failures: dict[str, CinetuneError],
 ) -> str:
     """One line per shot: who captioned it, how long it is, and what a person should look at."""
     made = {task.shot.id: _made(store, task) for task in tasks}

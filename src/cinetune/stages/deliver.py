@@ -22,8 +22,8 @@ from cinetune.footage.edit.timeline import TimelineEntry, write_edit
 from cinetune.footage.write.formats import (
     DELIVERIES,
     FIRST_FRAME,
-    Card,
     Picture,
+    SlateCard,
     conform_indices,
     first_frame_number,
     slate_frames,
@@ -254,7 +254,7 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
             conform=config.conform,
             bars=_bars(config),
         )
-        card = Card(
+        card = SlateCard(
             film=project.config.name,
             shot=f"{config.seq} {sequence.shot}",
             version=version,

@@ -22,9 +22,9 @@ from cinetune.footage.cut.framing import crop_notes, lost, shape_of
 from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
 from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repeats, scene_table
 from cinetune.footage.cut.windows import centre_crop, window_frames
-from cinetune.footage.notes.sidecars import GENERATED, Row, captions_of, rights_csv, sidecar_files
+from cinetune.footage.notes.sidecars import GENERATED, CaptionRow, captions_of, rights_csv, sidecar_files
 from cinetune.footage.video import read_clip
-from cinetune.pages.sheet import Card, render_sheet, start_label, strip
+from cinetune.pages.sheet import WindowCard, render_sheet, start_label, strip
 from cinetune.records import artifact
 from cinetune.results import Ingested, Prepared
 from cinetune.runtime import Reporter
@@ -264,7 +264,7 @@ def _check_leaks(
     report.warn(f"{what}. Held-out numbers will be too good: {remedy}")
 
 
-def _captions(project: Project, clips: dict[str, FootageClip], shots: tuple[Shot, ...]) -> list[Row]:
+def _captions(project: Project, clips: dict[str, FootageClip], shots: tuple[Shot, ...]) -> list[CaptionRow]:
     """One row per shot. Raises `ConfigError` listing every shot without a caption."""
     folder = project.root / project.config.footage.folder
     rows = captions_of(project.root, folder, clips, shots)
@@ -369,7 +369,7 @@ def _write_pages(
         twins |= {one.id: other.id, other.id: one.id}
     whole = _whole(project, clips, windows)
     cards = [
-        Card(
+        WindowCard(
             window=window,
             clip=clips[window.clip],
             measures=one,

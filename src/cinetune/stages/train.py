@@ -17,7 +17,7 @@ from cinetune.artifacts import Arm, FileRef, LatentEntry, Look, ModelRef
 from cinetune.config import Config, flatten, section_sha
 from cinetune.errors import ConfigError, StoreError, WeightsError
 from cinetune.pages.live import watching
-from cinetune.processes import meet
+from cinetune.processes import join_group
 from cinetune.records import read_log
 from cinetune.results import Cached, Ingested, Prepared, Trained
 from cinetune.runtime import Reporter, choose_device, provenance, relay
@@ -70,7 +70,7 @@ def make(project: Project, report: Reporter) -> Made[Trained]:
     `ConfigError` when a batch cannot be split evenly over the processes.
     """
     store, config = project.store, project.config
-    processes = meet(config.model, config.parallel)
+    processes = join_group(config.model, config.parallel)
     runs = _runs(project)
     done = processes.same({one.key for one in runs if store.has_unit(NAME, one.key)})
     with watching(project) if processes.main else nullcontext():
@@ -143,7 +143,7 @@ def _train(runs: list[_Run], config: Config, report: Reporter) -> None:
     if recipe.workers == 1:
         for run in runs:
             run.keep(report)
-    elif meet(config.model, config.parallel).size > 1:
+    elif join_group(config.model, config.parallel).size > 1:
         raise ConfigError(
             "arms cannot be trained side by side by processes that share one",
             where=f"train.workers = {recipe.workers}",
@@ -214,7 +214,7 @@ class _Run:
         from cinetune.training import arrange
 
         config, store = self.project.config, self.project.store
-        world = arrange(meet(config.model, config.parallel), config.parallel)
+        world = arrange(join_group(config.model, config.parallel), config.parallel)
         made = self.train(report, world)
         world.lead(lambda: store.unit(NAME, self.key, Look, made))
 

@@ -30,7 +30,7 @@ _SHAPES_NUMBERS = (
     "runtime.py",
     "training/ahead.py",
     "training/augment.py",
-    "training/average.py",
+    "training/ema.py",
     "training/data.py",
     "training/judge.py",
     "training/loop.py",

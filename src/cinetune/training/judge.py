@@ -12,8 +12,8 @@ from torch import Tensor
 from cinetune.errors import ModelError
 from cinetune.runtime import Reporter
 from cinetune.training.alarms import Alarm, Alarms
-from cinetune.training.average import worn
 from cinetune.training.checkpoint import Log, TrainState
+from cinetune.training.ema import ema_applied
 from cinetune.training.validate import Evaluation, Validator
 
 __all__ = ["Judge", "ranked"]
@@ -54,7 +54,7 @@ class Judge:
         plateau waits for no less. Raises `ModelError` when the samples or losses are not finite.
         """
         state, step = self.state, self.state.step
-        with worn(state.average, self.parameters):
+        with ema_applied(state.average, self.parameters):
             found = replace(self.validator(step), effect=self.validator.effect(self.arm))
             found = self.validator.world.same(found)
             _check_finite(found, step)

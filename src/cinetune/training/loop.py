@@ -19,9 +19,9 @@ from cinetune.models.memory.fit import Load, prove
 from cinetune.runtime import Reporter, derive
 from cinetune.sections import TrainSection
 from cinetune.training.ahead import Seen, look, looking_ahead
-from cinetune.training.average import follow
 from cinetune.training.checkpoint import Log, TrainState, load_checkpoint, save_checkpoint
 from cinetune.training.data import WindowFile, batch_shape
+from cinetune.training.ema import ema_update
 from cinetune.training.fingerprint import Fingerprint, summary
 from cinetune.training.judge import Judge
 from cinetune.training.meter import Meter
@@ -124,7 +124,7 @@ def train(
             if changes:
                 log.write("forced", state.step, changes=changes, **_asked(recipe, validator))
         else:
-            follow(state.average, parameters, recipe.ema)
+            ema_update(state.average, parameters, recipe.ema)
             judge.evaluate()
             meter.mark("evaluation", 0)
         if changes or not resumed:
@@ -158,7 +158,7 @@ def train(
                 group["lr"] = rate
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            follow(state.average, parameters, recipe.ema)
+            ema_update(state.average, parameters, recipe.ema)
             state.step = step + 1
 
             loss = float(loss_B.mean())

@@ -17,9 +17,9 @@ from typing import Literal
 from cinetune.errors import FootageError
 from cinetune.footage.edit.edl import parse_edl
 from cinetune.footage.edit.events import UNSEEN, CutEvent, frame_range, on_record, usable_range
+from cinetune.footage.edit.finder import FileFinder
 from cinetune.footage.edit.masters import find_masters, record_spans
 from cinetune.footage.edit.otiojson import parse_otio
-from cinetune.footage.edit.shelf import Shelf
 from cinetune.footage.edit.xmeml import parse_xmeml
 from cinetune.footage.notes.sidecars import files_below
 from cinetune.outside import decode_text, read_bytes
@@ -78,13 +78,13 @@ def plan_cuts(folder: Path, files: Sequence[Path], *, time: Literal["auto", "sou
     its two times a list is laid over the footage; `auto` decides for each list as `find_masters` does.
     """
     plan = CutPlan()
-    shelf = Shelf(files)
+    finder = FileFinder(files)
     events: dict[Path, list[CutEvent]] = defaultdict(list)
     for path in cut_list_files(folder):
         twins = [file for file in files if file.with_suffix("") == path.with_suffix("")]
         try:
             found = read_cut_list(path)
-            masters = find_masters(found or [], twins, shelf, time=time)
+            masters = find_masters(found or [], twins, finder, time=time)
         except FootageError as error:
             plan.refused[path] = error
             plan.broken.update(dict.fromkeys(twins, error))
@@ -99,7 +99,7 @@ def plan_cuts(folder: Path, files: Sequence[Path], *, time: Literal["auto", "sou
             if time == "record":
                 plan.notes[path] = f"{len(found)} events, laid over {names} by record time: footage.edit_list_time"
             continue
-        given, plan.notes[path] = _share_out(found, twins, shelf, events)
+        given, plan.notes[path] = _share_out(found, twins, finder, events)
         if twins and not given:
             remedy = "export the list again, or remove it to have cuts detected"
             error = FootageError(f"its cut list has nothing to use: {plan.notes[path]}", where=str(path), remedy=remedy)
@@ -109,7 +109,7 @@ def plan_cuts(folder: Path, files: Sequence[Path], *, time: Literal["auto", "sou
 
 
 def _share_out(
-    found: Sequence[CutEvent], twins: Sequence[Path], shelf: Shelf, events: dict[Path, list[CutEvent]]
+    found: Sequence[CutEvent], twins: Sequence[Path], finder: FileFinder, events: dict[Path, list[CutEvent]]
 ) -> tuple[int, str]:
     """Give each event to its file; how many were given, and in words where they went and what was left out."""
     used: set[Path] = set()
@@ -119,8 +119,8 @@ def _share_out(
         if event.skip:
             left_out[event.skip].append(event.label)
             continue
-        match = shelf.find(event)
-        if twins and (isinstance(match, str) or not shelf.holds(match, event)):
+        match = finder.find(event)
+        if twins and (isinstance(match, str) or not finder.holds(match, event)):
             targets = list(twins)
         elif isinstance(match, str):
             left_out[match].append(event.label)

@@ -24,7 +24,7 @@ from cinetune.footage.edit.events import (
     on_record,
     usable_range,
 )
-from cinetune.footage.edit.shelf import Shelf
+from cinetune.footage.edit.finder import FileFinder
 
 __all__ = ["find_masters", "record_spans"]
 
@@ -33,7 +33,7 @@ _SETTING = 'set footage.edit_list_time = "record" or "source"'
 
 
 def find_masters(
-    found: Sequence[CutEvent], twins: Sequence[Path], shelf: Shelf, *, time: Literal["auto", "source", "record"]
+    found: Sequence[CutEvent], twins: Sequence[Path], finder: FileFinder, *, time: Literal["auto", "source", "record"]
 ) -> list[Path]:
     """The finished film that a list is laid over by record time; none = its events are matched by source.
 
@@ -43,44 +43,44 @@ def find_masters(
     holds the most events. Raises `FootageError` when two readings are possible, or none.
     """
     shown = [on_record(event) for event in found if event.skip in ("", UNNAMED)]
-    if time == "source" or not shown or not shelf.files:
+    if time == "source" or not shown or not finder.files:
         return []
     if time == "record":
-        return _chosen(shown, twins, shelf)
-    if any(shelf.names(event) for event in found):
+        return _chosen(shown, twins, finder)
+    if any(finder.names(event) for event in found):
         return []
     start = _from_zero(found)
     holding = [
-        path for path in twins or shelf.files if all(_holds(shelf, path, event, from_zero=start) for event in shown)
+        path for path in twins or finder.files if all(_holds(finder, path, event, from_zero=start) for event in shown)
     ]
     if not twins:
-        covered = [path for path in holding if _is_covered(shelf, path, found)]
+        covered = [path for path in holding if _is_covered(finder, path, found)]
         if len(covered) == 1:
             return covered
-        raise _refusal(found, shown, covered, shelf)
-    by_source = [event for event in found if not event.skip and any(shelf.holds(path, event) for path in twins)]
+        raise _refusal(found, shown, covered, finder)
+    by_source = [event for event in found if not event.skip and any(finder.holds(path, event) for path in twins)]
     if not holding and by_source:
         return []
     if not holding:
-        raise _refusal(found, shown, [], shelf, twins)
-    if len(by_source) == len(shown) and any(_differ(shelf, path, found) for path in holding):
+        raise _refusal(found, shown, [], finder, twins)
+    if len(by_source) == len(shown) and any(_differ(finder, path, found) for path in holding):
         raise FootageError(
             f"{holding[0].name} holds both its source and its record time, and they cut it differently", remedy=_SETTING
         )
     return [] if len(by_source) == len(shown) else holding
 
 
-def _chosen(shown: list[CutEvent], twins: Sequence[Path], shelf: Shelf) -> list[Path]:
+def _chosen(shown: list[CutEvent], twins: Sequence[Path], finder: FileFinder) -> list[Path]:
     """The files that record time is laid over when the project says so."""
     counts = {
-        path: sum(not shelf.objection(path, event) for event in shown if event.source is not None)
-        for path in twins or shelf.files
-        if shelf.header(path) is not None
+        path: sum(not finder.objection(path, event) for event in shown if event.source is not None)
+        for path in twins or finder.files
+        if finder.header(path) is not None
     }
     most = max(counts.values(), default=0)
     best = [path for path, count in counts.items() if count == most > 0]
     if not best or (len(best) > 1 and not twins):
-        raise _refusal([], shown, best, shelf, twins)
+        raise _refusal([], shown, best, finder, twins)
     return best
 
 
@@ -98,14 +98,14 @@ def _plays_itself(source: Labelled) -> bool:
     return (source.start, source.end) == (source.record_start, source.record_end)
 
 
-def _holds(shelf: Shelf, path: Path, event: CutEvent, *, from_zero: bool) -> bool:
+def _holds(finder: FileFinder, path: Path, event: CutEvent, *, from_zero: bool) -> bool:
     """Whether a file that states its timecode holds an event that states its own; `from_zero` says for the whole list
     that both count from the first frame.
     """
-    header = shelf.header(path)
+    header = finder.header(path)
     if header is None or event.source is None or (header.timecode is None and not from_zero):
         return False
-    return not _startless(event) and shelf.holds(path, event)
+    return not _startless(event) and finder.holds(path, event)
 
 
 def _startless(event: CutEvent) -> bool:
@@ -113,11 +113,11 @@ def _startless(event: CutEvent) -> bool:
     return isinstance(event.source, Counted) and event.source.origin is not None
 
 
-def _is_covered(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
-    header = shelf.header(path)
+def _is_covered(finder: FileFinder, path: Path, found: Sequence[CutEvent]) -> bool:
+    header = finder.header(path)
     if header is None or not header.frames:
         return False
-    places = [_place(shelf, path, on_record(event)) for event in found if event.skip not in UNSEEN]
+    places = [_place(finder, path, on_record(event)) for event in found if event.skip not in UNSEEN]
     seen = np.zeros(header.frames, bool)
     for place in places:
         if place:
@@ -125,14 +125,14 @@ def _is_covered(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
     return int(seen.sum()) >= _COVERED * header.frames
 
 
-def _differ(shelf: Shelf, path: Path, found: Sequence[CutEvent]) -> bool:
+def _differ(finder: FileFinder, path: Path, found: Sequence[CutEvent]) -> bool:
     """Whether source and record time put any event elsewhere."""
     shown = [event for event in found if not event.skip]
-    return any(_place(shelf, path, event) != _place(shelf, path, on_record(event)) for event in shown)
+    return any(_place(finder, path, event) != _place(finder, path, on_record(event)) for event in shown)
 
 
-def _place(shelf: Shelf, path: Path, event: CutEvent) -> tuple[int, int] | None:
-    header = shelf.header(path)
+def _place(finder: FileFinder, path: Path, event: CutEvent) -> tuple[int, int] | None:
+    header = finder.header(path)
     if header is None or event.source is None:
         return None
     place = frame_range(event, rate=header.rate, timecode=header.timecode, base=header.base)
@@ -140,7 +140,11 @@ def _place(shelf: Shelf, path: Path, event: CutEvent) -> tuple[int, int] | None:
 
 
 def _refusal(
-    found: Sequence[CutEvent], shown: list[CutEvent], fitting: Sequence[Path], shelf: Shelf, twins: Sequence[Path] = ()
+    found: Sequence[CutEvent],
+    shown: list[CutEvent],
+    fitting: Sequence[Path],
+    finder: FileFinder,
+    twins: Sequence[Path] = (),
 ) -> FootageError:
     """Why a list can be laid over no file by record time, after its sources were found to name none."""
     remedy = "put its sources or its finished film, with timecode, into the footage folder; or " + _SETTING
@@ -151,25 +155,25 @@ def _refusal(
         remedy = "give the list the name of its film"
         return FootageError(f"{start}{len(fitting)} files hold its record time ({names})", remedy=remedy)
     reasons: list[str] = []
-    for path in (twins or shelf.files)[:3]:
-        header = shelf.header(path)
+    for path in (twins or finder.files)[:3]:
+        header = finder.header(path)
         if header is None:
             continue
-        wrong = [(event, why) for event in shown if (why := _objection(shelf, path, event))]
+        wrong = [(event, why) for event in shown if (why := _objection(finder, path, event))]
         why = f"{wrong[0][0].label} is {wrong[0][1]}" if wrong else "its events cover less than nine tenths of it"
         reasons.append(f"{path.name}: {why}")
     return FootageError(f"{start}its record time fits no file ({'; '.join(reasons)})", remedy=remedy)
 
 
-def _objection(shelf: Shelf, path: Path, event: CutEvent) -> str:
-    header = shelf.header(path)
+def _objection(finder: FileFinder, path: Path, event: CutEvent) -> str:
+    header = finder.header(path)
     if event.source is None:
         return f"without {event.skip.removeprefix('no ')}" if event.skip else ""
     if header is not None and header.timecode is None:
         return "not to be placed, as the file has no timecode"
     if _startless(event):
         return "not to be placed, as the list does not state its start timecode"
-    return shelf.objection(path, event)
+    return finder.objection(path, event)
 
 
 def record_spans(

@@ -44,9 +44,9 @@ __all__ = [
     "GENERATED",
     "METADATA",
     "SIDECAR_SUFFIXES",
+    "CaptionRow",
     "Generated",
     "Notes",
-    "Row",
     "captions_of",
     "clip_stem",
     "files_below",
@@ -97,7 +97,7 @@ _NEAR = 2  # frames a stated start may lie after the start found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CaptionRow:
     """What one line of a sidecar says about one clip; `source` is the sidecar's path inside the footage folder, or
     `generated (<model>)`."""
 
@@ -209,9 +209,9 @@ class Notes:
         self._tables: dict[Path, dict[Path, list[dict[str, Any]]]] = {}
         self._texts: dict[Path, dict[str, list[Path]]] = {}
 
-    def rows(self, clip: Path) -> list[Row]:
+    def rows(self, clip: Path) -> list[CaptionRow]:
         """From tables in the clip's folder and up to `folder`, then its `.txt`. Raises `ConfigError` on bad rows."""
-        rows: list[Row] = []
+        rows: list[CaptionRow] = []
         place = clip.parent
         while True:
             for table in _TABLES:
@@ -225,7 +225,7 @@ class Notes:
         text = self._text_of(clip)
         if text is not None:
             source = text.relative_to(self._folder).as_posix()
-            rows.append(Row(text=one_line(read_text(text, most=MOST_TABLE)), source=source))
+            rows.append(CaptionRow(text=one_line(read_text(text, most=MOST_TABLE)), source=source))
         return rows
 
     def _text_of(self, clip: Path) -> Path | None:
@@ -279,7 +279,7 @@ def _index(
     return exact, near, bare
 
 
-def read_rows(folder: Path, clip: Path) -> list[Row]:
+def read_rows(folder: Path, clip: Path) -> list[CaptionRow]:
     """`Notes.rows` of one clip."""
     return Notes(folder, [clip]).rows(clip)
 
@@ -302,7 +302,7 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield item
 
 
-def _row(item: dict[str, Any], path: Path, source: str) -> Row:
+def _row(item: dict[str, Any], path: Path, source: str) -> CaptionRow:
     def number(key: str) -> int | None:
         value = item.get(key)
         if value is None or value == "":
@@ -315,7 +315,7 @@ def _row(item: dict[str, Any], path: Path, source: str) -> Row:
     def words(key: str) -> str:
         return one_line(item.get(key, ""))
 
-    return Row(
+    return CaptionRow(
         text=words("text") or words("caption"),
         source=source,
         scene=words("scene"),
@@ -327,7 +327,7 @@ def _row(item: dict[str, Any], path: Path, source: str) -> Row:
     )
 
 
-def rows_for_shot(rows: list[Row], index: int, start: int) -> list[Row]:
+def rows_for_shot(rows: list[CaptionRow], index: int, start: int) -> list[CaptionRow]:
     """The rows that speak of shot number `index` of a clip, which starts at frame `start`: the closest first. Of those
     by start frame only the latest do: an earlier one speaks of an earlier shot, also where the latest has no text.
     """
@@ -340,12 +340,12 @@ def rows_for_shot(rows: list[Row], index: int, start: int) -> list[Row]:
     return numbered + started + [row for row in rows if row.shot is None and row.start_frame is None]
 
 
-def rights_of(rows: list[Row]) -> Rights:
+def rights_of(rows: list[CaptionRow]) -> Rights:
     """The first stated rights of a clip; empty when none are."""
     return next((row.rights for row in rows if row.rights != Rights()), Rights())
 
 
-def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shots: Sequence[Shot]) -> list[Row]:
+def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shots: Sequence[Shot]) -> list[CaptionRow]:
     """What is said about each shot, in order; a row without text, of source "none", where nothing is. A person's words
     always win; a machine's are used only for the very frames they were written for.
 
@@ -368,10 +368,10 @@ def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shot
                 where=clips[clip].path,
                 remedy='name shots by "start_frame" instead of "shot"',
             )
-    rows: list[Row] = []
+    rows: list[CaptionRow] = []
     for shot in shots:
         index, start = order[shot.clip].index(shot), shot.span.start
-        fitting = rows_for_shot(found[shot.clip], index, start) or [Row(text="", source="none")]
+        fitting = rows_for_shot(found[shot.clip], index, start) or [CaptionRow(text="", source="none")]
         row = fitting[0]
         told = next((other for other in fitting if other.text), None)
         made = machine.get((clips[shot.clip].sha256, start, shot.span.frames))

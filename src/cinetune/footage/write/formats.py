@@ -14,7 +14,7 @@ from cinetune.durable import atomic_write, whole_folder
 from cinetune.footage.read.color import resize
 from cinetune.footage.write.conform import Master, conform_indices, conformed
 from cinetune.footage.write.movies import MOVIES, encode_movie
-from cinetune.footage.write.overlay import Card, burn_in, slate
+from cinetune.footage.write.overlay import SlateCard, burn_in, slate
 from cinetune.footage.write.readback import check_movie
 from cinetune.footage.write.sequences import STILLS, require_openimageio, write_still
 from cinetune.timecode import frames_to_timecode
@@ -22,9 +22,9 @@ from cinetune.timecode import frames_to_timecode
 __all__ = [
     "DELIVERIES",
     "FIRST_FRAME",
-    "Card",
     "DeliveryFormat",
     "Picture",
+    "SlateCard",
     "conform_indices",
     "first_frame_number",
     "slate_frames",
@@ -80,7 +80,7 @@ class DeliveryFormat:
     that the format needs is not installed.
     """
 
-    write: Callable[[Path, Picture, Card], list[Path]]
+    write: Callable[[Path, Picture, SlateCard], list[Path]]
     suffix: str
     meaning: str
     colour: str = _BT709
@@ -112,7 +112,7 @@ def with_bars(rgb: Array, aspect: Fraction | None) -> Array:
 def _movie(codec: str, suffix: str, meaning: str, *, dressed: bool = False) -> DeliveryFormat:
     """A row for a movie: `dressed` ones have slate and burn-in, and at least 360 lines to read them."""
 
-    def write(target: Path, picture: Picture, card: Card) -> list[Path]:
+    def write(target: Path, picture: Picture, card: SlateCard) -> list[Path]:
         path = target.with_name(target.name + suffix)
         size = picture.size(least=_PROXY_MIN_HEIGHT if dressed else 0)
         lead = slate_frames(card.slate, picture.rate) if dressed else 0
@@ -137,7 +137,7 @@ def _stills(name: str, meaning: str) -> DeliveryFormat:
     """A row for a folder of numbered pictures of the master's size, made whole before it gets its name."""
     still = STILLS[name]
 
-    def write(target: Path, picture: Picture, card: Card) -> list[Path]:
+    def write(target: Path, picture: Picture, card: SlateCard) -> list[Path]:
         folder = target.with_name(f"{target.name}_{name}")
         notes = {"shot": card.shot, "version": f"v{card.version:03d}", "look": card.look, "conform": card.conform}
         names: list[str] = []
@@ -167,7 +167,7 @@ DELIVERIES = {
 }
 
 
-def _dressed(picture: Picture, card: Card, size: tuple[int, int], lead: int) -> Iterator[Array]:
+def _dressed(picture: Picture, card: SlateCard, size: tuple[int, int], lead: int) -> Iterator[Array]:
     first, rate = first_frame_number(picture.rate), picture.rate
     if lead:
         still = _slate(picture, card, size)
@@ -178,7 +178,7 @@ def _dressed(picture: Picture, card: Card, size: tuple[int, int], lead: int) -> 
         yield burn_in(rgb, card, timecode, FIRST_FRAME + number) if card.burn_in else rgb
 
 
-def _slate(picture: Picture, card: Card, size: tuple[int, int]) -> Array:
+def _slate(picture: Picture, card: SlateCard, size: tuple[int, int]) -> Array:
     count, rate, first = len(picture.shown), picture.rate, first_frame_number(picture.rate)
     fps = str(rate) if rate.denominator == 1 else f"{float(rate):.3f} ({rate})"
     ends = [frames_to_timecode(number, rate) for number in (first, first + count - 1)]

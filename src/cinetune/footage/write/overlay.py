@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cinetune.footage.read.color import resize
 
-__all__ = ["Card", "burn_in", "slate"]
+__all__ = ["SlateCard", "burn_in", "slate"]
 
 Array = np.ndarray
 Size = tuple[int, int]
@@ -31,7 +31,7 @@ _BARS = [(191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class SlateCard:
     """What the slate and the burn-in say, and whether they are there: `slate` for a second, one frame, or not at
     all.
     """
@@ -65,7 +65,7 @@ def _fitted(text: str, pixels: int, width: float) -> tuple[str, ImageFont.FreeTy
     return text, font
 
 
-def slate(size: Size, card: Card, facts: Mapping[str, str], still: Array) -> Array:
+def slate(size: Size, card: SlateCard, facts: Mapping[str, str], still: Array) -> Array:
     """The card before a shot, [H, W, 3] float32 in [0, 1]: film and version, `facts` as a table, a `still` of the shot
     [h, w, 3], and at the foot a grey ramp (0 to 100 % in steps of 10) over 75 % colour bars.
     """
@@ -119,7 +119,7 @@ def _draw_chart(draw: ImageDraw.ImageDraw, left: int, right: int, height: int) -
             draw.rectangle((start, round(height * top), end - 1, round(height * bottom) - 1), fill=colour)
 
 
-def burn_in(rgb: Array, card: Card, timecode: str, number: int) -> Array:
+def burn_in(rgb: Array, card: SlateCard, timecode: str, number: int) -> Array:
     """A copy of the picture with shot, version, look and film on a darkened strip above, and timecode and frame number
     below.
     """

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["follow", "worn"]
+__all__ = ["ema_applied", "ema_update"]
 
 
 @torch.no_grad()
-def follow(average: dict[str, Tensor], parameters: Mapping[str, Tensor], decay: float) -> None:
+def ema_update(average: dict[str, Tensor], parameters: Mapping[str, Tensor], decay: float) -> None:
     """Move the average towards the parameters: `a <- decay a + (1 - decay) p`, in place; an empty one starts as a copy.
 
     With `decay` 0 nothing is kept. From `a_0 = p_0`, after t steps `a_t = d^t p_0 + (1 - d) sum_k d^(t-k) p_k`.
@@ -27,7 +27,7 @@ def follow(average: dict[str, Tensor], parameters: Mapping[str, Tensor], decay: 
 
 
 @contextmanager
-def worn(average: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> Iterator[None]:
+def ema_applied(average: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> Iterator[None]:
     """The parameters hold the average inside the `with` block and have their own values, bit for bit, after it; an
     empty average changes nothing.
     """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cinetune.training.average import follow, worn
+from cinetune.training.ema import ema_applied, ema_update
 
 
 def test_it_is_the_closed_form() -> None:
@@ -15,7 +15,7 @@ def test_it_is_the_closed_form() -> None:
     history = [torch.randn(4, 3, generator=gen) for _ in range(31)]
     average: dict[str, Tensor] = {}
     for value in history:
-        follow(average, {"a": value}, decay)
+        ema_update(average, {"a": value}, decay)
     last = len(history) - 1
     expected = decay**last * history[0].double()
     for step, value in enumerate(history[1:], 1):
@@ -26,14 +26,14 @@ def test_it_is_the_closed_form() -> None:
 
 def test_off_keeps_nothing() -> None:
     average: dict[str, Tensor] = {}
-    follow(average, {"a": torch.ones(2)}, 0.0)
+    ema_update(average, {"a": torch.ones(2)}, 0.0)
     assert average == {}
 
 
 def test_worn_inside_and_as_before_after() -> None:
     parameter = torch.nn.Parameter(torch.tensor([0.1, 0.2]))
     before = parameter.detach().clone()
-    with pytest.raises(RuntimeError), worn({"a": torch.tensor([5.0, 6.0])}, {"a": parameter}):
+    with pytest.raises(RuntimeError), ema_applied({"a": torch.tensor([5.0, 6.0])}, {"a": parameter}):
         assert parameter.tolist() == [5.0, 6.0]
         raise RuntimeError
     assert torch.equal(parameter.detach(), before)

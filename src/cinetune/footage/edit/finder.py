@@ -17,7 +17,7 @@ from cinetune.footage.read.libav import exact, metadata, open_to_read
 from cinetune.outside import folded, name_parts
 from cinetune.timecode import exact_rate
 
-__all__ = ["Header", "Shelf"]
+__all__ = ["FileFinder", "Header"]
 
 _LEAST_PREFIX = 3  # letters of a reel that a longer file name must begin with
 _CMX_REEL = 8  # letters that CMX3600 keeps of a reel
@@ -64,7 +64,7 @@ def _read_header(path: Path) -> Header | None:
         return None
 
 
-class Shelf:
+class FileFinder:
     """The footage files, found by what an edit list calls them. Headers are read when they are needed, once."""
 
     def __init__(self, files: Sequence[Path]) -> None:
