@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cinetune.cli import main
@@ -17,6 +18,7 @@ from cinetune.errors import ConfigError, StoreError
 from cinetune.export_look import TARGETS, Target, export_look, push
 from cinetune.models import model_ref
 from cinetune.models.adapters.export import FORMATS, adapter_metadata, read_adapter
+from cinetune.results import Trained
 from cinetune.runtime import Quiet
 from cinetune.store import Project
 from small_project import make_project, provenance_of
@@ -109,6 +111,11 @@ def test_the_merged_model_by_original_names_holds_the_same_numbers(film: Project
     original = load_file(tmp_path / "original" / "diffusion_pytorch_model.safetensors")
     assert len(original) == len(merged) and "head.modulation" in original
     assert torch.equal(original["blocks.1.cross_attn.k_img.weight"], merged["blocks.1.attn2.add_k_proj.weight"])
+    (look,) = (look for look in film.store.need(Trained).looks if look.arm == "look")
+    with safe_open(tmp_path / "original" / "diffusion_pytorch_model.safetensors", framework="pt") as file:
+        header = file.metadata()
+    said = [header[f"cinetune.{key}"] for key in ("base", "trigger", "licence", "name")]
+    assert said == [look.model.weights_sha256, look.trigger, look.licence, look.name]
 
 
 @pytest.fixture(scope="module")

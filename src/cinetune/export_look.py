@@ -79,12 +79,22 @@ def _adapter(project: Project, look: Look, out: Path, to: Literal["diffusers", "
 
     path = project.store.path(look.weights)
     shapes = linear_shapes(_empty_denoiser(project)) if to == "kohya" else None
-    facts = {"base": look.model.weights_sha256, "trigger": look.trigger, "licence": look.licence, "name": look.name}
     state = read_adapter(path)
     # alpha is already in the numbers that read_adapter returns
     save_adapter(
-        out, state, alpha=look.rank, rank=look.rank, format=to, metadata=adapter_metadata(path) | facts, shapes=shapes
+        out,
+        state,
+        alpha=look.rank,
+        rank=look.rank,
+        format=to,
+        metadata=adapter_metadata(path) | _facts(look),
+        shapes=shapes,
     )
+
+
+def _facts(look: Look) -> dict[str, str]:
+    """What the header of every exported file says."""
+    return {"base": look.model.weights_sha256, "trigger": look.trigger, "licence": look.licence, "name": look.name}
 
 
 def _hub_folder(project: Project, look: Look, out: Path) -> None:
@@ -147,7 +157,7 @@ def _empty_denoiser(project: Project) -> nn.Module:
 
 def _merge(project: Project, look: Look, out: Path, *, original: bool) -> None:
     from cinetune.models import load_model, model_folder, model_ref
-    from cinetune.models.adapters.export import save_merged, save_merged_original
+    from cinetune.models.adapters.export import adapter_metadata, save_merged, save_merged_original
     from cinetune.models.adapters.lora import load_lora
 
     section = project.config.model
@@ -157,7 +167,8 @@ def _merge(project: Project, look: Look, out: Path, *, original: bool) -> None:
     model = load_model(section, parts="denoiser")
     load_lora(model, project.store.path(look.weights), name=look.arm)
     if original:
-        save_merged_original(model, out, name=look.arm)
+        facts = adapter_metadata(project.store.path(look.weights)) | _facts(look)
+        save_merged_original(model, out, name=look.arm, metadata=facts)
     else:
         save_merged(model, out, name=look.arm, base=model_folder(section))
 

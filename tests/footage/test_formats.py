@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cinetune.footage.read.libav import exact
 from cinetune.footage.read.stills import read_image
-from cinetune.footage.video import iterate, probe, read_frames
+from cinetune.footage.video import MOVIES, iterate, probe, read_frames, write_video
 from cinetune.footage.write.formats import DELIVERIES, Picture, SlateCard, conform_indices
 from films import FILM, counted, counter, drift
 
@@ -75,3 +77,19 @@ def test_png16_holds_the_masters_values(tmp_path):
     for path, index in zip(paths, picture.shown, strict=True):
         assert np.array_equal(np.rint(read_image(path) * 65535), picture.frames_THWC[index])
     assert [path.name for path in tmp_path.iterdir()] == ["SH_v003_png16"]
+
+
+@pytest.mark.parametrize("codec", MOVIES)
+def test_movies_say_that_they_are_progressive_and_of_square_pixels(tmp_path, codec):
+    """In the boxes of the file where the codec's own stream does not say it, so that no player has to guess."""
+    movie = MOVIES[codec]
+    path = tmp_path / f"a{movie.suffix}"
+    write_video(path, np.full((2, 128, 256, 3), 0.5, np.float32), rate=Fraction(24), codec=codec)
+    with av.open(str(path)) as container:
+        assert exact(container.streams.video[0].sample_aspect_ratio) == 1
+        assert not next(container.decode(video=0)).interlaced_frame
+    data = path.read_bytes()
+    if movie.suffix != ".mxf":
+        assert data.count(b"pasp" + bytes([0, 0, 0, 1, 0, 0, 0, 1])) == 1
+    if movie.encoder in ("prores_ks", "libx265"):  # H.264 and MXF say it themselves; libav has no box for DNxHR
+        assert data.count(b"fiel" + bytes([1, 0])) == 1

@@ -299,3 +299,78 @@ def test_a_table_of_patterns_that_cannot_be_taken_is_named(tmp_path: Path, table
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8, "alpha_pattern": table}))
     with pytest.raises(WeightsError, match="header is damaged"):
         read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["cross_attn.q", "attn2.to_q", r"blocks\.\d+\.cross_attn\.q", r"blocks\..*\.attn2\.to_q"]
+)
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda key: f"base_model.model.{key}",
+        lambda key: f"base_model.model.{original(key)}",
+        lambda key: f"diffusion_model.{original(key)}",
+    ],
+    ids=["diffusers", "original", "ComfyUI"],
+)
+def test_settings_and_layers_may_be_spelled_differently(tmp_path: Path, pattern: str, spell: Spelling) -> None:
+    folder = peft_folder(tmp_path / "adapter", spell, alpha_pattern={pattern: 16})
+    state = read_adapter(folder)
+    for layer, (_, b) in delta_parts(("attn2.to_q", "attn2.to_k")).items():
+        scale = 16 / RANK if layer.endswith("to_q") else ALPHA / RANK
+        assert torch.equal(state[f"{layer}.lora_B.weight"], b * scale)
+
+
+def test_a_strength_beside_its_layer_may_be_spelled_differently(tmp_path: Path) -> None:
+    tensors: dict[str, Tensor] = {}
+    for layer, (a, b) in delta_parts(("attn2.to_q",)).items():
+        tensors |= {f"diffusion_model.{original(layer)}.lora_down.weight": a, f"transformer.{layer}.lora_up.weight": b}
+        tensors[f"{kohya(layer)}.alpha"] = torch.tensor(16.0)
+    save_file(tensors, tmp_path / "x.safetensors")
+    state = read_adapter(tmp_path / "x.safetensors")
+    for layer, (_, b) in delta_parts(("attn2.to_q",)).items():
+        assert torch.equal(state[f"{layer}.lora_B.weight"], b * (16 / RANK))
+
+
+Q = "blocks.0.attn2.to_q"
+
+
+FOUR = {f"{Q}.lora_A.weight": torch.ones(4, 8), f"{Q}.lora_B.weight": torch.ones(8, 4)}
+NONE = {f"{Q}.lora_A.weight": torch.zeros(0, 8), f"{Q}.lora_B.weight": torch.zeros(8, 0)}
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        NONE,
+        NONE | {f"{Q}.alpha": torch.tensor(4.0)},
+        FOUR | {f"{Q}.lora_A.weight": torch.ones(4, 0)},
+        FOUR | {f"{Q}.alpha": torch.ones(2)},
+        FOUR | {f"{Q}.alpha": torch.ones(0)},
+        FOUR | {f"{Q}.alpha": torch.tensor(float("nan"))},
+        FOUR | {f"transformer.{Q}.lora_B.weight": torch.ones(8, 4)},
+        FOUR | {f"{Q}.lora_A.weight": torch.ones(4, 8, 1)},
+    ],
+)
+@pytest.mark.parametrize("settings", ["{}", json.dumps({"transformer.lora_alpha": 4})])
+def test_adapters_of_rank_zero_and_other_damage(tmp_path: Path, tensors: dict[str, Tensor], settings: str) -> None:
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": settings})
+    with pytest.raises(WeightsError):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "settings", ["[" * 5000, "9" * 6000, '{"a": "\\ud83d"}', "[1]", "nul", '{"lora_alpha": 1e999}']
+)
+def test_settings_that_are_damaged(tmp_path: Path, settings: str) -> None:
+    tensors = {f"{Q}.lora_A.weight": torch.ones(4, 8), f"{Q}.lora_B.weight": torch.ones(8, 4)}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": settings})
+    with pytest.raises(WeightsError, match="header is damaged"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+def test_settings_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder = peft_folder(tmp_path / "adapter", lambda key: f"base_model.model.{key}")
+    beside = folder / "adapter_config.json"
+    beside.write_bytes(b"\xef\xbb\xbf" + beside.read_bytes())
+    assert read_adapter(folder)

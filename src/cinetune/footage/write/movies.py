@@ -178,7 +178,8 @@ def _add_stream(
     assert isinstance(stream, av.video.stream.VideoStream)
     stream.width, stream.height = size
     stream.pix_fmt = movie.pixels
-    stream.options = dict(movie.options)
+    stream.options = {**movie.options, "field_order": "progressive"}
+    stream.codec_context.sample_aspect_ratio = Fraction(1)
     stream.codec_context.thread_count = _THREADS
     if movie.tag:
         stream.codec_context.codec_tag = movie.tag

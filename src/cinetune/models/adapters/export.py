@@ -173,12 +173,15 @@ def save_merged(model: VideoModel, folder: Path, *, name: str, base: Path | None
             path.chmod(0o644)
 
 
-def save_merged_original(model: VideoModel, folder: Path, *, name: str) -> None:
+def save_merged_original(
+    model: VideoModel, folder: Path, *, name: str, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write the denoiser with one adapter merged in by the original release's names: `config.json` and one
     `diffusion_pytorch_model.safetensors`, as the original code loads a folder; ComfyUI takes that one file.
 
-    The numbers are those of `save_merged`, bit for bit. Raises `ModelError` for an unknown adapter, if `folder` exists,
-    and for a denoiser that is not Wan2.1's.
+    The numbers are those of `save_merged`, bit for bit. `metadata` goes into the header under `cinetune.` names, as in
+    an adapter file: a single file travels without its folder. Raises `ModelError` for an unknown adapter, if
+    `folder` exists, and for a denoiser that is not Wan2.1's.
     """
     if folder.exists():
         raise ModelError(
@@ -188,7 +191,10 @@ def save_merged_original(model: VideoModel, folder: Path, *, name: str) -> None:
     with whole_folder(folder) as staging:
         config = json.dumps(_original_config(model.denoiser), indent=2, sort_keys=True)
         (staging / "config.json").write_text(config, encoding="utf-8")
-        save_file(state, staging / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        header = {"format": "pt"} | {f"cinetune.{key}": value for key, value in (metadata or {}).items()}
+        file = staging / "diffusion_pytorch_model.safetensors"
+        save_file(state, file, metadata=header)
+        _sort_header(file)
         for path in staging.iterdir():
             path.chmod(0o644)
 

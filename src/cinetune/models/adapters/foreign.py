@@ -12,7 +12,6 @@ be carried exactly (DoRA, LoHa, LoKr, OFT, differences, biases) is refused by na
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cinetune.errors import WeightsError
-from cinetune.models.adapters.names import layer_name
+from cinetune.models.adapters.names import LAYERS, bare_name, layer_name
 from cinetune.models.files.weights import adapter_file, adapter_settings
+from cinetune.outside import parse_json, read_text
 from cinetune.patterns import Pattern
 
 __all__ = ["adapter_metadata", "read_adapter"]
@@ -54,11 +54,14 @@ class _Declared:
     alphas: tuple[tuple[Pattern, Any], ...]
     """`alpha_pattern`: PEFT's settings for single layers."""
 
-    def scale(self, module: str, rank: int, path: Path) -> float:
-        """Strength of one layer: alpha / rank (or over its root); 1 where nothing is said, as all readers agree."""
+    def scale(self, names: tuple[str, ...], rank: int, path: Path) -> float:
+        """Strength of one layer, by any of its `names`, the file's own first: alpha / rank (or over its root); 1 where
+        nothing is said, as all readers agree.
+        """
         settings = self.settings
         try:
-            alpha = next((value for pattern, value in self.alphas if _fits(pattern, module)), None)
+            fitting = (value for name in names for pattern, value in self.alphas if _fits(pattern, name))
+            alpha = next(fitting, None)
             alpha = alpha if alpha is not None else settings.get("lora_alpha")
             if alpha is None:
                 return 1.0
@@ -86,7 +89,7 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
     tensors, header = _open(file)
     _refuse_other_kinds(tensors, file)
     declared = _declared(file, header, tensors)
-    alphas = {key.removesuffix(".alpha"): float(value) for key, value in tensors.items() if key.endswith(".alpha")}
+    alphas = _alphas(tensors, file)
     state: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if key.endswith(".alpha"):
@@ -100,12 +103,34 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
                 remedy="it was made for another model, or is of another kind",
             )
         side, value = _SIDE[found[2]], value.float()
+        name = f"{module}.lora_{side}.weight"
+        if value.numel() == 0 or name in state:
+            what = f"{key!r} has the shape {tuple(value.shape)}" if name not in state else f"{module} is in it twice"
+            raise WeightsError(f"the adapter is damaged: {what}", where=str(file))
         if side == "B":
             rank = value.shape[1]
-            own = alphas.get(found[1])
-            value = value * (own / rank if own is not None else declared.scale(module, rank, file))
-        state[f"{module}.lora_{side}.weight"] = value
+            own = alphas.get(module)
+            value = value * (own / rank if own is not None else declared.scale(_names(found[1], module), rank, file))
+        state[name] = value
     return _complete(state, file)
+
+
+def _alphas(tensors: dict[str, Tensor], file: Path) -> dict[str, float]:
+    """The strengths that stand beside their layers, by diffusers' name: a file need not spell both alike."""
+    alphas: dict[str, float] = {}
+    for key, value in tensors.items():
+        if key.endswith(".alpha"):
+            if value.numel() != 1:
+                raise WeightsError(f"the adapter is damaged: {key!r} is no number", where=str(file))
+            spelling = key.removesuffix(".alpha")
+            alphas[layer_name(spelling) or spelling] = float(value)
+    return alphas
+
+
+def _names(spelling: str, module: str) -> tuple[str, ...]:
+    """What a layer is called in its file, by diffusers and by the original release: settings may use any of them."""
+    _, block, layer = module.split(".", 2)
+    return tuple(dict.fromkeys((bare_name(spelling), module, f"blocks.{block}.{LAYERS[layer]}")))
 
 
 def _complete(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
@@ -152,14 +177,16 @@ def _declared(file: Path, header: dict[str, str], tensors: dict[str, Tensor]) ->
     beside = adapter_settings(file)
     try:
         if beside is not None:
-            settings: Any = json.loads(beside.read_text(encoding="utf-8"))
+            settings: Any = parse_json(read_text(beside, refuse=WeightsError), where=str(beside), refuse=WeightsError)
         else:
-            listed = json.loads(header.get("lora_adapter_metadata", "{}"))
+            text = header.get("lora_adapter_metadata", "{}")
+            listed = parse_json(text, where="lora_adapter_metadata", refuse=WeightsError)
             settings = {key.removeprefix("transformer."): value for key, value in listed.items()}
         if not isinstance(settings, dict):
             raise ValueError("not a table")
-    except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"the adapter's header is damaged: {error}", where=str(file)) from error
+    except (ValueError, AttributeError, WeightsError) as error:
+        said = error.what if isinstance(error, WeightsError) else error
+        raise WeightsError(f"the adapter's header is damaged: {said}", where=str(file)) from error
     if settings.get("use_dora"):
         raise WeightsError(
             "the adapter is a DoRA by its settings, and cannot be carried over", where=str(file),

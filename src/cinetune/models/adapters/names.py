@@ -6,7 +6,7 @@ import re
 
 from cinetune.errors import ModelError
 
-__all__ = ["IMAGE_LAYERS", "LAYERS", "layer_name", "original_name"]
+__all__ = ["IMAGE_LAYERS", "LAYERS", "bare_name", "layer_name", "original_name"]
 
 LAYERS = {
     "attn1.to_q": "self_attn.q",
@@ -75,6 +75,11 @@ def original_name(key: str) -> str:
     if name is None:
         raise ModelError(f"{key!r} has no name in the original Wan2.1 release", remedy="export --to merged instead")
     return f"{name}.{kind}"
+
+
+def bare_name(spelling: str) -> str:
+    """A layer's name in a file without what programs put before it."""
+    return re.sub("^" + _PREFIX, "", spelling)
 
 
 def layer_name(spelling: str) -> str | None:
