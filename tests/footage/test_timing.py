@@ -13,6 +13,7 @@ from cinetune.footage.cut.windows import window_frames
 from cinetune.footage.read.timing import set_clock
 from cinetune.footage.video import probe, read_frames, read_window
 from cinetune.sections import FootageSection
+from cinetune.store import sha256_file
 from cinetune.timecode import Span
 from films import FILM, counted, counter, write_counted, write_tagged
 
@@ -34,7 +35,7 @@ def window_numbers(path, frames: int = 17) -> tuple[list[list[int]], list[list[i
     clip = FootageClip(
         id="a",
         path=path.name,
-        sha256="0" * 64,
+        sha256=sha256_file(path),
         codec=facts.codec,
         rate=facts.rate,
         frames=facts.frames,

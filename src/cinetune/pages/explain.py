@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from cinetune.artifacts import FootageClip, Rejected, Shot
-from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.notes.sidecars import source_sha256
+from cinetune.errors import ConfigError
+from cinetune.footage.read.original import require_original
 from cinetune.footage.read.reading import read_clip
 from cinetune.pages.kit import render
 from cinetune.pages.sheet import start_label, strip
@@ -46,13 +46,7 @@ def write_explanation(project: Project, name: str) -> Path:
     """
     film = project.store.need(Ingested)
     clip = _clip(name, film.clips, film.rejected)
-    path = project.root / clip.path
-    try:
-        same = source_sha256(path) == clip.sha256
-    except OSError:
-        same = False
-    if not same:
-        raise FootageError("the file is not the one that was ingested", where=str(path), remedy="run `cinetune ingest`")
+    require_original(project.root, clip)
     parts = _parts(clip, [shot for shot in film.shots if shot.clip == clip.id])
     pictures = _pictures(project.root, clip, [number for part in parts for number in part["shown"]])
     for part in parts:

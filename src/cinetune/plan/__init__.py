@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cinetune.artifacts import PlannedShot
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, step_seconds, work_seconds
 from cinetune.cost.operations import training
 from cinetune.errors import CinetuneError
+from cinetune.files import full_caption
 from cinetune.pipeline import StageStatus, status
 from cinetune.plan.bill import ASSUMED_SHOT, Bill, bills, caching_work, cheapest_card, segments_of, windows_of
 from cinetune.plan.run import Run, shapes_of
@@ -45,7 +47,8 @@ def make_plan(project: Project, *, price: float | None = None) -> Plan:
     config = project.config
     run, warnings = shapes_of(project)
     try:
-        shots = [shot.seconds for shot in project.shots().shots]
+        planned = project.shots().shots
+        shots, warnings = [shot.seconds for shot in planned], [*warnings, *_cut_prompts(project, planned)]
     except CinetuneError as error:
         shots, warnings = [], [*warnings, f"shots.toml: {error.what}"]
     facts: list[tuple[str, str]] = []
@@ -64,6 +67,19 @@ def make_plan(project: Project, *, price: float | None = None) -> Plan:
         memory=memory_rows(run.memory(run.setting)) if run else (), cards=_card_rows(run, shots) if run else (),
         fits=fit_rows(run) if run else (),
     )  # fmt: skip
+
+
+def _cut_prompts(project: Project, shots: Sequence[PlannedShot]) -> list[str]:
+    """What the text encoder will not read of prompts and captions, a line each."""
+    from cinetune.models.prompts import cut_notes
+
+    trigger = project.config.prepare.trigger
+    prepared = project.store.find(Prepared)
+    texts = {f"prompt of shot {shot.id}": full_caption(trigger, shot.prompt) for shot in shots}
+    texts |= {f"negative prompt of shot {shot.id}": shot.negative for shot in shots}
+    for window in prepared.windows if prepared else ():
+        texts[f"caption of {window.id}"] = full_caption(trigger, window.caption)
+    return cut_notes(project.config.model, texts)
 
 
 def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tuple[str, str], ...]:

@@ -18,6 +18,7 @@ from cinetune.artifacts import FileRef, FootageClip, Measures, Shot, Window
 from cinetune.catalogue import Release
 from cinetune.config import Config
 from cinetune.errors import ConfigError, FootageError
+from cinetune.files import full_caption
 from cinetune.footage.cut.framing import crop_notes, lost, shape_of
 from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
 from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repeats, scene_table
@@ -223,20 +224,29 @@ def _repeated(
     ]
 
 
+def _listed(lines: Sequence[str]) -> str:
+    more = f"\n  and {len(lines) - _LISTED} more, on the sheet" if len(lines) > _LISTED else ""
+    return "\n  ".join(lines[:_LISTED]) + more
+
+
+def _cut_captions(config: Config, windows: Sequence[Window]) -> list[str]:
+    """A line for each window whose caption the text encoder reads only the beginning of, trigger phrase included."""
+    from cinetune.models.prompts import cut_notes
+
+    captions = {window.id: full_caption(config.prepare.trigger, window.caption) for window in windows}
+    return cut_notes(config.model, captions)
+
+
 def _tell_left_out(report: Reporter, config: Config, windows: Sequence[Window], measures: Sequence[Measures]) -> None:
     """Name the windows that are left out and the shots that repeat another, the first few of each."""
 
-    def listed(lines: Sequence[str]) -> str:
-        more = f"\n  and {len(lines) - _LISTED} more, on the sheet" if len(lines) > _LISTED else ""
-        return "\n  ".join(lines[:_LISTED]) + more
-
     gone = [f"{one.window}: {one.left_out}" for one in measures if one.left_out]
     if gone:
-        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {listed(gone)}")
+        report.warn(f"{len(gone)} of {len(measures)} windows are left out:\n  {_listed(gone)}")
     shots = {window.id: window.shot for window in windows}
     same = {shots[one.window]: one.same_as for one in measures if one.same_as and one.window in shots}
     if same and config.prepare.duplicates == "keep":
-        lines = listed([f"{shot} as {first}" for shot, first in same.items()])
+        lines = _listed([f"{shot} as {first}" for shot, first in same.items()])
         report.warn(
             f"{len(same)} of {len(set(shots.values()))} shots "
             f"{'repeats an earlier one and counts' if len(same) == 1 else 'repeat earlier ones and count'} "
@@ -313,6 +323,11 @@ def _tell(
     without = sum(not window.caption for window in windows)
     if without:
         report.warn(f"{without} windows have no caption")
+    if cut := _cut_captions(config, windows):
+        report.warn(
+            f"{len(cut)} captions are longer than the text encoder reads; the rest is dropped, so captions that differ "
+            f"only there are one:\n  {_listed(cut)}"
+        )
     generated = sum(window.caption_source.startswith("generated (") for window in windows)
     if generated:
         report.say(f"{generated} captions were written by a model; `cinetune caption --review` shows them")
@@ -381,6 +396,9 @@ def _write_pages(
     ]
     trigger = project.config.prepare.trigger
     facts = [f"Every caption is given to the model with “{trigger}, ” before it."] if trigger else []
+    facts += [
+        f"The caption of {line}: the text encoder reads no more." for line in _cut_captions(project.config, windows)
+    ]
     project.store.write_text(folder / "sheet.html", render_sheet(project.config.name, cards, facts))
     used = [window for window, one in zip(windows, measures, strict=True) if not one.left_out]
     table, unstated = rights_csv(clips, used)

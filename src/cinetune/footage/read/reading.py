@@ -26,6 +26,7 @@ from cinetune.footage.read.color import resize
 from cinetune.footage.read.decode import opened, picked, pictures
 from cinetune.footage.read.fields import CYCLE, FieldVote, refuse
 from cinetune.footage.read.libav import exact, metadata
+from cinetune.footage.read.original import require_original
 from cinetune.footage.read.planes import frame_colour, frame_rgb, has_alpha, quarter_turns, turned
 from cinetune.footage.read.sequences import SHOWN, first_look, picture, shown_frame
 from cinetune.footage.read.timing import Clock, claimed_rates, set_clock
@@ -328,8 +329,13 @@ def read_window(root: Path, clip: FootageClip, window: Window) -> Array:
 def read_clip(
     root: Path, clip: FootageClip, indices: Sequence[int], *, crop: Crop | None = None, size: Size | None = None
 ) -> Array:
-    """`read_frames` of an ingested clip, read and coloured as `ingest` decided."""
+    """`read_frames` of an ingested clip, read and coloured as `ingest` decided. Raises `FootageError` also when the
+    file is not the one that was ingested, before it is read and when it changed meanwhile.
+    """
+    require_original(root, clip)
     colour = replace(clip.colour, lut=str(root / clip.colour.lut)) if clip.colour.lut else clip.colour
-    return read_frames(
+    frames = read_frames(
         root / clip.path, indices, colour=colour, crop=crop, size=size, rate=clip.rate, reading=clip.reading
     )
+    require_original(root, clip)
+    return frames

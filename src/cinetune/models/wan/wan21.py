@@ -6,14 +6,11 @@ here because the pipeline cannot be given cached parts, several clips, or the or
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import ftfy
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,21 +27,15 @@ from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.family import Conditioning, ModelInfo
 from cinetune.models.files import weights
+from cinetune.models.prompts import TEXT_TOKENS, clean_prompt
 from cinetune.models.wan.conv import use_fast_conv3d
 from cinetune.timecode import nearest_legal_frames
 
-__all__ = ["TEXT_TOKENS", "WanVideo", "clean_prompt", "pad_text", "wan21_meta"]
+__all__ = ["WanVideo", "pad_text", "wan21_meta"]
 
-TEXT_TOKENS = 512
-"""A prompt is always padded to exactly this many: the denoiser takes the last 512 tokens as text, others as image."""
 
 Preprocess = Literal["squash", "crop"]
 Parts = Literal["all", "encoders", "denoiser"]
-
-
-def clean_prompt(prompt: str) -> str:
-    """Mend broken encodings, undo HTML escapes (twice: scraped captions often are), and collapse white space."""
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
 
 
 def pad_text(rows: Sequence[Tensor], length: int = TEXT_TOKENS) -> Tensor:
