@@ -52,18 +52,19 @@ def read_image(path: Path) -> Array:
     if not is_file(path):
         raise FootageError("no such picture", where=str(path))
     with _readable(path), Image.open(path, formats=_FORMATS) as image:
-        deep = _deep(image)
+        deep = _deep(image, path)
         size = image.width * image.height * max(3, len(image.getbands())) * (2 if deep else 1)
         if size > _MOST_BYTES:
             raise FootageError(
                 f"it is {image.width}x{image.height}: more than {_MOST_BYTES >> 20} MiB unpacked", where=str(path),
                 remedy="make it smaller; models see less than a million pixels",
             )  # fmt: skip
-        profile = image.info.get("icc_profile")
+        said = image.info.get("icc_profile")
+        profile = said if isinstance(said, bytes) else b""
         factor = int(np.ceil(np.sqrt(image.width * image.height / _WORKING)))
         rgba = _unpacked(path, factor) if deep else _of_pillow(image, profile, factor)
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)  # Pillow turns a TIFF itself while it is unpacked
-        if deep and isinstance(profile, bytes) and profile:
+        if deep and profile:
             rgba[..., :3] = _profiled(rgba[..., :3], profile)
     rgb = rgba[..., :3] if rgba.shape[2] == 3 else rgba[..., :3] * rgba[..., 3:]
     turns, mirrored = _TURNS.get(turn, (0, 0))
@@ -88,12 +89,12 @@ def _readable(path: Path) -> Iterator[None]:
             raise FootageError(error.what, where=str(path), remedy=error.remedy) from error
 
 
-def _deep(image: Image.Image) -> bool:
+def _deep(image: Image.Image, path: Path) -> bool:
     """Whether the file has more than 8 bits a channel, which Pillow's mode does not tell of RGB."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return True
     if image.format == "PNG":
-        with open(image.filename, "rb") as file:  # noqa: PTH123  (Pillow holds the name as text)
+        with path.open("rb") as file:
             head = file.read(25)
         return len(head) == 25 and head[24] == 16
     if image.format == "TIFF":
@@ -126,7 +127,7 @@ def _averaged(levels: Array, factor: int) -> Array:
     return np.multiply(small, np.float32(1 / factor**2), out=small)
 
 
-def _of_pillow(image: Image.Image, profile: object, factor: int) -> Array:
+def _of_pillow(image: Image.Image, profile: bytes, factor: int) -> Array:
     """[H, W, 3 or 4] float32 of a picture of 8 bits."""
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))  # JPEG unpacks to less at once
@@ -137,12 +138,10 @@ def _of_pillow(image: Image.Image, profile: object, factor: int) -> Array:
     if factor > 1:
         image = image.reduce(factor)
     alpha = np.asarray(image.getchannel("A"), np.float32)[..., None] / 255 if image.mode == "RGBA" else None
-    named = isinstance(profile, bytes) and bool(profile)
-    if image.mode in ("CMYK", "LAB", "L") and named and _fits(image.mode, profile):
-        image = by_littlecms(image, profile)
-        named = False
+    if image.mode in ("CMYK", "LAB", "L") and _fits(image.mode, profile):
+        image, profile = by_littlecms(image, profile), b""
     rgb = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
-    if named and _fits("RGB", profile):
+    if _fits("RGB", profile):
         rgb = _profiled(rgb, profile)
     return rgb if alpha is None else np.concatenate([rgb, alpha], axis=-1)
 
