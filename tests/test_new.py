@@ -59,7 +59,10 @@ def test_the_first_clips_choose_the_size(tmp_path: Path) -> None:
     make_project(tmp_path, report, preset="wan21")
     config = load_config(tmp_path / "cinetune.toml")[0]
     assert (config.prepare.height, config.prepare.width) == (352, 832) == (config.shoot.height, config.shoot.width)
-    assert any("832x352 is set, as 832x480 would cut 26% of the width" in line for line in report.lines)
+    assert any(
+        "2.35:1: 832x352 is set and cuts 0% of a side" in line and "832x480 would cut 26%" in line
+        for line in report.lines
+    )
     assert any("broken.mov" in line for line in report.warnings)
 
 

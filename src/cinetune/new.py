@@ -7,7 +7,6 @@ and shooting use is chosen from their shape.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,7 +15,7 @@ from string import Template
 from cinetune.catalogue import find_release
 from cinetune.config import preset_table
 from cinetune.errors import CinetuneError
-from cinetune.footage.cut.framing import Glance, glance, lost, size_for
+from cinetune.footage.cut.framing import Glance, cut, glance, size_for
 from cinetune.footage.notes.sidecars import footage_files, is_sequence
 from cinetune.outside import toml_string
 from cinetune.runtime import Reporter
@@ -77,15 +76,16 @@ def _sizes(looks: Sequence[Glance], family: str, report: Reporter) -> str:
     if not looks:
         return ""
     own = find_release(family)
-    shape = Counter(look.shape for look in looks).most_common(1)[0][0]
-    height, width = size_for(shape, own, height=own.height, width=own.width)
+    shapes = [look.shape for look in looks]
+    height, width = size_for(shapes, own)
+    named = " and ".join(dict.fromkeys(f"{float(shape):.2f}:1" for shape in shapes))
+    share = cut(shapes, own.height, own.width)
     if (height, width) == (own.height, own.width):
-        report.say(f"film   {float(shape):.2f}:1, fits {own.name}'s {own.width}x{own.height}")
+        report.say(f"film   {named}: {own.name}'s {own.width}x{own.height} cuts {float(share):.0%} of a side")
         return ""
-    side, share = lost(shape, height=own.height, width=own.width)
     report.say(
-        f"film   {float(shape):.2f}:1: {width}x{height} is set, as {own.width}x{own.height} would cut "
-        f"{float(share):.0%} of the {side}"
+        f"film   {named}: {width}x{height} is set and cuts {float(cut(shapes, height, width)):.0%} of a side; "
+        f"{own.name}'s {own.width}x{own.height} would cut {float(share):.0%}"
     )
-    why = f"chosen by the shape of the first clips, {float(shape):.2f}:1"
+    why = f"chosen by the shape of the first clips, {named}"
     return f"height = {height}                  # {why}\nwidth = {width}\n"

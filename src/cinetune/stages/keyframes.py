@@ -17,6 +17,7 @@ from cinetune.catalogue import picture_size
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.files import OPENING, full_caption, save_tensors
+from cinetune.footage.cut.framing import picture_notes
 from cinetune.results import Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter
 from cinetune.shotlist import spoken
@@ -70,6 +71,10 @@ def make(project: Project, report: Reporter) -> Made[Keyframed]:
     store, config = project.store, project.config
     looks, clips, windows = store.need(Trained).by_arm, store.need(Ingested).by_id, store.need(Prepared).training
     adapters: dict[Arm, Path] = {arm: store.path(look.weights) for arm, look in looks.items()}
+    for note in picture_notes(
+        [(shot.id, project.root / _start(shot), _size(config, shot)) for shot in project.shots().shots]
+    ):
+        report.warn(note)
     tasks = _tasks(project, looks, film=content_key(*windows, *sorted(clip.sha256 for clip in clips.values())))
 
     def open_for(missing: Sequence[_Task]) -> Callable[[Store], Callable[[_Task], Keyframe]]:

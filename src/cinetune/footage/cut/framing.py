@@ -20,9 +20,10 @@ from cinetune.footage.cut.cuts import find_bars
 from cinetune.footage.read.decode import opened, picked
 from cinetune.footage.read.libav import exact
 from cinetune.footage.read.planes import frame_colour, frame_rgb, quarter_turns, turned
+from cinetune.footage.read.stills import image_size
 from cinetune.footage.read.timing import claimed_rates
 
-__all__ = ["Glance", "crop_notes", "fitting_size", "glance", "lost", "shape_of", "size_for"]
+__all__ = ["Glance", "crop_notes", "cut", "fitting_size", "glance", "lost", "picture_notes", "shape_of", "size_for"]
 
 WORTH_SAYING = Fraction(3, 100)
 """Share of a side that may be cut without a word; a size in whole multiples can rarely do better."""
@@ -62,10 +63,18 @@ def fitting_size(shape: Fraction, own: Release, *, height: int, width: int) -> t
     return height, min(width, near(height * shape))
 
 
-def size_for(shape: Fraction, own: Release, *, height: int, width: int) -> tuple[int, int]:
-    """(height, width) for films of a shape: the size as it is where a crop to it is not worth a word."""
-    _, share = lost(shape, height=height, width=width)
-    return fitting_size(shape, own, height=height, width=width) if share > WORTH_SAYING else (height, width)
+def size_for(shapes: Sequence[Fraction], own: Release) -> tuple[int, int]:
+    """(height, width) for clips of these shapes: the model's own where a crop to it is not worth a word, else the
+    fitting size of one of them that cuts least of all. A small model knows no size but its own."""
+    sizes = [(own.height, own.width)]
+    if not own.small and cut(shapes, *sizes[0]) > WORTH_SAYING:
+        sizes += [fitting_size(shape, own, height=own.height, width=own.width) for shape in shapes]
+    return min(sizes, key=lambda size: cut(shapes, *size))
+
+
+def cut(shapes: Sequence[Fraction], height: int, width: int) -> Fraction:
+    """The mean share of a side that a crop takes from pictures of these shapes."""
+    return sum((lost(shape, height=height, width=width)[1] for shape in shapes), Fraction(0)) / max(1, len(shapes))
 
 
 def crop_notes(clips: Sequence[FootageClip], own: Release, *, height: int, width: int) -> list[str]:
@@ -80,12 +89,29 @@ def crop_notes(clips: Sequence[FootageClip], own: Release, *, height: int, width
         tall, wide = fitting_size(shape, own, height=height, width=width)
         _, left = lost(shape, height=tall, width=wide)
         some = "1 clip" if count == 1 else f"{count} clips"
-        better = f"; prepare.height={tall} prepare.width={wide} would cut {float(left):.0%}" if left < share else ""
-        notes.append(
-            f"{some} of {float(shape):.2f}:1: {float(share):.0%} of the {side} is cut for {width}x{height}{better} "
-            "(and the same under [shoot])"
+        better = (
+            f"; prepare.height={tall} prepare.width={wide}, and the same under [shoot], would cut {float(left):.0%}"
         )
+        said = f"{some} of {float(shape):.2f}:1: {float(share):.0%} of the {side} is cut for {width}x{height}"
+        notes.append(said + (better if left < share and not own.small else ""))
     return notes
+
+
+def picture_notes(pictures: Sequence[tuple[str, Path, tuple[int, int]]]) -> list[str]:
+    """In words, what pictures that shots start from lose when they are cut to the shot's (height, width): one line for
+    every kind of cut. `pictures` are the name of a shot, its picture, its size. Raises `FootageError` for what is no
+    picture."""
+    kinds: dict[str, list[str]] = {}
+    for name, path, (height, width) in pictures:
+        tall, wide = image_size(path)
+        side, share = lost(Fraction(wide, tall), height=height, width=width)
+        if share > WORTH_SAYING:
+            kinds.setdefault(f"{float(share):.0%} of the {side} is cut for {width}x{height}", []).append(name)
+    return [
+        f"the first {'picture' if len(names) == 1 else 'pictures'} of {', '.join(names[:5])}"
+        f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}: {kind}"
+        for kind, names in kinds.items()
+    ]
 
 
 def glance(path: Path) -> Glance | None:

@@ -24,7 +24,7 @@ from cinetune.errors import FootageError
 from cinetune.footage.read.profiles import by_littlecms, matrix_profile
 from cinetune.outside import is_file
 
-__all__ = ["BT709_RGB", "read_image", "write_png16"]
+__all__ = ["BT709_RGB", "image_size", "read_image", "write_png16"]
 
 Array = np.ndarray
 BT709_RGB = (1, 1, 0, 2)
@@ -70,6 +70,15 @@ def read_image(path: Path) -> Array:
     turns, mirrored = _TURNS.get(turn, (0, 0))
     rgb = np.rot90(rgb, turns)
     return np.ascontiguousarray(rgb[:, ::-1] if mirrored else rgb, np.float32)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(rows, columns) of a picture the right way up, from its header alone. Raises `FootageError` as `read_image`."""
+    if not is_file(path):
+        raise FootageError("no such picture", where=str(path))
+    with _readable(path), Image.open(path, formats=_FORMATS) as image:
+        lying = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1), (0, 0))[0] % 2 == 1
+        return (image.width, image.height) if lying else (image.height, image.width)
 
 
 @contextmanager
