@@ -465,3 +465,26 @@ def test_auto_keeps_what_there_is_room_for(tiny_folder: Path, monkeypatch: pytes
         assert (fitted.rest, fitted.kept) == (rest, kept)
         assert (f"checkpointing {rest}" + (" after the first 3 of 6 blocks" if kept else "") + ";") in report.lines[0]
         assert trained(model).same_bits(plain)
+
+
+def test_no_offloaded_block_waits_on_the_device_while_others_need_it(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Copies] = []
+
+    class Kept(Copies):
+        def attach(self) -> None:
+            made.append(self)
+            super().attach()
+
+    monkeypatch.setattr(fitting, "Shuttle", Kept)
+    model = longer(tiny_folder)
+    settle(model.denoiser, ModelSection(offload_blocks=4), CPU)
+    monkeypatch.setattr(fitting, "Shuttle", Shuttle)
+    with torch.no_grad():
+        flow_loss(model, *batch(0))
+        on_device = [pair for pair in made[0].alive if pair[1]() is not None]
+        assert {number for number, _ in on_device} == {0}, "sent ahead for the next pass"
+        next(model.decode(torch.randn(1, 16, 1, 8, 12)))
+    gc.collect()
+    assert [pair for pair in made[0].alive if pair[1]() is not None] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,3 +176,38 @@ def test_activation_checkpointing_changes_nothing(model: WanVideo) -> None:
         gradients.append([p.grad.clone() for _, p in added if p.grad is not None])
         model.denoiser.zero_grad()
     assert len(gradients[0]) == len(added) and all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_encoders_come_to_the_device_only_when_they_are_called(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a denoiser; and the text encoder once for one prompt, however many segments are told it."""
+    model = WanVideo.from_folder(tiny_folder, family="wan21")
+    moves: list[str] = []
+
+    def moved(name: str, part: Any) -> None:
+        plain = part.to
+
+        def to(place: Any) -> Any:
+            moves.append(f"{name} {'home' if place == 'cpu' else 'called'}")
+            return plain(place)
+
+        monkeypatch.setattr(part, "to", to)
+
+    moved("text", model._text_encoder)
+    moved("eye", model._image_encoder)
+    picture = torch.rand(1, 3, 32, 48) * 2 - 1
+    first = model.condition(["a man"], picture, 5, negative=["rain"])
+    assert moves == ["text called", "text home", "eye called", "eye home", "text called", "text home"]
+    moves.clear()
+    again = model.condition(["a man"], picture, 5, negative=["rain"])
+    assert moves == ["eye called", "eye home"]
+    assert torch.equal(first.text_BLD, again.text_BLD)
+    model.text(["a", "man"])
+    assert moves[2:] == ["text called", "text home"]
+
+
+def test_encoders_that_are_alone_stay_where_they_are(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = WanVideo.from_folder(tiny_folder, family="wan21", parts="encoders")
+    monkeypatch.setattr(model._text_encoder, "to", lambda _: pytest.fail("it was moved"))
+    assert len(model.text(["a man"])) == 1

@@ -35,8 +35,8 @@ MARGIN = 0.94
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """Effective rates, in operations and bytes per second: linear layers in the base model's dtype, attention forward
-    and backward, memory, and the bus to the host. `gigabytes` (1e9 bytes) is its memory; `source` says where the rates
-    come from."""
+    and backward, memory, the bus to the host, and the autoencoder's convolutions in float32. `gigabytes` (1e9 bytes) is
+    its memory; `source` says where the rates come from."""
 
     name: str
     gigabytes: float
@@ -45,32 +45,36 @@ class Card:
     attention_backward: float
     memory: float
     bus: float
+    convolution: float
     source: str
 
 
+MEASURED = "measured: every row of docs/numerics.md within 10 %"
+SAME_CHIP = "rates measured on an H200, which has the same chip, with this card's memory"
 PUBLISHED = "set so that forward passes come within 15 % of published timings"
-ASSUMED = "rates of the H100 with more memory bandwidth; one published forward with faster attention took 25 % less"
 VENDOR = "the maker's dense bfloat16 peak x 0.7 (linear), x 0.5 (attention), memory x 0.85; no timing known"
 
 CARDS = (
     Card(name="RTX 4090", gigabytes=24, linear=115e12, attention=82e12, attention_backward=82e12, memory=0.86e12,
-         bus=20e9, source=VENDOR),
+         bus=20e9, convolution=15e12, source=VENDOR),
     Card(name="RTX 6000 Ada", gigabytes=48, linear=255e12, attention=182e12, attention_backward=182e12,
-         memory=0.82e12, bus=20e9, source=VENDOR),
+         memory=0.82e12, bus=20e9, convolution=33e12, source=VENDOR),
     Card(name="L40S", gigabytes=48, linear=253e12, attention=181e12, attention_backward=181e12, memory=0.73e12,
-         bus=20e9, source=VENDOR),
+         bus=20e9, convolution=32e12, source=VENDOR),
     Card(name="A100 80 GB", gigabytes=80, linear=260e12, attention=200e12, attention_backward=150e12, memory=1.7e12,
-         bus=20e9, source=PUBLISHED),
-    Card(name="H100 80 GB", gigabytes=80, linear=790e12, attention=380e12, attention_backward=330e12, memory=2.9e12,
-         bus=40e9, source=PUBLISHED),
-    Card(name="H200", gigabytes=141, linear=790e12, attention=380e12, attention_backward=330e12, memory=4.3e12,
-         bus=40e9, source=ASSUMED),
+         bus=20e9, convolution=33e12, source=PUBLISHED),
+    Card(name="H100 80 GB", gigabytes=80, linear=719e12, attention=577e12, attention_backward=565e12, memory=2.9e12,
+         bus=40e9, convolution=92e12, source=SAME_CHIP),
+    Card(name="H200", gigabytes=141, linear=719e12, attention=577e12, attention_backward=565e12, memory=4.23e12,
+         bus=40e9, convolution=92e12, source=MEASURED),
 )  # fmt: skip
-"""Rates with the attention that torch chooses by itself; a faster one is not counted on."""
+"""Rates with the attention that torch chooses by itself; on Hopper those of torch 2.11, whose choice is cuDNN's kernel.
+Convolutions were measured on the H200 alone; elsewhere they are taken to be the same share of the linear rate."""
 
 CPU = Card(
     name="one CPU core", gigabytes=0, linear=80e9, attention=80e9, attention_backward=80e9, memory=math.inf,
-    bus=math.inf, source="processor time of a pocket step (benchmarks/plan_against_measured.py), all kinds of work",
+    bus=math.inf, convolution=80e9,
+    source="processor time of a pocket step (benchmarks/plan_against_measured.py), all kinds of work",
 )  # fmt: skip
 """A busy machine takes longer by the clock."""
 
@@ -79,6 +83,10 @@ CORES = 2
 
 ELEMENTWISE = 184
 """Values per token and unit of width that elementwise kernels of a block read and write, forward, not compiled."""
+COMPILED = 0.265
+"""Share of those that is left in a compiled block: fitted to the rows measured on an H200, as are the rates."""
+FLOAT32_PRODUCTS = 53.5
+"""Values more where a float32 adapter on two of a block's wide layers multiplies in float32: fitted likewise."""
 
 UNPACKING = {"plain": 0, "fp8": 7, "int8": 19, "nf4": 39}
 """Bytes read and written to decode one weight to bfloat16 for one product, kernel by kernel of
@@ -90,25 +98,30 @@ SAME = 1.05
 
 def work_seconds(work: Work, card: Card, *, moved: float = 0.0) -> float:
     """Time of some operations, and of `moved` bytes that elementwise kernels read and write between them."""
-    time = work.linear / card.linear + work.attention / card.attention
+    time = work.linear / card.linear + work.attention / card.attention + work.convolution / card.convolution
     return time + work.attention_backward / card.attention_backward + moved / card.memory
 
 
-def elementwise_bytes(shape: Denoiser, tokens: int, bytes_each: int, passes: int) -> float:
+def elementwise_bytes(shape: Denoiser, tokens: int, setting: Setting, passes: float) -> float:
     """Bytes that elementwise kernels move in some passes over all blocks."""
-    return float(ELEMENTWISE) * shape.width * bytes_each * tokens * shape.layers * passes
+    wide = FLOAT32_PRODUCTS if setting.product_bytes > setting.bytes_each else 0.0
+    values = (ELEMENTWISE + wide) * (COMPILED if setting.compiled else 1.0)
+    return values * shape.width * setting.bytes_each * tokens * shape.layers * passes
 
 
 def step_seconds(shape: Denoiser, tokens: int, card: Card, *, rank: int, targets: str, setting: Setting) -> float:
-    """One forward and backward of `setting.batch` clips, blocks not compiled."""
-    work = training(shape, tokens, rank=rank, targets=targets, checkpointing=setting.checkpointing) * setting.batch
-    passes = 2 if setting.checkpointing == "none" else 3
+    """One forward and backward of `setting.batch` clips."""
+    again = 1 - setting.kept_blocks / shape.layers if setting.checkpointing != "none" else 0.0
+    least = training(shape, tokens, rank=rank, targets=targets, checkpointing="none") * setting.batch
+    most = training(shape, tokens, rank=rank, targets=targets, checkpointing=setting.checkpointing) * setting.batch
+    passes = 2 + again
     # the backward moves about twice what a forward does
-    moved = elementwise_bytes(shape, tokens * setting.batch, setting.bytes_each, passes + 1)
-    return with_weights(work_seconds(work, card, moved=moved), shape, card, setting=setting, passes=passes)
+    moved = elementwise_bytes(shape, tokens * setting.batch, setting, passes + 1)
+    computing = (1 - again) * work_seconds(least, card) + again * work_seconds(most, card) + moved / card.memory
+    return with_weights(computing, shape, card, setting=setting, passes=passes)
 
 
-def with_weights(computing: float, shape: Denoiser, card: Card, *, setting: Setting, passes: int) -> float:
+def with_weights(computing: float, shape: Denoiser, card: Card, *, setting: Setting, passes: float) -> float:
     """Seconds of some passes over all blocks, with the time their weights take: those in few bits are decoded for every
     product; those of offloaded blocks come over the bus while others compute, so the slower of the two counts."""
     computing += shape.layers * shape.block_linears() * UNPACKING[setting.storage] * passes / card.memory

@@ -36,26 +36,28 @@ Checkpointing = Literal["none", "selective", "full"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Operations by the kernel that does them."""
+    """Operations by the kernel that does them; `convolution` is the autoencoder's, which computes in float32."""
 
     linear: int = 0
     attention: int = 0
     attention_backward: int = 0
+    convolution: int = 0
 
     @property
     def total(self) -> int:
-        return self.linear + self.attention + self.attention_backward
+        return self.linear + self.attention + self.attention_backward + self.convolution
 
     def __add__(self, other: Work) -> Work:
         return Work(
             linear=self.linear + other.linear, attention=self.attention + other.attention,
             attention_backward=self.attention_backward + other.attention_backward,
+            convolution=self.convolution + other.convolution,
         )  # fmt: skip
 
     def __mul__(self, times: int) -> Work:
         return Work(
             linear=self.linear * times, attention=self.attention * times,
-            attention_backward=self.attention_backward * times,
+            attention_backward=self.attention_backward * times, convolution=self.convolution * times,
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Memory of passes without gradients, in bytes: denoising, and the autoencoder on both ways. Each is the moment at
 which most tensors live, listed by what they are; the tracer finds the same (tests/training/test_shadow_shooting.py).
 
-Workspaces of convolution kernels are not counted: they are the library's choice.
+Workspaces of convolution kernels are the library's choice: on a GPU `with_workspaces` adds what was measured.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from itertools import pairwise
 from cinetune.cost.memory import FLOAT32, Setting, unpacking
 from cinetune.cost.shape import Denoiser, Encoders
 
-__all__ = ["clips_at_once", "decoding_bytes", "denoising_bytes", "encoding_bytes"]
+__all__ = ["clips_at_once", "decoding_bytes", "denoising_bytes", "encoding_bytes", "with_workspaces"]
 
 HISTORY = 2
 """Frames that a causal convolution remembers of its input."""
 _AT_ONCE = 1 << 24
+_WORKSPACES = 1.173
+"""Measured on an H200 over what the tracer finds: 1.179 for encoding and 1.168 for decoding 33 frames of 720x1280."""
 
 
 def clips_at_once(frames: int, height: int, width: int) -> int:
@@ -109,3 +111,8 @@ def _residual(size_in: int, size_out: int, time: int, rows: int, columns: int) -
 def _before_convolution(size: int, time: int, rows: int, columns: int) -> int:
     longer = time + HISTORY
     return size * longer * (2 * rows * columns + (rows + 2) * (columns + 2))
+
+
+def with_workspaces(size: int) -> int:
+    """What encoding or decoding needs on a GPU, where cuDNN's convolutions ask for workspaces."""
+    return round(size * _WORKSPACES)

@@ -78,8 +78,13 @@ def _bill(run: Run, card: Card, shots: Sequence[float]) -> Bill:
         best = cheapest(run.shooting_choices(card, frames), limit)
         shoot = best.setting if best else shoot
     needs = (run.caching().total, run.memory(learn).total, run.shooting(shoot, frames).total)
-    words = [f"{in_words(learn, run.config)} to train"] if learn != asked else []
-    words += [f"{in_words(shoot, run.config, training=False)} to shoot"] if shoot != run.setting else []
+    ways = {
+        "train": in_words(learn, run.config) if learn != asked else "",
+        "shoot": in_words(shoot, run.config, training=False) if shoot != run.setting else "",
+    }
+    words = [f"{way} to {what}" for what, way in ways.items() if way]
+    if ways["train"] == ways["shoot"]:
+        words = [way for way in (ways["train"],) if way]
     return Bill(
         card=card.name, source=card.source, fits=max(needs) <= limit, how="; ".join(words),
         seconds={
@@ -94,7 +99,8 @@ def _bill(run: Run, card: Card, shots: Sequence[float]) -> Bill:
 def caching_work(run: Run) -> Work:
     """One window: the clip, each first frame with grey behind it, its picture's tokens, its caption."""
     clips = (1 + run.firsts) * video_encoding(run.encoders, run.config.prepare.frames, *run.train_size)
-    return Work(linear=clips + run.firsts * (image_encoding(run.encoders) + text_encoding(run.encoders)))
+    told = run.firsts * (image_encoding(run.encoders) + text_encoding(run.encoders))
+    return Work(convolution=clips, linear=told)
 
 
 def _training(run: Run, card: Card, setting: Setting) -> float:
@@ -120,14 +126,14 @@ def _evaluations(run: Run, card: Card) -> float:
 
 
 def _clip(run: Run, card: Card) -> float:
-    decoding = Work(linear=video_decoding(run.encoders, run.config.prepare.frames, *run.train_size))
+    decoding = Work(convolution=video_decoding(run.encoders, run.config.prepare.frames, *run.train_size))
     return _passes(run, card, run.config.train.validation_steps) + work_seconds(decoding, card)
 
 
 def _passes(run: Run, card: Card, count: int) -> float:
     train = run.config.train
     work = forward(run.denoiser, run.tokens, rank=train.rank, targets=train.targets) * count
-    moved = elementwise_bytes(run.denoiser, run.tokens, run.setting.bytes_each, count)
+    moved = elementwise_bytes(run.denoiser, run.tokens, run.setting, count)
     return work_seconds(work, card, moved=moved)
 
 
@@ -151,4 +157,4 @@ def _scoring(run: Run, card: Card, shots: Sequence[float]) -> float:
         + video_decoding(run.encoders, 4 * (length // 4) + 1, *run.shoot_size)
         for length in segments_of(run, shots)[1]
     )
-    return work_seconds(Work(linear=seen * image_encoding(run.encoders) + there_and_back), card)
+    return work_seconds(Work(linear=seen * image_encoding(run.encoders), convolution=there_and_back), card)

@@ -25,10 +25,19 @@ from cinetune.cost.cards import (
     with_weights,
     work_seconds,
 )
-from cinetune.cost.memory import FLOAT32, Memory, Setting, base_weights, encoder_bytes, training_memory
+from cinetune.cost.memory import (
+    BESIDE,
+    FLOAT32,
+    Memory,
+    Setting,
+    base_weights,
+    block_bytes,
+    encoder_bytes,
+    training_memory,
+)
 from cinetune.cost.operations import Checkpointing, Work, forward, video_decoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
-from cinetune.cost.shooting import clips_at_once, decoding_bytes, denoising_bytes, encoding_bytes
+from cinetune.cost.shooting import clips_at_once, decoding_bytes, denoising_bytes, encoding_bytes, with_workspaces
 from cinetune.errors import CinetuneError
 from cinetune.models import model_folder
 from cinetune.models.files import weights
@@ -104,7 +113,7 @@ class Run:
         """Training: a step, or decoding a held-out shot where that needs more. The autoencoder is loaded for it."""
         train = self.config.train
         memory = training_memory(self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting)
-        decoding = decoding_bytes(self.encoders, *self.train_size)
+        decoding = self._convolved(decoding_bytes(self.encoders, *self.train_size))
         live = max(memory.live, decoding - memory.kept)
         return replace(memory, live=live, encoders=4 * self.encoders.vae_parameters())
 
@@ -112,22 +121,34 @@ class Run:
         """Encoding one window with its first frames."""
         frames, size = self.config.prepare.frames, self.train_size
         clips = min(self.firsts, clips_at_once(frames, *size))
-        live = encoding_bytes(self.encoders, frames, *size, clips=clips)
+        live = self._convolved(encoding_bytes(self.encoders, frames, *size, clips=clips))
         return Memory(weights=0, live=live, encoders=encoder_bytes(self.encoders, self.setting.bytes_each))
 
+    def _convolved(self, size: int) -> int:
+        """Small models run on the CPU, where convolutions have no workspaces to speak of."""
+        return size if self.base.small else with_workspaces(size)
+
     def shooting(self, setting: Setting, frames: int) -> Memory:
-        """Segments of some frames: everything is loaded; pictures are encoded, denoised and decoded in turn."""
+        """Segments of some frames. What is told, encoding, denoising and decoding take turns: text and image encoder
+        wait in host memory until they are called (which on the CPU is all the same memory), and only denoising has
+        offloaded blocks on the card.
+        """
         train, size = self.config.train, self.shoot_size
         tokens = self.denoiser.tokens(frames, *size)
+        beside = min(BESIDE, setting.offload_blocks) * block_bytes(self.denoiser, setting)
+        text, eye = self.encoders.text_parameters() * setting.bytes_each, FLOAT32 * self.encoders.eye_parameters()
+        called = 0 if self.base.small else max(text, eye)
         live = max(
             denoising_bytes(self.denoiser, tokens, targets=train.targets, rank=train.rank, setting=setting),
-            encoding_bytes(self.encoders, frames, *size),
-            decoding_bytes(self.encoders, *size),
+            self._convolved(encoding_bytes(self.encoders, frames, *size)) - beside,
+            self._convolved(decoding_bytes(self.encoders, *size)) - beside,
+            called - beside,
         )
         adapters = (self.arms - 1) * 4 * self.denoiser.adapter_parameters(train.rank, train.targets)
+        everything = encoder_bytes(self.encoders, setting.bytes_each)
         return Memory(
             weights=base_weights(self.denoiser, setting), adapter=adapters, live=live,
-            encoders=encoder_bytes(self.encoders, setting.bytes_each),
+            encoders=everything if self.base.small else FLOAT32 * self.encoders.vae_parameters(),
         )  # fmt: skip
 
     def segment(self, frames: int) -> tuple[int, Work]:
@@ -136,12 +157,13 @@ class Run:
         forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
         tokens = self.denoiser.tokens(frames, *size)
         work = forward(self.denoiser, tokens, rank=train.rank, targets=train.targets) * forwards
-        return forwards, work + Work(linear=video_decoding(self.encoders, frames, *size))
+        return forwards, work + Work(convolution=video_decoding(self.encoders, frames, *size))
 
     def segment_seconds(self, card: Card, setting: Setting, frames: int) -> float:
+        setting = replace(setting, compiled=False)  # that is said of training
         forwards, work = self.segment(frames)
         tokens = self.denoiser.tokens(frames, *self.shoot_size)
-        moved = elementwise_bytes(self.denoiser, tokens, setting.bytes_each, forwards)
+        moved = elementwise_bytes(self.denoiser, tokens, setting, forwards)
         computing = work_seconds(work, card, moved=moved)
         return with_weights(computing, self.denoiser, card, setting=setting, passes=forwards)
 
@@ -205,7 +227,8 @@ def offered(base: Release) -> Offer:
 def in_words(setting: Setting, config: Config, *, training: bool = True) -> str:
     """A setting as the options that choose it."""
     mode = "auto" if setting.kept_blocks else setting.checkpointing
-    words = [f"train.checkpointing={mode}"] if training else []
+    # where it is "auto" it finds the least that fits by itself
+    words = [f"train.checkpointing={mode}"] if training and config.train.checkpointing != "auto" else []
     if setting.storage != "plain" or setting.storage != config.model.storage:
         words.append(f"model.storage={setting.storage}")
     if setting.offload_blocks or config.model.offload_blocks:

@@ -38,7 +38,7 @@ from cinetune.models.memory.storage import store_linears, stored_bytes
 from cinetune.runtime import Device, Reporter
 from cinetune.sections import ModelSection, TrainSection
 
-__all__ = ["BACKEND", "Fitted", "Load", "Shuttle", "compile_blocks", "fit", "prove", "settle"]
+__all__ = ["BACKEND", "Fitted", "Load", "Shuttle", "compile_blocks", "fit", "prove", "release", "settle"]
 
 BACKEND = "inductor"
 """torch.compile's backend."""
@@ -433,6 +433,10 @@ class Shuttle:
         """One tensor on the device; no copy where home is the device."""
         return home.to(self.device, non_blocking=True)
 
+    def release(self) -> None:
+        """Drop what is on its way; the next block that runs sends for its weights itself."""
+        self._ahead.clear()
+
     def _take(self, number: int) -> list[Tensor]:
         copies, arrived = self._ahead.pop(number, None) or self._send(number)
         if arrived is not None:
@@ -481,6 +485,14 @@ def _slots(block: nn.Module, device: torch.device) -> list[tuple[nn.Module, str,
                 parameter.data = parameter.data.pin_memory()
             found.append((module, name, parameter))
     return found
+
+
+def release(denoiser: nn.Module) -> None:
+    """Let go of weights that were sent ahead for a pass that does not come next."""
+    for block in denoiser.get_submodule("blocks").children():
+        shuttle = getattr(block, "shuttle", None)
+        if isinstance(shuttle, Shuttle):
+            shuttle.release()
 
 
 class _Away(nn.Module):

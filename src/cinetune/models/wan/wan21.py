@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +28,16 @@ from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.family import Conditioning, ModelInfo
 from cinetune.models.files import weights
+from cinetune.models.memory.fit import release
 from cinetune.models.prompts import TEXT_TOKENS, clean_prompt
 from cinetune.models.wan.conv import use_fast_conv3d
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = ["WanVideo", "pad_text", "wan21_meta"]
 
+
+TOLD = 16
+"""Batches of prompts that are remembered, of at most 4 MB for each prompt."""
 
 Preprocess = Literal["squash", "crop"]
 Parts = Literal["all", "encoders", "denoiser"]
@@ -70,6 +75,7 @@ class WanVideo:
         self._text_encoder = text_encoder
         self._tokenizer = tokenizer
         self._image_encoder = image_encoder
+        self._told: dict[tuple[str, ...], list[Tensor]] = {}
         self._clip_preprocess = clip_preprocess
         self._clip_mean, self._clip_std = (torch.tensor(v).view(1, 3, 1, 1) for v in clip_mean_std)
         shape = (1, info.latent_channels, 1, 1, 1)
@@ -137,9 +143,27 @@ class WanVideo:
             )
         return self._transformer
 
+    @contextmanager
+    def _called(self, part: Any) -> Iterator[Any]:
+        """An encoder on the device for as long as it is asked. Beside a denoiser it waits in host memory: it is needed
+        for a second of a shot that takes minutes, and there is no card of 24 GB that holds both.
+        """
+        if self._transformer is None:
+            yield part
+            return
+        release(self._transformer)
+        part.to(self.device)
+        try:
+            yield part
+        finally:
+            part.to("cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
     def free_encoders(self) -> None:
         """Drop the text and image encoders; `text`, `image_tokens` and `condition` raise `ModelError` from now on."""
         self._text_encoder = self._image_encoder = None
+        self._told.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -150,6 +174,8 @@ class WanVideo:
         Raises `ModelError` unless T is 4n+1 (the VAE would drop the last frames without a word) and the size fits.
         """
         self._check_size(x_BCTHW.shape[-2:], frames=x_BCTHW.shape[2])
+        if self._transformer is not None:
+            release(self._transformer)
         x = x_BCTHW.to(self.device, torch.float32)
         latents = self._vae.encode(x, return_dict=False)[0].mode()
         return (latents - self._mean.to(x.device)) * self._scale.to(x.device)
@@ -181,15 +207,26 @@ class WanVideo:
         else:
             pixels = torch.stack([_centre_crop(picture, size) for picture in first_BCHW])
         pixels = (pixels.cpu() - self._clip_mean) / self._clip_std
-        return self._image_encoder(pixel_values=pixels.to(self.device), output_hidden_states=True).hidden_states[-2]
+        with self._called(self._image_encoder) as eye:
+            return eye(pixel_values=pixels.to(self.device), output_hidden_states=True).hidden_states[-2]
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> list[Tensor]:
-        """umT5 embeddings `[n, D]` of each prompt without padding, n <= 512; `pad_text` makes one batch of them."""
+        """umT5 embeddings `[n, D]` of each prompt without padding, n <= 512; `pad_text` makes one batch of them. The
+        last prompts are remembered: all segments and seeds of a shot are told the same.
+        """
+        asked = tuple(clean_prompt(prompt) for prompt in prompts)
+        if asked not in self._told:
+            while len(self._told) >= TOLD:
+                del self._told[next(iter(self._told))]
+            self._told[asked] = self._encoded(asked)
+        return list(self._told[asked])
+
+    def _encoded(self, prompts: Sequence[str]) -> list[Tensor]:
         if self._text_encoder is None:
             raise _freed("text")
         tokens = self._tokenizer(
-            [clean_prompt(prompt) for prompt in prompts],
+            list(prompts),
             padding="max_length",
             max_length=TEXT_TOKENS,
             truncation=True,
@@ -198,7 +235,8 @@ class WanVideo:
             return_tensors="pt",
         )
         mask = tokens.attention_mask
-        hidden = self._text_encoder(tokens.input_ids.to(self.device), mask.to(self.device)).last_hidden_state
+        with self._called(self._text_encoder) as encoder:
+            hidden = encoder(tokens.input_ids.to(self.device), mask.to(self.device)).last_hidden_state
         return [row[: int(used)] for row, used in zip(hidden, mask.sum(dim=1), strict=True)]
 
     def condition(
@@ -248,6 +286,8 @@ class WanVideo:
         length, and joined they equal a whole decode bit for bit. The convolution history is this call's own, so calls
         may be interleaved.
         """
+        if self._transformer is not None:
+            release(self._transformer)
         decoder = self._vae.decoder
         history: list[Any] = [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
         z = z_BCfhw.to(self.device, torch.float32) / self._scale.to(self.device) + self._mean.to(self.device)
@@ -296,7 +336,8 @@ def _load(
     for name, (network, dtype) in networks.items():
         which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
         part: Any = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
-        loaded[name] = settle(part) if settle and name == "transformer" else part.to(device)
+        waits = name in ("text_encoder", "image_encoder") and "transformer" in networks  # until it is called
+        loaded[name] = settle(part) if settle and name == "transformer" else part.to("cpu" if waits else device)
     loaded["tokenizer"] = None
     if loaded["text_encoder"] is not None:
         _check_embedding(loaded["text_encoder"], folder)
