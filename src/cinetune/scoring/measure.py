@@ -200,9 +200,9 @@ def _anchors(bench: _Bench, shot: PlannedShot, truth: Source, near_N3: np.ndarra
     import numpy as np
 
     from cinetune.metrics.suite import METRICS
-    from cinetune.models import model_ref
+    from cinetune.models import model_identity
 
-    model = model_ref(bench.project.config.model).weights_sha256
+    model = model_identity(bench.project.config.model)
     cases = {
         "truth": Source(truth.key, f"truth of {shot.id}", truth.frames),
         "floor": Source(
