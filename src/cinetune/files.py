@@ -36,7 +36,6 @@ __all__ = [
     "save_tensors",
     "stream_master",
     "variants_in",
-    "write_master",
 ]
 
 LATENTS, TEXT, EMPTY, OPENING = "latents_Cfhw", "text_LD", "empty_LD", "latents_BCfhw"
@@ -66,12 +65,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
-
-
-def write_master(path: Path, frames_THWC: np.ndarray) -> None:
-    """Write a shot, uint16."""
-    frames, height, width, channels = frames_THWC.shape
-    stream_master(path, [frames_THWC], (frames, height, width, channels))
 
 
 def stream_master(path: Path, parts: Iterable[np.ndarray], shape: tuple[int, int, int, int]) -> None:

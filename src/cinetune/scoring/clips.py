@@ -5,7 +5,7 @@ Kept arrays lie in the store under the hash of their bytes, found again by what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +20,7 @@ from cinetune.store import Project, content_key
 if TYPE_CHECKING:
     import numpy as np
 
-    from cinetune.scoring.nets import Net, Nets
+    from cinetune.scoring.nets import Net
 
 __all__ = ["MOST_PIECES", "Source", "film_source", "kept", "kept_cloud", "kept_features", "reference_sources",
            "shot_source", "truth_source"]  # fmt: skip
@@ -168,17 +168,6 @@ def _starts(path: Path, like: FilmSequence, most: int) -> Iterator[Fraction]:
     count = max(1, min(most, int(length / piece)))
     gap = max(Fraction(0), (length - count * piece) / (count + 1))
     yield from (gap + number * (piece + gap) for number in range(count))
-
-
-def read_all(project: Project, sources: Sequence[Source], nets: Nets, bar: Any) -> dict[str, list[np.ndarray]]:
-    """Features of every clip by every network, in order; one clip is in memory at a time."""
-    found: dict[str, list[np.ndarray]] = {net.name: [] for net in nets}
-    for source in sources:
-        for net in nets:
-            found[net.name].append(kept_features(project, source, net))
-        source.let_go()
-        bar.advance(1, source.label)
-    return found
 
 
 def empty(project: Project, source: Source) -> bool:
