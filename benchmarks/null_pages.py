@@ -20,7 +20,7 @@ import numpy as np
 from cinetune.artifacts import Claim, Score, Scorecard
 from cinetune.config import Config
 from cinetune.metrics.claims import Row, put_in_words
-from cinetune.metrics.design import arms_of, claims_of
+from cinetune.metrics.design import claims_of
 from cinetune.metrics.stats import effect, effect_between
 from cinetune.metrics.suite import METRICS
 from cinetune.report.verdicts import answers
@@ -49,7 +49,7 @@ def levels(
 
     for domain in ("in", "out"):
         level = 2 * draw(shots, len(measures))
-        for arm in arms_of(DEMO):
+        for arm in DEMO.arms():
             noise = (draw(shots, seeds, 1) + draw(shots, seeds, len(measures))).mean(1) / 2**0.5
             values = level + noise
             if arm == "look":

@@ -166,6 +166,9 @@ def make_project(
     (root / "refs").mkdir(parents=True)
     save_tiny(root / "model")
     (root / "cinetune.toml").write_text(SETTINGS.format(model=(root / "model").as_posix(), method=method))
+    if "plain" in arms:
+        with (root / "cinetune.toml").open("a", encoding="utf-8") as file:
+            file.write("[train]\nplain_arm = true\n[train.augment]\nprobability = 0.5\n")
     text = ""
     for number in range(shots):
         name = f"sh{number}"

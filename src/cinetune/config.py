@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from cinetune import outside
+from cinetune.artifacts import Arm
 from cinetune.catalogue import Release, check_both, picture_size
 from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
@@ -85,6 +86,18 @@ class Config(Section):
     def shoot_size(self, base: Release | None = None) -> tuple[int, int]:
         """Picture (height, width) of shots. Raises `ConfigError` for one the base model cannot take."""
         return picture_size(base or self.model.base(), self.shoot.height, self.shoot.width, section="shoot")
+
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms that are rendered, in the order of the page."""
+        asked = self.score.design.arms
+        there = {
+            "base": True,
+            "trigger": "trigger" in asked and bool(self.prepare.trigger),
+            "look": True,
+            "plain": "plain" in asked and self.train.plain_arm,
+        }
+        arms: tuple[Arm, ...] = ("base", "trigger", "look", "plain")
+        return tuple(arm for arm in arms if there[arm])
 
 
 def _legal_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from cinetune.artifacts import Arm, Look
+
 __all__ = [
     "EMPTY",
     "LATENTS",
@@ -47,6 +49,12 @@ WHITE = 65535
 def full_caption(trigger: str, text: str) -> str:
     """What the model reads: a caption or prompt behind the trigger phrase, if there is one."""
     return f"{trigger}, {text}" if trigger else text
+
+
+def trigger_of(looks: Mapping[Arm, Look], arm: Arm) -> str:
+    """The phrase before an arm's prompts: a look's own, the look's for the arm `trigger`, none for `base`."""
+    look = looks.get("look" if arm == "trigger" else arm)
+    return look.trigger if look else ""
 
 
 def given(variant: int) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from cinetune.config import Config
 from cinetune.errors import ConfigError
-from cinetune.metrics.design import MARGINS, arms_of, claims_of, declare, detectable
+from cinetune.metrics.design import MARGINS, claims_of, declare, detectable
 from cinetune.metrics.suite import METRICS
 
 
@@ -23,9 +23,9 @@ def test_detectable_effects_are_the_published_ones() -> None:
 
 
 def test_arms_are_those_that_exist() -> None:
-    assert arms_of(config()) == ("base", "trigger", "look", "plain")
-    assert arms_of(config(arms=["look"])) == ("base", "look")
-    assert arms_of(Config()) == ("base", "look")
+    assert config().arms() == ("base", "trigger", "look", "plain")
+    assert config(arms=["look"]).arms() == ("base", "look")
+    assert Config().arms() == ("base", "look")
 
 
 def test_the_look_is_held_against_the_base_with_the_trigger_phrase() -> None:

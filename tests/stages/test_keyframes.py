@@ -66,7 +66,7 @@ def test_every_shot_arm_and_seed_gets_a_keyframe(template: Path, tmp_path: Path)
             keyframe.method == "develop"
             and keyframe.opening is not None
             and keyframe.picked == 0
-            and keyframe.scores == ()
+            and len(keyframe.scores) == 1
         )
         assert load_file(project.store.path(keyframe.opening))["latents_BCfhw"].shape == (1, 16, 3, 8, 12)
         # the reference, not the developed picture, is what the model is given
@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(template: Path, tmp
     resumed = keyframes.run(Project(root), report)
     assert resumed.output_sha == whole.output_sha
     assert [unit.stat().st_mtime_ns for unit in units] == before
-    assert report.lines == ["2 of 6 keyframes are there already"]
+    assert "2 of 6 keyframes are there already" in report.lines
 
 
 def test_only_what_changed_is_made_again(template: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_only_what_changed_is_made_again(template: Path, tmp_path: Path) -> None
     assert first.input_key != keyframes.STAGE.key(project)
     report = Quiet()
     second = keyframes.run(project, report)
-    assert report.lines == ["3 of 6 keyframes are there already"]
+    assert "3 of 6 keyframes are there already" in report.lines
     changed = {
         a.shot for a, b in zip(first.groups["keyframes"], second.groups["keyframes"], strict=True) if a.image != b.image
     }
@@ -112,17 +112,36 @@ def test_only_what_changed_is_made_again(template: Path, tmp_path: Path) -> None
     assert len(list((root / "work" / "units" / "keyframes").glob("*.json"))) == 9
 
 
-def test_candidates_are_ranked_against_the_film_in_every_arm(template: Path, tmp_path: Path) -> None:
+def test_all_arms_share_one_candidate_chosen_by_no_score_of_the_page(template: Path, tmp_path: Path) -> None:
     root = copy(template, tmp_path / "p")
-    record = run(root, "keyframes.candidates=2")[1]
-    plain = run(root)[1]
-    for ranked, single in zip(record.groups["keyframes"], plain.groups["keyframes"], strict=True):
-        assert len(ranked.scores) == len(ranked.candidates) == 2
-        assert ranked.picked == int(np.argmin(ranked.scores))
-        assert ranked.image == ranked.candidates[ranked.picked]
+    made = run(root, "keyframes.candidates=3", "shoot.seeds=2")[1].groups["keyframes"]
+    plain = run(root)[1].groups["keyframes"]
+    for place in {(k.shot, k.seed) for k in made}:
+        own = [k for k in made if (k.shot, k.seed) == place]
+        assert [k.arm for k in own] == ["base", "look", "plain"]
+        assert {k.picked for k in own} == {int(np.argmax(np.mean([k.scores for k in own], axis=0)))}
+        for keyframe in own:
+            assert len(keyframe.scores) == len(keyframe.candidates) == 3
+            assert keyframe.image == keyframe.candidates[keyframe.picked]
+    for single in plain:
+        ranked = next(k for k in made if (k.shot, k.arm, k.seed) == (single.shot, single.arm, 0))
         assert ranked.candidates[0] == single.image and ranked.candidates[1] != single.image
-        if ranked.picked == 0:
-            assert ranked.opening == single.opening
+
+
+def test_the_trigger_arm_has_the_phrase_and_no_adapter(template: Path, tmp_path: Path) -> None:
+    root = copy(template, tmp_path / "p")
+    report = Quiet()
+    made = keyframes.run(Project(root, overrides=('prepare.trigger="warm film"', "shoot.steps=1")), report)
+    by_arm = {k.arm: k for k in made.groups["keyframes"] if k.shot == "sh0"}
+    assert list(by_arm) == ["base", "trigger", "look", "plain"]
+    assert len({k.image.sha256 for k in by_arm.values()}) == 4
+    assert any(line.startswith("design ") and "base, trigger, look, plain" in line for line in report.lines)
+    assert any(line.startswith("power ") for line in report.lines), "power is said before anything is shot"
+    asked = ('prepare.trigger="warm film"', "shoot.steps=1", 'score.design.arms=["base", "look"]')
+    without = keyframes.run(Project(root, overrides=asked), Quiet())
+    assert {k.arm for k in without.groups["keyframes"]} == {"base", "look"}
+    same = {k.shot: k for k in without.groups["keyframes"] if k.arm == "look"}
+    assert same["sh0"] == by_arm["look"]
 
 
 @pytest.mark.parametrize("method", ["develop", "restyle"])

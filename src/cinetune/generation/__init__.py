@@ -22,7 +22,6 @@ from cinetune.generation.keyframe import (
     film_clouds,
     look_distance,
     make_candidate,
-    pick,
 )
 from cinetune.generation.reel import Reel
 from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, starting_noise
@@ -51,7 +50,6 @@ __all__ = [
     "look_distance",
     "make_candidate",
     "measured",
-    "pick",
     "pictures",
     "plan_segments",
     "prompted",

@@ -50,8 +50,8 @@ class Cast:
         self.wear("base")
 
     def wear(self, arm: Arm) -> VideoModel:
-        """The model as `arm` uses it; `base` is the untouched model exactly."""
-        use_lora(self.model, None if arm == "base" else arm)
+        """The model as `arm` uses it; `base` and `trigger` are the untouched model exactly."""
+        use_lora(self.model, None if arm in ("base", "trigger") else arm)
         return self.model
 
 

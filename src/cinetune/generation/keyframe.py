@@ -30,7 +30,7 @@ from cinetune.models.family import Conditioning, VideoModel
 from cinetune.models.wan.sample import sample
 from cinetune.runtime import derive
 
-__all__ = ["Candidate", "candidate_quality", "candidate_seed", "film_clouds", "look_distance", "make_candidate", "pick"]
+__all__ = ["Candidate", "candidate_quality", "candidate_seed", "film_clouds", "look_distance", "make_candidate"]
 
 RESTYLE_FRAMES = 9
 """Long enough to be film to the model, short enough to be cheap."""
@@ -99,14 +99,6 @@ def make_candidate(
             latents = generate(model, reference_HWC, recipe, seed=seed)
             settled = settled_pixels(list(pictures(model, latents)))
             return Candidate(picture_HWC=regraded(reference_HWC, settled), opening=None)
-
-
-def pick(candidates: Sequence[Candidate], film: Sequence[Array] | None) -> tuple[int, tuple[float, ...]]:
-    """Index of the candidate nearest to the film in colour, and all distances; a single candidate is not ranked."""
-    if len(candidates) == 1 or film is None:
-        return 0, ()
-    scores = tuple(look_distance(candidate.picture_HWC, film) for candidate in candidates)
-    return int(np.argmin(scores)), scores
 
 
 def candidate_quality(picture_HWC: Tensor, reference_HWC: Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -12,7 +12,8 @@ from functools import cache
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from cinetune.artifacts import Arm, Claim, Design
+from cinetune.artifacts import Arm, Claim, Design, Keyframe
+from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.metrics.sets import FILM, SETS
@@ -20,7 +21,7 @@ from cinetune.metrics.stats import LEAST_FOR_WORDS
 from cinetune.metrics.suite import METRICS
 from cinetune.store import Project, content_key
 
-__all__ = ["MARGINS", "arms_of", "claims_of", "declare", "declared", "detectable"]
+__all__ = ["MARGINS", "claims_of", "declare", "declared", "detectable", "shared"]
 
 MARGINS: dict[str, float] = {
     "tone_w1": 1.0,
@@ -73,7 +74,7 @@ def declare(config: Config, *, shots: Mapping[str, int]) -> Design:
             raise ConfigError(
                 f"score.design names {name!r}, which is not measured", remedy=f"one of {', '.join(sorted(known))}"
             )
-    arms, claims = arms_of(config), claims_of(config)
+    arms, claims = config.arms(), claims_of(config)
     plain = [
         list(arms), list(section.domains), config.shoot.seeds, config.score.alpha,
         [[c.kind, c.metric, c.arm, c.versus, c.domain, c.margin] for c in claims],
@@ -90,23 +91,11 @@ def declare(config: Config, *, shots: Mapping[str, int]) -> Design:
     )
 
 
-def arms_of(config: Config) -> tuple[Arm, ...]:
-    """The arms that are rendered, in the order of the page."""
-    there = {
-        "base": True,
-        "trigger": "trigger" in config.score.design.arms and bool(config.prepare.trigger),
-        "look": True,
-        "plain": "plain" in config.score.design.arms and config.train.plain_arm,
-    }
-    arms: tuple[Arm, ...] = ("base", "trigger", "look", "plain")
-    return tuple(arm for arm in arms if there[arm])
-
-
 def claims_of(config: Config) -> tuple[Claim, ...]:
     """Every declared claim. The look is held against the base model with the trigger phrase where that arm is there, so
     that a claim is about the adapter alone.
     """
-    section, arms = config.score.design, arms_of(config)
+    section, arms = config.score.design, config.arms()
     margins = MARGINS | section.margins
     versus: Arm = "trigger" if "trigger" in arms else "base"
     claims = [
@@ -126,6 +115,29 @@ def claims_of(config: Config) -> tuple[Claim, ...]:
             for name in section.control
         ]
     return tuple(claims)
+
+
+def shared(keyframes: Sequence[Keyframe], sequences: Sequence[FilmSequence], trigger: str) -> str:
+    """What the arms of a shot share, and what they do not, for the protocol."""
+    apart = []
+    if methods := sorted({keyframe.method for keyframe in keyframes} - {"as-is"}):
+        apart.append(f"the first picture ({', '.join(methods)}: each arm makes its own of the shared reference)")
+    if "late" in methods:
+        apart.append("which late frame that is (chosen by its colours)")
+    seeds: dict[tuple[str, int], set[tuple[int, ...]]] = {}
+    for one in sequences:
+        seeds.setdefault((one.shot, one.seed), set()).add(tuple(segment.seed for segment in one.segments))
+    if retried := sum(len(found) > 1 for found in seeds.values()):
+        apart.append(f"the noise of {retried} of {len(seeds)} shots, of which some arm was shot again by the gate")
+    picks: dict[tuple[str, int], set[int]] = {}
+    for keyframe in keyframes:
+        picks.setdefault((keyframe.shot, keyframe.seed), set()).add(keyframe.picked)
+    if other := sum(len(found) > 1 for found in picks.values()):
+        apart.append(f"the candidate of {other} shots")
+    if trigger:
+        apart.append(f"the prompt (`{trigger}` stands before it in every arm but base)")
+    both = "arms share reference, seed, candidate, scenes of the film and settings"
+    return both + (f"; they do not share {'; '.join(apart)}" if apart else "")
 
 
 @cache

@@ -137,7 +137,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
     kind = run.setting.checkpointing
     step = training(shape, run.tokens, rank=train.rank, targets=train.targets, checkpointing=kind).total
     trained = shape.adapter_parameters(train.rank, train.targets)
-    looks = run.arms - 1
+    looks = run.looks
     side_by_side = min(train.workers, looks)
     each = f", for each of {side_by_side} workers" if side_by_side > 1 else ""
     return [
@@ -219,7 +219,7 @@ def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...
     shooting_needs = run.shooting(run.setting, shoot.segment_frames).total
     for card in run.cards:
         limit, cores = (card.gigabytes * GB * MARGIN, 1) if card is not CPU else (math.inf, CORES)
-        step, looks = run.step(card), run.arms - 1
+        step, looks = run.step(card), run.looks
         training_needs = run.memory(run.on(card)).total
         times = f"{step:.2f} s", _time(step * train.steps * looks / min(train.workers, looks, cores))
         each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.workers, cores)

@@ -105,7 +105,7 @@ def caching_work(run: Run) -> Work:
 
 def _training(run: Run, card: Card, setting: Setting) -> float:
     """All steps and evaluations of every adapter; workers have a core each, and share a card."""
-    train, looks = run.config.train, run.arms - 1
+    train, looks = run.config.train, run.looks
     cores = CORES if card is CPU else 1
     steps = run.step(card, setting) * train.steps
     return (steps + _evaluations(run, card)) * looks / min(train.workers, looks, cores)

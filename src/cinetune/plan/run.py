@@ -92,8 +92,13 @@ class Run:
 
     @property
     def arms(self) -> int:
-        """Base, look, and the plain look when it is trained."""
-        return 3 if self.config.train.plain_arm else 2
+        """How many arms are rendered."""
+        return len(self.config.arms())
+
+    @property
+    def looks(self) -> int:
+        """How many adapters are trained: the look, and the plain one when it is asked for."""
+        return 2 if self.config.train.plain_arm else 1
 
     @property
     def firsts(self) -> int:
@@ -144,7 +149,7 @@ class Run:
             self._convolved(decoding_bytes(self.encoders, *size)) - beside,
             called - beside,
         )
-        adapters = (self.arms - 1) * 4 * self.denoiser.adapter_parameters(train.rank, train.targets)
+        adapters = self.looks * 4 * self.denoiser.adapter_parameters(train.rank, train.targets)
         everything = encoder_bytes(self.encoders, setting.bytes_each)
         return Memory(
             weights=base_weights(self.denoiser, setting), adapter=adapters, live=live,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cinetune.artifacts import Arm, FileRef, Keyframe, Limits, Look, PlannedShot, Segment, Sequence, Timing, Try
 from cinetune.config import Config, section_sha
 from cinetune.errors import GateFailed
-from cinetune.files import OPENING, WHITE, full_caption, master_frames, stream_master
+from cinetune.files import OPENING, WHITE, full_caption, master_frames, stream_master, trigger_of
 from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter, peak_memory_gib, provenance
 from cinetune.shotlist import spoken
@@ -165,7 +165,7 @@ def _tasks(
         if shot is None:
             continue  # a shot taken out of the list after its keyframe was made
         look = looks.get(keyframe.arm)
-        trigger = look.trigger if look else ""
+        trigger = trigger_of(looks, keyframe.arm)
         prompt = full_caption(trigger, spoken(shot))
         key = content_key(
             NAME,

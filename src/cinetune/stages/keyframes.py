@@ -1,7 +1,8 @@
 """keyframes: the first picture of every planned shot, for every arm and seed.
 
 Reads `shots.toml`, the reference pictures and the trained looks; writes `Keyframe` records. All arms get the same
-treatment: the same method, seeds, noise and ranking rule; only the adapter (and its trigger phrase) differs.
+treatment: the same method, seeds, noise and number of candidate; only the adapter and the trigger phrase differ. The
+arm `trigger` has the phrase without the adapter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cinetune.artifacts import Arm, FileRef, FootageClip, Keyframe, Look, Method
 from cinetune.catalogue import picture_size
 from cinetune.config import Config
 from cinetune.errors import ConfigError
-from cinetune.files import OPENING, full_caption, save_tensors
+from cinetune.files import OPENING, full_caption, save_tensors, trigger_of
 from cinetune.footage.cut.framing import picture_notes
 from cinetune.results import Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter
@@ -35,7 +36,7 @@ __all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "keyframes"
 # Part of every unit key: raise it when the same inputs would give another picture.
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def inputs(project: Project) -> dict[str, str]:
     """Hashes of the shot list and of each picture that shots start from."""
     found = {"shots.toml": sha256_file(project.root / "shots.toml")}
     pictures = {_start(shot) for shot in project.shots().shots}
+    found |= {"arms": ", ".join(project.config.arms())}
     return found | {picture: project.store.sha256(project.root / picture) for picture in sorted(pictures)}
 
 
@@ -78,15 +80,18 @@ def make(project: Project, report: Reporter) -> Made[Keyframed]:
     tasks = _tasks(project, looks, film=content_key(*windows, *sorted(clip.sha256 for clip in clips.values())))
 
     def open_for(missing: Sequence[_Task]) -> Callable[[Store], Callable[[_Task], Keyframe]]:
-        film = (
-            _film(project, windows, clips) if any(_ranked(config, task.shot, task.method) for task in missing) else None
-        )
+        _declare(project, report)
+        film = _film(project, windows, clips) if any(task.method == "late" for task in missing) else None
         return partial(_open, config, adapters, film)
 
     made = make_pieces(
         project, report, NAME, Keyframe, tasks, open_for=open_for, workers=config.shoot.workers, called="keyframes"
     )
-    keyframes = [_as_asked(keyframe, task.shot.pick) for keyframe, task in zip(made, tasks, strict=True)]
+    shared = _shared(made)
+    keyframes = [
+        _as_asked(keyframe, shared[keyframe.shot, keyframe.seed] if task.shot.pick is None else task.shot.pick)
+        for keyframe, task in zip(made, tasks, strict=True)
+    ]
     return Made(result=Keyframed(keyframes=tuple(keyframes)))
 
 
@@ -97,11 +102,33 @@ STAGE = Stage(
 run = STAGE.run
 
 
-def _as_asked(made: Keyframe, pick: int | None) -> Keyframe:
-    """The keyframe with the candidate that a person asked for. Candidates are made before one is chosen, so another
-    choice costs no new ones; only `develop` must make the segment again that came with its picture.
+def _declare(project: Project, report: Reporter) -> None:
+    """Write down what is claimed before anything is shot, and say what so many shots can show."""
+    from cinetune.metrics.design import declared
+
+    design = declared(project)
+    report.say(f"design {design.sha[:12]}: {len(design.claims)} claims on arms {', '.join(design.arms)}")
+    for line in design.power:
+        report.say(f"power  {line}")
+
+
+def _shared(made: Sequence[Keyframe]) -> dict[tuple[str, int], int]:
+    """One candidate for all arms of a shot and seed: the number whose quality, averaged over the arms, is best. Were it
+    chosen arm by arm, each arm would show its own best luck.
     """
-    if pick is None or pick == made.picked:
+    found: dict[tuple[str, int], int] = {}
+    for place in dict.fromkeys((keyframe.shot, keyframe.seed) for keyframe in made):
+        scores = [keyframe.scores for keyframe in made if (keyframe.shot, keyframe.seed) == place]
+        means = [sum(by_arm) / len(by_arm) for by_arm in zip(*scores, strict=True)]
+        found[place] = means.index(max(means)) if means else 0
+    return found
+
+
+def _as_asked(made: Keyframe, pick: int) -> Keyframe:
+    """The keyframe with the candidate that all arms share or a person asked for. Candidates are made before one is
+    chosen, so another choice costs no new ones; only `develop` must make the segment again that came with its picture.
+    """
+    if pick == made.picked:
         return made
     image = made.candidates[pick]
     condition = made.condition if made.method == "develop" else image
@@ -118,11 +145,6 @@ def _count(config: Config, shot: PlannedShot, method: Method) -> int:
             remedy=f"pick one of those, or set keyframes.candidates = {shot.pick + 1}",
         )
     return count
-
-
-def _ranked(config: Config, shot: PlannedShot, method: Method) -> bool:
-    """Whether a keyframe by this method is chosen by its distance to the film."""
-    return method == "late" or _count(config, shot, method) > 1
 
 
 def _size(config: Config, shot: PlannedShot) -> tuple[int, int]:
@@ -161,14 +183,14 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
     made_by = model_identity(config.model)
     _check_asked(config, shots)
     pictures = {_start(shot): project.store.sha256(project.root / _start(shot)) for shot in shots}
-    arms: list[Arm] = ["base", *sorted(looks)]
+    arms = [arm for arm in config.arms() if arm in ("base", "trigger") or arm in looks]
     tasks: list[_Task] = []
     for arm in arms:
         adapter = looks[arm].weights.sha256 if arm in looks else ""
         for shot in shots:
             method: Method = "as-is" if shot.keyframe else shot.method or config.keyframes.method
             _count(config, shot, method)
-            prompt = full_caption(looks[arm].trigger if arm in looks else "", spoken(shot))
+            prompt = full_caption(trigger_of(looks, arm), spoken(shot))
             for seed in range(config.shoot.seeds):
                 key = content_key(
                     NAME,
@@ -183,7 +205,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
                     shot.negative,
                     [shot.seed, seed],
                     _settings(config, shot, method),
-                    film if _ranked(config, shot, method) else "",
+                    film if method == "late" else "",
                 )
                 tasks.append(_Task(key=key, shot=shot, arm=arm, seed=seed, method=method, prompt=prompt))
     return tasks
@@ -238,7 +260,7 @@ def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | Non
     import torch
 
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import Recipe, candidate_seed, fit_picture, make_candidate, pick
+    from cinetune.generation import Recipe, candidate_quality, candidate_seed, fit_picture, make_candidate
 
     model, shoot = cast.wear(task.arm), config.shoot
     height, width = _size(config, task.shot)
@@ -266,7 +288,8 @@ def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | Non
         )
         for number in range(_count(config, task.shot, task.method))
     ]
-    picked, scores = pick(candidates, film if _ranked(config, task.shot, task.method) else None)
+    scores = tuple(candidate_quality(candidate.picture_HWC, given) for candidate in candidates)
+    picked = scores.index(max(scores))
     images = tuple(_picture(store, candidate.picture_HWC) for candidate in candidates)
     opening = candidates[picked].opening
     return Keyframe(

@@ -13,7 +13,7 @@ from typing import Any
 from cinetune.artifacts import Design
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.errors import StoreError
-from cinetune.results import Expanded, Ingested, Prepared, Scored
+from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Scored
 from cinetune.runtime import Reporter
 from cinetune.scoring.nets import network_folder
 from cinetune.stage import Made, Stage
@@ -50,10 +50,11 @@ def make(project: Project, report: Reporter) -> Made[Scored]:
     Raises `StoreError` if a parent stage is missing, `ConfigError` for a claim on a measure that does not exist.
     """
     from cinetune.metrics.cards import Results, Rules, scorecards
-    from cinetune.metrics.design import declared
+    from cinetune.metrics.design import declared, shared
     from cinetune.scoring.measure import take
 
-    design = declared(project)
+    design, config = declared(project), project.config
+    keyframes = (project.store.find(Keyframed) or Keyframed()).keyframes
     planned = {shot.id: shot for shot in project.shots().shots}
     sequences = tuple(each for each in project.store.need(Expanded).sequences if each.shot in planned)
     _check_made_alike(sequences)
@@ -67,7 +68,7 @@ def make(project: Project, report: Reporter) -> Made[Scored]:
     )
     rules = Rules(
         design=design,
-        protocol=_protocol(design, sequences, taken.protocol),
+        protocol=_protocol(design, sequences, taken.protocol, shared(keyframes, sequences, config.prepare.trigger)),
         warnings=_warnings(design, sequences) + taken.warnings,
     )
     cards = scorecards(results, rules)
@@ -95,12 +96,14 @@ def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
             )
 
 
-def _protocol(design: Design, sequences: Sequence[FilmSequence], measured: Mapping[str, str]) -> dict[str, str]:
+def _protocol(
+    design: Design, sequences: Sequence[FilmSequence], measured: Mapping[str, str], unshared: str
+) -> dict[str, str]:
     from cinetune.metrics.stats import LEAST_FOR_WORDS
 
     protocol = {
         "model": "; ".join(f"{name} {value}" for name, value in sequences[0].made_by.items()) if sequences else "none",
-        "unit": "shot; seeds averaged inside a shot",
+        "unit": f"shot; seeds averaged inside a shot; {unshared}",
         "design": f"{design.sha}: arms {', '.join(design.arms)}; {design.seeds} seeds; alpha {design.alpha:g}; "
         f"{len(design.claims)} claims, judged as one family; every other row is exploratory",
         "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
