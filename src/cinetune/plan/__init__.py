@@ -214,8 +214,9 @@ def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...
     """Seconds a step and hours on every card, with the settings as they are. Workers have a core each, and share a
     card."""
     shoot, train = run.config.shoot, run.config.train
-    rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", "shooting", "rates")]
-    segments = segments_of(run, seconds)[0]
+    what = "shooting" if seconds else f"{ASSUMED_SHOT:.0f} s of shot"
+    rows: list[tuple[str, ...]] = [("card", "a step", "training, at most", what, "rates")]
+    segments = segments_of(run, seconds or (ASSUMED_SHOT,))[0]
     shooting_needs = run.shooting(run.setting, shoot.segment_frames).total
     for card in run.cards:
         limit, cores = (card.gigabytes * GB * MARGIN, 1) if card is not CPU else (math.inf, CORES)
@@ -223,7 +224,7 @@ def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...
         training_needs = run.memory(run.on(card)).total
         times = f"{step:.2f} s", _time(step * train.steps * looks / min(train.workers, looks, cores))
         each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.workers, cores)
-        shot = _time(segments * each) if seconds else "-"
+        shot = _time(segments * each)
         rows.append((
             card.name, *(times if training_needs <= limit else ("does not fit", "-")),
             shot if shooting_needs <= limit else "does not fit", card.source,

@@ -9,7 +9,7 @@ import os
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
@@ -50,6 +50,7 @@ __all__ = ["STAGE", "inputs", "make", "run"]
 NAME = "ingest"
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
+_STARTS = 12  # shots of a file whose beginnings are printed
 _BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
 _NOTHING_MOVES = "use a longer clip with moving pictures"
 _REVISION = 6  # raise when the same file would give another result
@@ -371,12 +372,20 @@ def _table(verdicts: list[_Verdict], lists: dict[str, str]) -> str:
         picture = "whole" if (width, height) == (clip.width, clip.height) else f"{width}x{height}+{x}+{y}"
         size = f"{clip.width}x{clip.height}"
         rows.append((clip.path, size, str(clip.rate), str(clip.frames), str(len(verdict.shots)), picture))
-        below.append([clip.colour.decided, *dict.fromkeys([*clip.notes, *(n for s in verdict.shots for n in s.notes)])])
+        below.append([_starts(verdict.shots), clip.colour.decided])
+        below[-1] += dict.fromkeys([*clip.notes, *(note for shot in verdict.shots for note in shot.notes)])
     lines: list[str] = []
     heads = table([tuple(map(escaped, row)) for row in rows], indent="", width=0).splitlines()
     for head, notes in zip(heads, below, strict=True):
         lines += [head, *(_note(note) for note in notes)]
     return "\n".join([*lines, *(f"{escaped(name)}\n{_note(words)}" for name, words in lists.items())])
+
+
+def _starts(shots: Sequence[Shot]) -> str:
+    """Where the shots begin: what a caption table's `start_frame` refers to."""
+    named = ", ".join(f"{number} at {shot.span.start}" for number, shot in enumerate(shots[:_STARTS]))
+    more = f" and {len(shots) - _STARTS} more" if len(shots) > _STARTS else ""
+    return f"shots {named}{more}" if len(shots) > 1 else "one shot"
 
 
 def _note(words: str) -> str:
