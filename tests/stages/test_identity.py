@@ -10,6 +10,7 @@ import pytest
 
 from cinetune.errors import StoreError
 from cinetune.models import model_identity
+from cinetune.models.files import weights
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection
 from cinetune.stages import cache, expand, keyframes, score, train
@@ -89,3 +90,22 @@ def test_the_kernels_are_those_of_the_device() -> None:
     )
     assert {name for name in on_cpu if on_cpu[name] != on_gpu[name]} == {"dtype"}
     assert len(on_cpu["weights"]) == 64 and "torch " in on_cpu["computed by"]
+
+
+def test_replaced_weights_are_noticed_and_missing_ones_are_no_change(template: Path, tmp_path: Path) -> None:
+    """A folder with other weights makes stale what was made of it; a project looked at where they are not stays."""
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    shutil.move(root / "model", tmp_path / "weights")
+    project = Project(root, overrides=(f"model.path={tmp_path / 'weights'}",))
+    expand.run(project, Quiet())
+    made = project.store.need_stage("expand").input_key
+    assert expand.STAGE.key(project) == made
+    config = tmp_path / "weights" / "transformer" / "config.json"
+    kept = config.read_text()
+    config.write_text(kept.replace('"eps": 1e-06', '"eps": 1e-05'))
+    weights.weights_sha256.cache_clear()
+    assert expand.STAGE.key(project) != made
+    config.write_text(kept)
+    shutil.move(tmp_path / "weights", tmp_path / "elsewhere")
+    weights.weights_sha256.cache_clear()
+    assert expand.STAGE.key(project) == made
