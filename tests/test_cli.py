@@ -210,10 +210,11 @@ def test_a_run_with_other_settings_is_remembered_and_can_be_kept(
     asked = ("--set", "footage.min_shot_seconds=0.25")
     code, out, _ = say(capsys, "run", "-C", str(film), "--until", "ingest", *asked)
     assert code == 0
-    assert f"To keep it: cinetune run -C {film} --keep --set footage.min_shot_seconds=0.25" in out
+    assert f"cinetune run -C {film} --keep --set footage.min_shot_seconds=0.25" in out
     code, out, _ = say(capsys, "status", "-C", str(film))
     assert "footage.min_shot_seconds: 0.25 -> 0.5" in out
-    assert "Some stages were made with --set footage.min_shot_seconds=0.25" in out
+    assert "Some stages were made with settings that cinetune.toml does not have" in out
+    assert f"cinetune run -C {film} --keep --set footage.min_shot_seconds=0.25" in out
     assert say(capsys, "run", "-C", str(film), "--until", "ingest", "--keep", *asked)[0] == 0
     code, out, _ = say(capsys, "status", "-C", str(film))
     assert "Some stages were made" not in out

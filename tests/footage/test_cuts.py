@@ -33,7 +33,7 @@ def test_hard_cuts_fades_black_and_frozen_pieces(tmp_path, codec, suffix):
     found, left_out = spans(watch(tmp_path / f"a{suffix}", film, codec))
     assert found == [(0, 40), (40, 63), (93, 131)]
     assert left_out[0].endswith("black frames") and left_out[1].endswith("fade frames")
-    assert "frozen piece 136..159" in left_out and "1 pieces under 0.5 s" in left_out
+    assert "frozen piece 136..159" in left_out and "1 piece under 0.5 s" in left_out
 
 
 def test_two_cuts_five_frames_apart_are_both_found(tmp_path):

@@ -350,3 +350,16 @@ def test_a_burn_in_is_measured_against_the_setting(project, report):
     with pytest.raises(FootageError, match="burnt in over") as caught:
         ingest.run(Project(project.root, overrides=(loose, "footage.max_burn_in=0.01")), report)
     assert "footage.max_burn_in" in caught.value.remedy
+
+
+def test_a_guessed_colour_comes_with_the_lines_that_say_it(project, report):
+    """What is printed can be pasted as it is, and then nothing is guessed."""
+    write_tagged(project.root / "footage" / "bare.mp4", drift(1, 40), tags=(2, 2, 2, 0))
+    write_tagged(project.root / "footage" / "said.mp4", drift(2, 40), tags=(1, 1, 1, 1))
+    ingest.run(project, report)
+    (said,) = [line for line in report.warnings if "do not say their colour" in line]
+    assert said.startswith("1 of 2 clips")
+    project = write_settings(project, "\n".join(line.strip() for line in said.splitlines()[1:]))
+    quiet = Quiet()
+    ingest.run(project, quiet)
+    assert not any("do not say their colour" in line for line in quiet.warnings)

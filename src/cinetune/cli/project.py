@@ -149,8 +149,8 @@ def run(
     if experiment and only is None and until is None:
         _conclude(opened, experiment)
     if asked and not keep:
-        tell(f"note   made with {_asked(asked)}, which {project / 'cinetune.toml'} does not say: a run without it")
-        tell(f"       makes these stages again. To keep it: cinetune run{at(project)} --keep {_asked(asked)}")
+        tell("note   a run without these --set options makes the stages again that they concern. To keep them:")
+        tell(f"       cinetune run{at(project)} --keep {_asked(asked)}")
 
 
 def _announce(opened: Project, experiment: str) -> None:
@@ -204,7 +204,8 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
     tell(table(cells))
     if other := pipeline.made_otherwise(opened):
         asked = _asked([f"{key}={json.dumps(value)}" for key, value in other.items()])
-        tell(f"\nSome stages were made with {asked}\nTo keep that: cinetune run{at(project)} --keep {asked}")
+        tell("\nSome stages were made with settings that cinetune.toml does not have. To keep those:")
+        tell(f"  cinetune run{at(project)} --keep {asked}")
 
 
 @verb(PROJECT, "cinetune demo demo")

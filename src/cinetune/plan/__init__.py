@@ -94,7 +94,7 @@ def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tupl
     more = f"; {ASSUMED_SHOT:.0f} s of shot more: {_time(one['keyframes'] + one['shoot'])}" if shots else ""
     rows = [
         ("model", f"{run.base.name}, {width}x{height}, {run.config.prepare.frames} frames a window"),
-        ("for", f"{windows}, {shown}, {run.arms} arms x {run.config.shoot.seeds} seeds"),
+        ("for", f"{windows}, {shown}, {run.arms} arms x {_seeds(run)}"),
         ("card", _card_said(best)),
         ("stages", ", ".join(f"{name} {_time(seconds)}" for name, seconds in best.seconds.items() if seconds)),
         ("total", f"{_time(3600 * best.hours)} at most, evaluations included{more}"),
@@ -104,6 +104,11 @@ def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tupl
     rows += [("disk", _disk_said(run, shots))]
     rows += [] if price is None else [("price", f"{best.hours * price:,.2f} at {price:g} an hour")]
     return tuple(rows)
+
+
+def _seeds(run: Run) -> str:
+    count = run.config.shoot.seeds
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _card_said(bill: Bill) -> str:
@@ -205,7 +210,7 @@ def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]
     return [
         *facts,
         ("a segment", f"{shoot.segment_frames} frames of {width}x{height} in {forwards} passes: {_ops(segment.total)}"),
-        ("shots", f"{len(seconds)} in {run.arms} arms x {shoot.seeds} seeds = {segments} segments"),
+        ("shots", f"{len(seconds)} in {run.arms} arms x {_seeds(run)} = {segments} segments"),
         ("masters on disk", f"about {masters / 2**30:.2f} GiB"),
     ]
 

@@ -36,7 +36,7 @@ from cinetune.footage.notes.sidecars import (
 )
 from cinetune.footage.read.spaces import in_project, rule_for
 from cinetune.footage.video import Probe, probe
-from cinetune.outside import escaped
+from cinetune.outside import escaped, toml_string
 from cinetune.records import artifact
 from cinetune.results import Ingested
 from cinetune.runtime import Reporter, table
@@ -206,6 +206,8 @@ def make(project: Project, report: Reporter) -> Made[Ingested]:
     verdicts += [_reject(_relative(project.root, path), _utf8(e.what), e.remedy) for path, e in plan.refused.items()]
     report.say(_table(verdicts, lists))
     clips = [verdict.clip for verdict in verdicts if verdict.clip]
+    if guess := _guessed(clips):
+        report.warn(guess)
     rejected = [verdict.rejected for verdict in verdicts if verdict.rejected]
     if not clips:
         reasons = "\n  ".join(escaped(f"{row.path}: {row.reason}") for row in rejected)
@@ -379,6 +381,21 @@ def _table(verdicts: list[_Verdict], lists: dict[str, str]) -> str:
     for head, notes in zip(heads, below, strict=True):
         lines += [head, *(_note(note) for note in notes)]
     return "\n".join([*lines, *(f"{escaped(name)}\n{_note(words)}" for name, words in lists.items())])
+
+
+def _guessed(clips: Sequence[FootageClip]) -> str:
+    """What to write for clips that do not say their colour, in words; empty where all do."""
+    untagged = [clip for clip in clips if clip.colour.decided.startswith("untagged")]
+    if not untagged:
+        return ""
+    one = untagged[0]
+    name, matrix = Path(one.path).name, one.colour.matrix
+    return (
+        f"{len(untagged)} of {len(clips)} clips do not say their colour, so it is guessed. If they look wrong on the "
+        "sheet of `prepare`, say it in cinetune.toml:\n"
+        f"  [[footage.colour]]\n  match = {toml_string(name)}\n  matrix = {toml_string(matrix)}   "
+        '# bt601, bt709 or bt2020\n  levels = "limited"   # or full'
+    )
 
 
 def _starts(shots: Sequence[Shot]) -> str:

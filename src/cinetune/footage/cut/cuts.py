@@ -235,7 +235,7 @@ def find_pieces(
             else:
                 pieces.append(Piece(a, b - a, _repeats(inner)))
     if short:
-        left_out.append(f"{short} pieces under {min_seconds:g} s")
+        left_out.append(f"{short} piece{'' if short == 1 else 's'} under {min_seconds:g} s")
     return pieces, left_out
 
 
