@@ -10,6 +10,7 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
+from cinetune.config import load_config
 from cinetune.pipeline import STAGES
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
@@ -77,3 +78,29 @@ def test_without_a_project_the_job_ends_at_once() -> None:
         ["bash", str(SLURM)], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
     )
     assert done.returncode != 0 and "project folder is missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "settings"),
+    [
+        ("ray.sh", ["shoot", "/shared/my film"], {"executor": "ray"}),
+        ("shoot_slurm.sh", ["/shared/my film", "8", "gpu"], {"executor": "slurm", "workers": 8}),
+    ],
+)
+def test_recipes_of_shooting_ask_for_settings_there_are(
+    recipe: str, words: list[str], settings: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "cinetune").write_text('#!/bin/bash\nprintf "%q\\n" "$@"\n', encoding="utf-8")
+    (tmp_path / "cinetune").chmod(0o755)
+    command = ["bash", str(LAUNCH / recipe), *words, "--until", "expand"]
+    done = subprocess.run(
+        command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
+    asked = shlex.split(done.stdout)
+    assert asked[:3] == ["run", "--project", "/shared/my film"] and asked[-2:] == ["--until", "expand"]
+    overrides = tuple(word for word in asked if word.startswith("shoot."))
+    (tmp_path / "cinetune.toml").write_text("", encoding="utf-8")
+    shoot = load_config(tmp_path / "cinetune.toml", overrides=overrides)[0].shoot
+    assert {name: getattr(shoot, name) for name in settings} == settings
+    if recipe == "shoot_slurm.sh":
+        assert shoot.options["slurm_partition"] == "gpu"

@@ -25,13 +25,16 @@ from cinetune.errors import StoreError
 
 __all__ = [
     "PARTIAL",
+    "append",
     "atomic_write",
+    "claimed",
     "growing",
     "inside",
     "locked",
     "publish",
     "storage_error",
     "sweep",
+    "sweep_claims",
     "unfinished",
     "whole_folder",
 ]
@@ -138,6 +141,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise storage_error(error, path) from error
 
 
+def append(path: Path, text: str, *, root: Path) -> None:
+    """Add to the end of a file of the project at `root` in one write. Raises `StoreError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(inside(root, path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yields an empty folder that gets the name `out` when the block ends: a run that is stopped leaves no half of it.
@@ -233,6 +249,43 @@ def inside(root: Path, path: Path) -> Path:
             remedy="look where it leads, then delete it; to keep part of a project on another disk, mount that there",
         )
     return path
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Claim a piece of work by the lock of its own file, which is gone afterwards and, for the others, when this
+    process dies. The value is whether it is ours: without `wait` it may be another's. Raises `StoreError`.
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _PLAIN | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _take(descriptor, path):
+                break
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        os.close(descriptor)  # its owner has just finished, and removed it
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def sweep_claims(folder: Path) -> None:
+    """Remove the files of claims whose processes are gone."""
+    for path in folder.glob("*/*"):
+        with claimed(path, wait=False):
+            pass
+    for path in [*folder.glob("*"), folder]:
+        with suppress(OSError):
+            path.rmdir()
 
 
 @contextmanager

@@ -296,7 +296,18 @@ class ShootSection(Section):
     """`strict`: a segment that is still outside after its tries ends the run (exit code 4)."""
     height: int = pydantic.Field(default=0, ge=0)
     width: int = pydantic.Field(default=0, ge=0)
-    workers: int = pydantic.Field(default=1, ge=1)
+    executor: Literal["local", "ray", "slurm"] = "local"
+    """Who makes the shots: processes on this machine, a Ray cluster, or Slurm jobs."""
+    workers: int = pydantic.Field(default=0, ge=0, le=10_000)
+    """Processes, actors or jobs side by side, each with the model in memory; 0 = one for each card. On a machine with
+    cards there is never more than one for each."""
+    options: dict[str, str | int | float] = {}
+    """Of the executor: Slurm's by submitit's names (`slurm_partition`, `timeout_min`), Ray's for each actor."""
+
+    @property
+    def at_once(self) -> int:
+        """Shots made side by side on one card or CPU."""
+        return max(self.workers, 1)
 
 
 DeliveryName = Literal[

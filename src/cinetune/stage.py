@@ -6,16 +6,24 @@ before it by type (`project.store.need(Prepared)`), and returns a `Made` with it
 
 from __future__ import annotations
 
+import os
+import platform
+import re
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cinetune.config import section_sha
+from cinetune.durable import append
 from cinetune.errors import WeightsError
 from cinetune.processes import join_group
+from cinetune.records import log_line, read_log
 from cinetune.results import Result
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, Store
@@ -125,36 +133,71 @@ def make_pieces(
     tasks: Sequence[Any],
     *,
     open_for: Callable[[Sequence[Any]], Callable[[Store], Callable[[Any], T]]],
-    workers: int,
     called: str,
 ) -> list[T]:
     """The record of every `Task`, those that were made before read from the store.
 
-    `open_for(missing)` prepares the work on those that are missing. What it returns is called once in each of the
-    `workers` processes (it must pickle; here the model is loaded) and gives the function that makes one record.
-    `called` is what the pieces are to a person. Raises what making one raises; the finished ones stay.
+    `open_for(missing)` prepares the work on those that are missing. What it returns is called once in each worker of
+    `shoot.executor` (it must pickle; here the model is loaded) and gives the function that makes one record. `called`
+    is what the pieces are to a person. What cannot be made does not stop the rest: at the end its error is raised, or
+    one that lists all; the finished ones stay.
     """
-    store = project.store
+    store, shoot = project.store, project.config.shoot
     missing = [task for task in tasks if not store.has_unit(stage, task.key)]
     if missing:
-        from cinetune.generation import run_tasks
+        from cinetune.generation import Work, run_tasks
 
         if len(missing) < len(tasks):
             report.say(f"{len(tasks) - len(missing)} of {len(tasks)} {called} are there already")
-        opener = partial(_keeper, project.root, stage, kind, open_for(missing))
+        wait = shoot.executor != "slurm"
+        opener = partial(_keeper, project.root, stage, kind, open_for(missing), wait=wait)
+        own: dict[str, Any] = {}
+        if shoot.executor == "slurm":
+            own = {"folder": store.work / "logs" / "slurm", "there": lambda task: store.has_unit(stage, task.key)}
         with report.progress(stage, len(missing)) as bar:
-            run_tasks(missing, opener, workers=workers, done=lambda task: bar.advance(1, task.label))
+            work = Work(
+                tasks=missing, open_maker=opener, say=report.warn, done=lambda task, _: bar.advance(1, task.label)
+            )
+            run_tasks(work, workers=shoot.workers, executor=shoot.executor, options={**shoot.options, **own})
     return [store.made_unit(stage, task.key, kind) for task in tasks]
 
 
 def _keeper(
-    root: Path, stage: str, kind: Callable[..., T], opener: Callable[[Store], Callable[[Any], T]]
-) -> Callable[[Any], None]:
-    """Makes one piece and keeps it, in whatever process this is called."""
+    root: Path, stage: str, kind: Callable[..., T], opener: Callable[[Store], Callable[[Any], T]], *, wait: bool
+) -> Callable[[Any], bool]:
+    """Makes one piece and keeps it, in whatever process this is called, under a claim: nobody else makes it meanwhile.
+    The value is whether it is there; without `wait` it is not while another one makes it.
+    """
     store = Store(root)
     make = opener(store)
 
-    def keep(task: Any) -> None:
-        store.unit(stage, task.key, kind, lambda: make(task))
+    def keep(task: Any) -> bool:
+        with store.claim(stage, task.key, wait=wait) as ours:
+            if ours and not store.has_unit(stage, task.key):
+                with _logged(store, stage, task):
+                    store.unit(stage, task.key, kind, lambda: make(task))
+            return ours
 
     return keep
+
+
+@contextmanager
+def _logged(store: Store, stage: str, task: Task) -> Iterator[None]:
+    """The log of one piece: where it was made, how long it took, what went wrong. A begin without an end was killed."""
+    path = store.work / "logs" / stage / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', task.label)[:80]}-{task.key[:8]}.jsonl"
+    here = {"host": platform.node(), "process": os.getpid(), "cards": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+    step = sum(line["kind"] == "begin" for line in read_log(path)) + 1
+
+    def write(kind: str, **more: Any) -> None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        append(path, log_line({"kind": kind, "step": step, "at": at, **more}), root=store.root)
+
+    started, said = time.monotonic(), {}
+    write("begin", **here)
+    try:
+        yield
+        said = {"kind": "made"}
+    finally:
+        error = sys.exc_info()[1]
+        said = said or {"kind": "failed", "why": f"{type(error).__name__}: {error}"[:2000]}
+        write(**said, seconds=round(time.monotonic() - started, 3))

@@ -6,6 +6,8 @@
     DIR/work/units/<stage>/<key>.json    one finished piece of a stage (a clip, a latent, a shot): need not be redone
     DIR/work/stages/<stage>.json         a finished stage: its input key, its records, its provenance
     DIR/work/prepare/                    for people: the contact sheet of what is trained, who owns it
+    DIR/work/claims/<stage>/<key>        held while a worker makes a piece
+    DIR/work/logs/<stage>/<piece>.jsonl  who made a piece, when, and what went wrong; no part of any result
     DIR/work/lock                        held while a stage runs
     DIR/deliveries/  DIR/report/         results for people
 
@@ -22,7 +24,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +32,17 @@ from typing import Any, TypeVar
 from cinetune import artifacts
 from cinetune.artifacts import FileRef, Provenance
 from cinetune.config import Config, flatten, load_config
-from cinetune.durable import atomic_write, growing, inside, locked, publish, sweep, unfinished
+from cinetune.durable import (
+    atomic_write,
+    claimed,
+    growing,
+    inside,
+    locked,
+    publish,
+    sweep,
+    sweep_claims,
+    unfinished,
+)
 from cinetune.errors import StoreError
 from cinetune.outside import is_file
 from cinetune.records import artifact, from_json, sealed, to_json, unsealed
@@ -297,6 +309,10 @@ class Store:
         record = unsealed(inside(self.root, path).read_bytes(), where=str(path))
         return record if record and all(is_file(self.root / name) for name in _named_files(record)) else None
 
+    def claim(self, stage: str, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
+        """Claim a piece while it is made: see `cinetune.durable.claimed`."""
+        return claimed(inside(self.root, self.work / "claims" / stage / key), wait=wait)
+
     def _unit_path(self, stage: str, key: str) -> Path:
         assert "/" not in key, key
         return self.work / "units" / stage / f"{key}.json"
@@ -388,7 +404,12 @@ class Store:
         with locked(self.work / "lock", self.root):
             for folder in (self.root, *left):
                 sweep(folder)
+            sweep_claims(self.work / "claims")
             yield
+
+
+_WHO = ("shoot.executor", "shoot.workers", "shoot.options")
+"""Settings of who does the work. No byte depends on them."""
 
 
 class Project:
@@ -415,8 +436,9 @@ class Project:
         for name in parents:
             record = self.store.load_stage(name)
             outputs[name] = record.output_sha if record else ""
-        settings = self.config.model_dump(mode="json", include=set(sections))
-        parts = {"settings": flatten(settings), "parents": outputs, "inputs": dict(inputs)}
+        settings = flatten(self.config.model_dump(mode="json", include=set(sections)))
+        settings = {name: value for name, value in settings.items() if not name.startswith(_WHO)}
+        parts = {"settings": settings, "parents": outputs, "inputs": dict(inputs)}
         key = content_key(artifacts.SCHEMA, stage, parts)
         self.store.inputs[key] = parts
         return key

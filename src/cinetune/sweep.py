@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import statistics
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,34 +146,16 @@ def _maker(asked: _Asked, key: str, report: Reporter, *, apart: bool) -> Any:
     def make() -> Trial:
         if not apart:
             return _trial(asked, key, report)
+        from cinetune.generation.crew import run_apart
+
         with relay(report, "sweep", project.config.train.steps) as far:
-            spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(far,)) as pool:
-                try:
-                    return pool.submit(_elsewhere, project.root, project.overrides, key, asked.judge).result()
-                except BrokenProcessPool as error:
-                    raise ModelError(
-                        f"the process of a trial died ({asked.named()})",
-                        where="cinetune sweep",
-                        remedy="often too little memory: lower train.batch, and run the same command again",
-                    ) from error
+            return run_apart(partial(_elsewhere, project.root, project.overrides, key, asked.judge, far))
 
     return make
 
 
-_far: list[Relay] = []
-"""Who a trial's process speaks to; a process pool has no other place to keep it."""
-
-
-def _begin(far: Relay) -> None:
-    from cinetune.generation.executors import die_with_parent
-
-    threading.Thread(target=die_with_parent, daemon=True).start()
-    _far.append(far)
-
-
-def _elsewhere(root: Path, overrides: tuple[str, ...], key: str, judge: TrainSection) -> Trial:
-    return _trial(_Asked(project=Project(root, overrides=overrides), preset="", judge=judge), key, _far[0])
+def _elsewhere(root: Path, overrides: tuple[str, ...], key: str, judge: TrainSection, far: Relay) -> Trial:
+    return _trial(_Asked(project=Project(root, overrides=overrides), preset="", judge=judge), key, far)
 
 
 def _trial(one: _Asked, key: str, report: Reporter) -> Trial:

@@ -1,5 +1,6 @@
 """From a planned shot to pictures: keyframes, chains of segments, and who computes them."""
 
+from cinetune.generation.cast import Cast
 from cinetune.generation.chain import (
     Opening,
     Rules,
@@ -13,7 +14,7 @@ from cinetune.generation.chain import (
     shoot,
     shot_frames,
 )
-from cinetune.generation.executors import Cast, run_tasks
+from cinetune.generation.executors import Work, run_tasks
 from cinetune.generation.gate import MEASURES, measured, true_limits
 from cinetune.generation.keyframe import (
     Candidate,
@@ -37,6 +38,7 @@ __all__ = [
     "Rules",
     "State",
     "Take",
+    "Work",
     "advanced",
     "anchored",
     "candidate_quality",

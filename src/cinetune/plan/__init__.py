@@ -200,7 +200,7 @@ def _window_bytes(run: Run) -> int:
 def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
     shoot, (height, width) = run.config.shoot, run.shoot_size
     memory = run.shooting(run.setting, shoot.segment_frames).total
-    each = f", for each of {shoot.workers} workers" if shoot.workers > 1 else ""
+    each = f", for each of {shoot.at_once} workers" if shoot.at_once > 1 else ""
     facts = [("memory in shooting", f"about {amount(memory)}{each}")]
     if not seconds:
         return [*facts, ("shooting", "known once shots.toml names shots")]
@@ -228,7 +228,7 @@ def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...
         step, looks = run.step(card), run.looks
         training_needs = run.memory(run.on(card)).total
         times = f"{step:.2f} s", _time(step * train.steps * looks / min(train.workers, looks, cores))
-        each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.workers, cores)
+        each = run.segment_seconds(card, run.setting, shoot.segment_frames) / min(shoot.at_once, cores)
         shot = _time(segments * each)
         rows.append((
             card.name, *(times if training_needs <= limit else ("does not fit", "-")),

@@ -144,7 +144,7 @@ def _shooting(run: Run, card: Card, setting: Setting, shots: Sequence[float]) ->
     tried = 0 if keyframes.method == "as-is" else takes * keyframes.candidates
     left = segments_of(run, shots)[0] - (takes if keyframes.method == "develop" else 0)
     cores = CORES if card is CPU else 1
-    each = run.segment_seconds(card, setting, shoot.segment_frames) / min(shoot.workers, cores)
+    each = run.segment_seconds(card, setting, shoot.segment_frames) / min(shoot.at_once, cores)
     return {"keyframes": tried * each, "shoot": left * each}
 
 

@@ -99,7 +99,7 @@ def _less(run: Run, stage: str) -> str:
             lines.append(SMALLER.format("prepare", "frames", "prepare", "prepare"))
         case "keyframes" | "expand":
             shoot = run.config.shoot
-            each = f", each of {shoot.workers} workers," if shoot.workers > 1 else ""
+            each = f", each of {shoot.at_once} workers," if shoot.at_once > 1 else ""
             lines = _table(run.shooting(run.setting, shoot.segment_frames), f"shooting{each}", size)
             lines += _shooting_settings(run, card, size)
             lines.append(SMALLER.format("shoot", "segment_frames", "shoot", "shoot"))
@@ -134,7 +134,7 @@ def _shooting_settings(run: Run, card: Card, size: float) -> list[str]:
             told = in_words(fit.setting, run.config, training=False).replace("as it is", "")
             options.append((fit.memory.total, f"{fit.seconds:9.2f} s a segment  {words}{told}".rstrip()))
     lines = _listed("settings that need less, fastest first for each length:", options, size)
-    return lines + (["shoot.workers=1 needs it only once"] if shoot.workers > 1 else [])
+    return lines + (["shoot.workers=1 needs it only once"] if shoot.at_once > 1 else [])
 
 
 def _below(found: Sequence[Fit], tried: Memory, size: float) -> list[Fit]:

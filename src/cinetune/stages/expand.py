@@ -37,6 +37,7 @@ __all__ = ["STAGE", "inputs", "make", "run"]
 NAME = "expand"
 VERSION = 3
 LIMITS = "limits"
+SHORT = 5  # pictures in which a jump shows: a window needs more (`cinetune.generation.gate`)
 # Clips of the film that they are taken from: enough for a 95th percentile.
 LIMIT_CLIPS = 40
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
@@ -78,7 +79,6 @@ def make(project: Project, report: Reporter) -> Made[Expanded]:
         Sequence,
         _tasks(project, looks, keyframes, limits),
         open_for=lambda _: partial(_open, project.config, adapters, limits),
-        workers=project.config.shoot.workers,
         called="shots",
     )
     failed = _outside(sequences)
@@ -126,11 +126,12 @@ def _outside(sequences: list[Sequence]) -> list[str]:
 
 
 def _limits(project: Project, report: Reporter) -> Limits | None:
-    """What true shots of this film read, measured once; None for a film without windows."""
-    windows, clips = project.store.need(Prepared).windows, project.store.need(Ingested).by_id
+    """What true shots of this film read, measured once; None for a film without windows of some length."""
+    clips = project.store.need(Ingested).by_id
+    windows = [window for window in project.store.need(Prepared).windows if len(window.source_frames) > SHORT]
     taken = windows[:: max(1, math.ceil(len(windows) / LIMIT_CLIPS))]
     if not taken:
-        report.warn("the film has no windows: shots are not held against it")
+        report.warn(f"the film has no windows of more than {SHORT} pictures: shots are not held against it")
         return None
 
     def measure() -> Limits:

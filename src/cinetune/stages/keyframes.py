@@ -84,9 +84,7 @@ def make(project: Project, report: Reporter) -> Made[Keyframed]:
         film = _film(project, windows, clips) if any(task.method == "late" for task in missing) else None
         return partial(_open, config, adapters, film)
 
-    made = make_pieces(
-        project, report, NAME, Keyframe, tasks, open_for=open_for, workers=config.shoot.workers, called="keyframes"
-    )
+    made = make_pieces(project, report, NAME, Keyframe, tasks, open_for=open_for, called="keyframes")
     shared = _shared(made)
     keyframes = [
         _as_asked(keyframe, shared[keyframe.shot, keyframe.seed] if task.shot.pick is None else task.shot.pick)

@@ -150,11 +150,12 @@ def _train(runs: list[_Run], config: Config, report: Reporter) -> None:
             remedy="set train.workers = 1, or start without torchrun",
         )
     elif runs:
-        from cinetune.generation import run_tasks
+        from cinetune.generation import Work, run_tasks
 
         named = f"{NAME} {' and '.join(run.arm for run in runs)}"
         with relay(report, named, recipe.steps * len(runs)) as far:
-            run_tasks(runs, partial(_open, far), workers=recipe.workers, done=lambda _: None)
+            work = Work(tasks=runs, open_maker=partial(_open, far), say=report.warn, done=lambda *_: None)
+            run_tasks(work, workers=recipe.workers)
 
 
 def _open(report: Reporter) -> Callable[[_Run], None]:
