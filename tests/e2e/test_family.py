@@ -70,12 +70,12 @@ ROW = """    Release(
 )  # fmt: skip
 RELEASES = """
 CASE = """        case "mirror":
-            from cinetune.models.memory.fit import PLACE
+            from cinetune.models.memory.fit import place_on_device
             from cinetune.models.mirror import MirrorVideo
 
             return MirrorVideo.from_folder(
                 folder, family=section.family, release=section.release, device=place.name, dtype=place.dtype,
-                parts=parts, settle=partial(PLACE, section=section, device=place),
+                parts=parts, place=partial(place_on_device, section=section, device=place),
             )
         case"""
 SETTINGS = """
@@ -123,8 +123,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (copy / "models" / "mirror.py").write_text(FILE, encoding="utf-8")
     replaced(copy / "catalogue.py", ")  # fmt: skip\nRELEASES = ", ROW)
     loader = copy / "models" / "__init__.py"
-    place = "settle" if "fit import settle" in loader.read_text(encoding="utf-8") else "place_on_device"
-    replaced(loader, "        case", CASE.replace("PLACE", place))
+    replaced(loader, "        case", CASE)
     return root
 
 

@@ -16,7 +16,7 @@ from cinetune.errors import ConfigError, ModelError
 from cinetune.models.adapters.lora import add_lora
 from cinetune.models.family import Batch, Conditioning
 from cinetune.models.memory import fit as fitting
-from cinetune.models.memory.fit import Load, fit, prove, settle
+from cinetune.models.memory.fit import Load, fit, place_on_device, prove
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, TrainSection
@@ -52,7 +52,7 @@ def deep(tiny_folder: Path) -> Callable[..., WanVideo]:
             model._transformer = WanTransformer3DModel.from_config({**model.denoiser.config, "num_layers": LAYERS})
         model.denoiser.eval().requires_grad_(False)
         section = ModelSection.model_validate(settings)
-        settle(model.denoiser, section, CPU)
+        place_on_device(model.denoiser, section, CPU)
         recipe = TrainSection.model_validate({"checkpointing": checkpointing, "compile": True})
         fit(model, section, recipe, CPU, Quiet())
         add_lora(model, rank=2, alpha=4, targets="cross", seed=0)

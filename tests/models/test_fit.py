@@ -24,7 +24,7 @@ from cinetune.models.family import Batch, Conditioning
 from cinetune.models.memory import attention as attending
 from cinetune.models.memory import fit as fitting
 from cinetune.models.memory.attention import choose_attention, pick, remembered, time_attention, usable_attention
-from cinetune.models.memory.fit import Load, Shuttle, fit, settle
+from cinetune.models.memory.fit import BlockOffload, Load, fit, place_on_device
 from cinetune.models.memory.storage import FORMATS, StoredLinear, store_linears, stored_bytes
 from cinetune.models.wan.wan21 import WanVideo, wan21_meta
 from cinetune.runtime import Device, Quiet
@@ -265,8 +265,8 @@ def test_a_weight_that_is_not_finite_is_refused() -> None:
 # ---------------------------------------------------------------------------------------------------- offloading
 
 
-class Copies(Shuttle):
-    """A shuttle whose device is as far away as the CPU allows: home holds NaN, real copies are made and counted."""
+class Copies(BlockOffload):
+    """A offload whose device is as far away as the CPU allows: home holds NaN, real copies are made and counted."""
 
     def __init__(self, blocks: list[nn.Module], device: torch.device) -> None:
         super().__init__(blocks, device)
@@ -313,26 +313,26 @@ def test_offloaded_blocks_give_the_same_bits_and_never_crowd_the_device(
             made.append(self)
             super().attach()
 
-    monkeypatch.setattr(fitting, "Shuttle", Kept)
+    monkeypatch.setattr(fitting, "BlockOffload", Kept)
     section = ModelSection(storage=storage, offload_blocks=4)  # type: ignore[arg-type]
     model = longer(tiny_folder)
-    settle(model.denoiser, section, CPU)
+    place_on_device(model.denoiser, section, CPU)
     fit(model, section, FULL, CPU, Quiet())
-    (shuttle,) = made
-    assert [list(model.denoiser.blocks).index(block) for block in shuttle.blocks] == [0, 2, 3, 5]
+    (offload,) = made
+    assert [list(model.denoiser.blocks).index(block) for block in offload.blocks] == [0, 2, 3, 5]
     gc.disable()  # reference counts alone must free what is not needed any more
     try:
         assert trained(model).same_bits(reference)
     finally:
         gc.enable()
     # three steps: up, then down again; the last and the first block do not travel twice, and every guess was right
-    assert shuttle.sent == [0, 1, 2, 3, 2, 1, 0] + [1, 2, 3, 2, 1, 0] * 2
-    assert shuttle.most == 2
-    shuttle.sent.clear()
+    assert offload.sent == [0, 1, 2, 3, 2, 1, 0] + [1, 2, 3, 2, 1, 0] * 2
+    assert offload.most == 2
+    offload.sent.clear()
     with torch.no_grad():
         for _ in range(2):
             flow_loss(model, *batch(0))
-    assert shuttle.sent == [1, 2, 3, 0, 1, 2, 3, 0]
+    assert offload.sent == [1, 2, 3, 0, 1, 2, 3, 0]
 
 
 def test_offloading_on_the_cpu_moves_nothing(make: Callable[..., WanVideo], plain: Trained) -> None:
@@ -477,10 +477,10 @@ def test_no_offloaded_block_waits_on_the_device_while_others_need_it(
             made.append(self)
             super().attach()
 
-    monkeypatch.setattr(fitting, "Shuttle", Kept)
+    monkeypatch.setattr(fitting, "BlockOffload", Kept)
     model = longer(tiny_folder)
-    settle(model.denoiser, ModelSection(offload_blocks=4), CPU)
-    monkeypatch.setattr(fitting, "Shuttle", Shuttle)
+    place_on_device(model.denoiser, ModelSection(offload_blocks=4), CPU)
+    monkeypatch.setattr(fitting, "BlockOffload", BlockOffload)
     with torch.no_grad():
         flow_loss(model, *batch(0))
         on_device = [pair for pair in made[0].alive if pair[1]() is not None]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from cinetune.errors import ConfigError, ModelError
 from cinetune.metrics import ClipMaps
 from cinetune.models.adapters.lora import lora_state
-from cinetune.models.memory.fit import fit, settle
+from cinetune.models.memory.fit import fit, place_on_device
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.processes import Processes, join_group
 from cinetune.runtime import Device, Quiet
@@ -78,7 +78,7 @@ def go(base: WanVideo, files: list[WindowFile], empty: torch.Tensor, net: ClipMa
         after: int = 99,
     ) -> None:
         model = copy.deepcopy(base)
-        settle(model.denoiser, section, CPU)
+        place_on_device(model.denoiser, section, CPU)
         fit(model, section, recipe, CPU, Quiet())
         shots = [HeldShot(file=files[3], truth_TCHW=truth)]
         judge = Validator(

@@ -47,7 +47,7 @@ def load_model(
     folder = model_folder(section)
     match section.family:
         case "wan21" | "pocket":
-            from cinetune.models.memory.fit import settle
+            from cinetune.models.memory.fit import place_on_device
             from cinetune.models.wan.wan21 import WanVideo
 
             return WanVideo.from_folder(
@@ -58,7 +58,7 @@ def load_model(
                 dtype=place.dtype,
                 clip_preprocess=section.clip_preprocess,
                 parts=parts,
-                settle=partial(settle, section=section, device=place),
+                place=partial(place_on_device, section=section, device=place),
             )
         case family:
             raise AssertionError(f"the family {family} has a row in the catalogue and no case here")

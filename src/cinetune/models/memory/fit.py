@@ -1,8 +1,8 @@
 """Making a denoiser fit its card: how its frozen weights are stored, where its blocks live, what is kept for the
 backward, and whether blocks are compiled.
 
-`settle` belongs to loading a model and serves training and shooting alike; `fit` is what training adds, and `prove`
-holds compiled blocks to themselves before they are believed. No module is wrapped and none changes its name, so
+`place_on_device` belongs to loading a model and serves training and shooting alike; `fit` is what training adds, and
+`prove` holds compiled blocks to themselves before they are believed. No module is wrapped and none changes its name, so
 adapters find their layers as in the plain model.
 """
 
@@ -38,7 +38,7 @@ from cinetune.models.memory.storage import store_linears, stored_bytes
 from cinetune.runtime import Device, Reporter
 from cinetune.sections import ModelSection, TrainSection
 
-__all__ = ["BACKEND", "Fitted", "Load", "Shuttle", "compile_blocks", "fit", "prove", "release", "settle"]
+__all__ = ["BACKEND", "BlockOffload", "Fitted", "Load", "compile_blocks", "fit", "place_on_device", "prove", "release"]
 
 BACKEND = "inductor"
 """torch.compile's backend."""
@@ -59,7 +59,7 @@ _SDPA = {
 }
 
 
-def settle(denoiser: nn.Module, section: ModelSection, device: Device) -> nn.Module:
+def place_on_device(denoiser: nn.Module, section: ModelSection, device: Device) -> nn.Module:
     """Bring a denoiser from the CPU to its device as `[model]` says: weights in `storage`, `offload_blocks` of its
     blocks left in host memory, attention by `attention`. Never more than one plain block on the device at a time.
 
@@ -82,7 +82,7 @@ def settle(denoiser: nn.Module, section: ModelSection, device: Device) -> nn.Mod
     for parameter in denoiser.parameters(recurse=False):
         parameter.data = parameter.data.to(device.name)
     if away:
-        Shuttle([blocks[index] for index in away], torch.device(device.name)).attach()
+        BlockOffload([blocks[index] for index in away], torch.device(device.name)).attach()
     return denoiser
 
 
@@ -396,7 +396,7 @@ def _spread(total: int, count: int) -> list[int]:
     return [(number + 1) * total // count - 1 for number in range(count)]
 
 
-class Shuttle:
+class BlockOffload:
     """Brings the frozen weights of some blocks to the device when they are needed, one block ahead of the computation.
 
     Weights at home (pinned host memory) are never changed, so nothing travels back. A copy lives as long as something
@@ -415,7 +415,7 @@ class Shuttle:
         for number, block in enumerate(self.blocks):
             _become(block, _Away)
             away: Any = block
-            away.shuttle, away.number = self, number
+            away.offload, away.number = self, number
 
     @contextmanager
     def here(self, number: int) -> Iterator[None]:
@@ -490,17 +490,17 @@ def _slots(block: nn.Module, device: torch.device) -> list[tuple[nn.Module, str,
 def release(denoiser: nn.Module) -> None:
     """Let go of weights that were sent ahead for a pass that does not come next."""
     for block in denoiser.get_submodule("blocks").children():
-        shuttle = getattr(block, "shuttle", None)
-        if isinstance(shuttle, Shuttle):
-            shuttle.release()
+        offload = getattr(block, "offload", None)
+        if isinstance(offload, BlockOffload):
+            offload.release()
 
 
 class _Away(nn.Module):
-    """A block whose weights a `Shuttle` brings."""
+    """A block whose weights a `BlockOffload` brings."""
 
-    shuttle: Shuttle
+    offload: BlockOffload
     number: int
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        with self.shuttle.here(self.number):
+        with self.offload.here(self.number):
             return super().forward(*inputs)

@@ -98,11 +98,11 @@ class WanVideo:
         dtype: str = "float32",
         clip_preprocess: Preprocess = "squash",
         parts: Parts = "all",
-        settle: Callable[[Any], Any] | None = None,
+        place: Callable[[Any], Any] | None = None,
     ) -> WanVideo:
         """Read a folder in diffusers layout, from disk only.
 
-        `settle` brings the denoiser from the CPU to its device in its own way (`cinetune.models.memory.fit`).
+        `place` brings the denoiser from the CPU to its device in its own way (`cinetune.models.memory.fit`).
         `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
         Raises `WeightsError` when files are missing, damaged or of another model, `ConfigError` when nothing says which
         release of the family they are.
@@ -112,7 +112,7 @@ class WanVideo:
         transformers_logging.disable_progress_bar()
         kind = getattr(torch, dtype)
         with torch.random.fork_rng(devices=[]):  # some loaders fill layers with random numbers first
-            modules = _load(folder, kind, device, parts, settle)
+            modules = _load(folder, kind, device, parts, place)
         processor = _config(folder, "image_processor/preprocessor_config.json")
         return cls(
             info=_info(folder, find_release(family, release=release, folder=folder)),
@@ -323,7 +323,7 @@ def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
 
 
 def _load(
-    folder: Path, kind: torch.dtype, device: str, parts: Parts, settle: Callable[[Any], Any] | None
+    folder: Path, kind: torch.dtype, device: str, parts: Parts, place: Callable[[Any], Any] | None
 ) -> dict[str, Any]:
     """The networks of a folder, each moved to the device before the next is read."""
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
@@ -337,7 +337,7 @@ def _load(
         which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
         part: Any = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
         waits = name in ("text_encoder", "image_encoder") and "transformer" in networks  # until it is called
-        loaded[name] = settle(part) if settle and name == "transformer" else part.to("cpu" if waits else device)
+        loaded[name] = place(part) if place and name == "transformer" else part.to("cpu" if waits else device)
     loaded["tokenizer"] = None
     if loaded["text_encoder"] is not None:
         _check_embedding(loaded["text_encoder"], folder)
