@@ -25,7 +25,7 @@ from cinetune.backlot.looks import LOOKS
 from cinetune.console import reporter
 from cinetune.demo import make_demo
 from cinetune.experiment import EXPERIMENTS, Line, announce, answer, settings_of
-from cinetune.metrics import student_interval
+from cinetune.metrics.stats import effect_interval
 from cinetune.results import Scored
 from cinetune.store import Project, atomic_write
 
@@ -76,8 +76,8 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
                 shown = ", ".join(f"{value:+.3g}" for value in values)
                 lines.append(f"{look:10} {metric:14} {where:8} {np.mean(values):+9.3g}  {shown}")
         if len(everything) > 1:
-            low, high = student_interval(everything)
-            lines.append(f"{'all':10} {metric:14} {where:8} {np.mean(everything):+9.3g}  {low:+.3g} to {high:+.3g}")
+            low, high = effect_interval(everything)
+            lines.append(f"{'all':10} {metric:14} {where:8} {np.mean(everything):+9.3g}  {low or 0:+.3g} to {high or 0:+.3g}")
     return "\n".join(lines)
 
 

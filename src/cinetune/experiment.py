@@ -16,7 +16,7 @@ from cinetune.results import Scored
 from cinetune.store import Project
 
 if TYPE_CHECKING:
-    from cinetune.artifacts import Score, Scorecard
+    from cinetune.artifacts import Domain, Score, Scorecard
 
 __all__ = ["EXPERIMENTS", "Experiment", "Line", "announce", "answer", "check", "concluded", "settings_of"]
 
@@ -112,7 +112,8 @@ def check(project: Project) -> list[str]:
     shots = project.shots().shots
     problems: list[str] = []
     notes: list[str] = []
-    for domain, world in (("in", "the film's own world"), ("out", "another world")):
+    worlds: tuple[tuple[Domain, str], ...] = (("in", "the film's own world"), ("out", "another world"))
+    for domain, world in worlds:
         own = [shot for shot in shots if shot.domain == domain]
         if len(own) < LEAST_FOR_WORDS:
             problems.append(f'{len(own)} shots in {world} (domain = "{domain}"), {LEAST_FOR_WORDS} or more are needed')

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from cinetune.artifacts import Arm, Domain
-from cinetune.metrics.cards import SetEffect
+from cinetune.metrics.cards import DOMAINS, SetEffect
 from cinetune.metrics.checks import Array, same_width
 from cinetune.metrics.distances import FrechetTable, KernelTable, cubic, gaussian, split_level
 from cinetune.metrics.stats import pseudo_values
@@ -104,7 +104,7 @@ def set_effects(given: SetInput, pairs: Sequence[tuple[Arm, Arm]], *, suffix: st
     for measure in SETS:
         if measure.per != given.per or (measure.only and given.network not in measure.only):
             continue
-        for domain in ("in", "out"):
+        for domain in DOMAINS:
             if domain in given.domains.values():
                 found += _of_domain(given, measure, domain, pairs, suffix)
     return found
@@ -221,12 +221,12 @@ def wrong_domain(given: SetInput) -> list[str]:
     """
     base = {
         domain: [c.features_TD for c in given.clips if c.arm == "base" and given.domains[c.shot] == domain]
-        for domain in ("in", "out")
+        for domain in DOMAINS
     }
     if any(len(rows) < 2 for rows in base.values()):
         return []
     found = []
-    for domain, other in (("in", "out"), ("out", "in")):
+    for domain, other in zip(DOMAINS, reversed(DOMAINS), strict=True):
         own = [rows for _, rows in given.references.get(domain, ())]
         if len(own) < LEAST_CLIPS:
             continue

@@ -7,6 +7,7 @@ contrast and saturation count for nothing; what is left is drawing.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,9 +63,13 @@ def gradient_correlation(x: ArrayLike, y: ArrayLike) -> Array:
     """
     found = []
     for a, b in zip(*_pair(x, y), strict=True):
-        strength = [np.hypot(*np.gradient(gaussian_filter(plane, 1.0, mode="nearest"))).ravel() for plane in (a, b)]
-        found.append(float(np.corrcoef(strength[0], strength[1])[0, 1]))
+        found.append(float(np.corrcoef(_edges(a), _edges(b))[0, 1]))
     return np.asarray(found)
+
+
+def _edges(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    down, across = np.gradient(gaussian_filter(plane, 1.0, mode="nearest"))
+    return np.hypot(down, across).ravel()
 
 
 def warp_error(frames: ArrayLike) -> float:
@@ -83,7 +88,7 @@ def warp_error(frames: ArrayLike) -> float:
         raise ScoreError(f"frames of {list(film.shape[1:3])} are too small for optical flow, 16 pixels are needed")
     luma = (film @ LUMA.astype(np.float32)).clip(0, 1)
     grey = np.round(luma * 255).astype(np.uint8)
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     rows, columns = np.mgrid[: film.shape[1], : film.shape[2]].astype(np.float32)
     found = []
     for (now, after), (grey_now, grey_after) in zip(itertools.pairwise(film), itertools.pairwise(grey), strict=True):

@@ -219,9 +219,10 @@ def _gradients(e: Evidence) -> float:
 
 
 def _content(e: Evidence) -> float:
-    if _clip(e).truth_TD is None:
+    shown = _clip(e).truth_TD
+    if shown is None:
         raise ScoreError("no truth is known for these shots")
-    shot, truth = unit_rows(_clip(e).frames_TD, name="content"), unit_rows(_clip(e).truth_TD, name="content truth")
+    shot, truth = unit_rows(_clip(e).frames_TD, name="content"), unit_rows(shown, name="content truth")
     both = min(len(shot), len(truth))
     return float((shot[:both] * truth[:both]).sum(1).mean())
 
@@ -247,9 +248,10 @@ def _text(e: Evidence) -> float:
 
 
 def _reference(e: Evidence) -> float:
-    if _clip(e).film_ND is None:
+    film = _clip(e).film_ND
+    if film is None:
         raise ScoreError("the film has no training windows")
-    return reference_similarity(_clip(e).frames_TD, _clip(e).film_ND).mean
+    return reference_similarity(_clip(e).frames_TD, film).mean
 
 
 def _known(value: float | None) -> float:

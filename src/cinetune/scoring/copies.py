@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cinetune.artifacts import Arm, Domain, FileRef, Kept, Veto
+from cinetune.metrics.cards import DOMAINS
 from cinetune.metrics.memorisation import NearestTraining
 from cinetune.scoring.clips import Source
 from cinetune.scoring.film import Film
@@ -23,6 +24,7 @@ __all__ = ["CLOSENESS", "Copies", "Probe", "find_copies"]
 
 CLOSENESS = ("clip_kid", "clip_fid", "cmmd", "kvd", "fvd", "clip_reference")
 """Measures that a copy improves: by the beginning of their names."""
+TRAINED: tuple[Arm, ...] = ("look", "plain")
 SHEET_PAIRS = 8
 LEAST_SCENES = 4
 # Part of the key of the drawn pairs.
@@ -72,7 +74,7 @@ def find_copies(
     twins = {(probe.shot, probe.seed): probe for probe in probes if probe.arm == "base"}
     vetoes: list[Veto] = []
     said: list[str] = []
-    for arm in ("look", "plain"):
+    for arm in TRAINED:
         own = [probe for probe in probes if probe.arm == arm and (probe.shot, probe.seed) in twins]
         if not own:
             continue
@@ -91,7 +93,7 @@ def _vetoes(
     arm: Arm, suspects: Sequence[tuple[Probe, NearestTraining]], measures: Sequence[str], picture: FileRef
 ) -> list[Veto]:
     found = []
-    for domain in ("in", "out"):
+    for domain in DOMAINS:
         here = [(probe, near) for probe, near in suspects if probe.domain == domain]
         if here:
             worst, near = max(here, key=lambda item: item[1].look.similarity)

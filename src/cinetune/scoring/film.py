@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cinetune.artifacts import Domain, PlannedShot
 from cinetune.artifacts import Sequence as FilmSequence
+from cinetune.metrics.cards import DOMAINS
 from cinetune.results import Ingested, Prepared
 from cinetune.runtime import Reporter
 from cinetune.scoring.clips import (
@@ -86,7 +87,7 @@ def read_references(
     said: dict[Domain, str] = {}
     why_not: dict[Domain, str] = {}
     warnings: list[str] = []
-    for domain in ("in", "out"):
+    for domain in DOMAINS:
         own = [shot for shot in planned if shot.domain == domain]
         like = next((s for s in sequences if s.domain == domain), None)
         if like is None:

@@ -161,7 +161,8 @@ def _pocket(device: str) -> Net | None:
         from cinetune.metrics.networks import wrap_clip
 
         model, tokenizer = pocket.load_clip()
-        return wrap_clip(model.to(device), tokenizer=tokenizer, sha256=digest, title=title)
+        module: Any = model
+        return wrap_clip(module.to(device), tokenizer=tokenizer, sha256=digest, title=title)
 
     return Net(
         name="own", per="frame", identity=f"pocket {digest}", label=f"own: {title}, sha256 {digest[:12]}",
