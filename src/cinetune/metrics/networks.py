@@ -286,7 +286,8 @@ def own_tower(folder: Path, *, sha256: str, title: str, device: str = "cpu") -> 
         raise WeightsError(f"the image encoder cannot be read: {error}", where=str(folder)) from error
     if not len(mean) == len(std) == 3:
         raise WeightsError("the image encoder's settings do not name three channels", where=str(folder))
-    model.requires_grad_(False).eval().to(torch.device(device))
+    module: Any = model
+    module.requires_grad_(False).eval().to(device)
     scaling = ((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
     return wrap_clip(model, tokenizer=None, sha256=sha256, title=title, scaling=scaling)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -174,7 +174,7 @@ def _missing(given: SetInput, domain: Domain, end: str, shots: int, clips: int) 
     return "" if shots >= 3 else f"a set metric needs three shots or more, domain `{domain}` has {shots}"
 
 
-def _worked_out(table: _Table, numbers: Sequence[Sequence[int]], target: Sequence[int]) -> dict[str, object]:
+def _worked_out(table: _Table, numbers: Sequence[Sequence[int]], target: Sequence[int]) -> dict[str, Any]:
     if len(target) < LEAST_CLIPS or len(numbers[0]) < 3:
         return {}
     effects, error = pseudo_values(table.distance, numbers[1], numbers[0], reference=target)
