@@ -36,14 +36,14 @@ formats = ["proxy"]
 """
 
 
-def make_mini(root: Path) -> Path:
-    """Two reels of two shots, one shot to make in the film's domain and one outside it."""
+def make_mini(root: Path, *, film: int = 4, shots: int = 1) -> Path:
+    """Reels of two shots, `film` shots in all; `shots` to make in the film's domain and as many outside it."""
     rng = np.random.default_rng(5)
     look = LOOKS["silver"]
-    scenes = [sample_scene(rng, domain="historical") for _ in range(4)]
+    scenes = [sample_scene(rng, domain="historical") for _ in range(film)]
     shoot_reels(root / "footage", scenes, look, per_reel=2, seconds=2.2, height=64, width=96, letterbox=8)
     text = ""
-    for number, (name, domain) in enumerate((("historical", "in"), ("sci-fi", "out"))):
+    for number, (name, domain) in enumerate((("historical", "in"), ("sci-fi", "out")) * shots):
         scene = sample_scene(rng, domain=name)
         neutral = render(scene)
         write_png16(root / "references" / f"sh{number}.png", neutral[0])

@@ -253,3 +253,12 @@ def test_weights_of_another_network_in_the_folder_are_refused(tmp_path: Path) ->
     put("efficientnet", tmp_path / "e")
     with pytest.raises(WeightsError, match="it is not I3D of FVD"):
         load_network(row_of("i3d"), tmp_path / "e")
+
+
+def test_settings_can_name_exactly_the_networks_of_the_table() -> None:
+    """`sections` must not import this package, so it repeats the names."""
+    from typing import get_args
+
+    from cinetune.sections import FeatureName
+
+    assert get_args(FeatureName) == tuple(row.name for row in NETWORKS)
