@@ -77,7 +77,8 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
                 lines.append(f"{look:10} {metric:14} {where:8} {np.mean(values):+9.3g}  {shown}")
         if len(everything) > 1:
             low, high = effect_interval(everything)
-            lines.append(f"{'all':10} {metric:14} {where:8} {np.mean(everything):+9.3g}  {low or 0:+.3g} to {high or 0:+.3g}")
+            interval = "" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"
+            lines.append(f"{'all':10} {metric:14} {where:8} {np.mean(everything):+9.3g}  {interval}")
     return "\n".join(lines)
 
 
