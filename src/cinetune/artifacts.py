@@ -384,7 +384,8 @@ class Timing:
 class Sequence:
     """One generated shot. `video` is the lossless master (safetensors, uint16 `frames_THWC`); `seam_ratio` is |dF| at
     joins over |dF| beside them, `drift` the mean-colour dE2000 of the last frame against the keyframe; `made_by` is the
-    base model as it ran (`cinetune.models.model_identity`); `limits` are those its segments were held against."""
+    base model as it ran (`cinetune.models.model_identity`); `limits` are those its segments were held against; a
+    `preview` is for the eye only."""
 
     shot: str
     arm: Arm
@@ -404,6 +405,7 @@ class Sequence:
     provenance: Provenance
     made_by: dict[str, str] = field(default_factory=dict)
     limits: Limits | None = None
+    preview: bool = False
     schema: int = SCHEMA
 
 

@@ -99,6 +99,11 @@ class Config(Section):
         arms: tuple[Arm, ...] = ("base", "trigger", "look", "plain")
         return tuple(arm for arm in arms if there[arm])
 
+    def shooting(self) -> ShootSection:
+        """How shots are made: `shoot`, or its preview."""
+        steps = min(self.shoot.steps, self.shoot.preview_steps)
+        return self.shoot.model_copy(update={"steps": steps}) if self.shoot.preview else self.shoot
+
 
 def _legal_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
     keys: list[str] = []

@@ -294,6 +294,13 @@ class ShootSection(Section):
     """How often a segment that true shots of the film do not read like is made, at most; the best try is kept."""
     gate: Literal["report", "strict"] = "report"
     """`strict`: a segment that is still outside after its tries ends the run (exit code 4)."""
+    preview: bool = False
+    """A quick look: fewer steps, a smaller picture, steps cached. Labelled, never scored."""
+    preview_steps: int = pydantic.Field(default=6, ge=1)
+    preview_share: float = pydantic.Field(default=0.5, gt=0, le=1)
+    """Of each side of the picture."""
+    preview_cache: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Change of the first block's residual under which a step leaves out the other blocks; 0 = none does."""
     height: int = pydantic.Field(default=0, ge=0)
     width: int = pydantic.Field(default=0, ge=0)
     executor: Literal["local", "ray", "slurm"] = "local"

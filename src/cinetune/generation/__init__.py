@@ -24,6 +24,7 @@ from cinetune.generation.keyframe import (
     look_distance,
     make_candidate,
 )
+from cinetune.generation.preview import StepCached, preview_size
 from cinetune.generation.reel import Reel
 from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, starting_noise
 from cinetune.generation.settle import colour_map, regraded, settled_pixels
@@ -37,6 +38,7 @@ __all__ = [
     "Reel",
     "Rules",
     "State",
+    "StepCached",
     "Take",
     "Work",
     "advanced",
@@ -54,6 +56,7 @@ __all__ = [
     "measured",
     "pictures",
     "plan_segments",
+    "preview_size",
     "prompted",
     "regraded",
     "run_tasks",

@@ -112,7 +112,9 @@ def _folder(project: Project) -> Path:
 
 
 def _task(sequence: Sequence) -> str:
-    return sequence.arm if sequence.seed == 0 else f"{sequence.arm}{sequence.seed}"
+    """What a file's name says of the arm and the seed, and that it is a preview where it is."""
+    name = sequence.arm if sequence.seed == 0 else f"{sequence.arm}{sequence.seed}"
+    return f"preview-{name}" if sequence.preview else name
 
 
 def _name(config: DeliverSection, sequence: Sequence, version: int) -> str:

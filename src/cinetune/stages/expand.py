@@ -81,11 +81,11 @@ def make(project: Project, report: Reporter) -> Made[Expanded]:
         open_for=lambda _: partial(_open, project.config, adapters, limits),
         called="shots",
     )
-    failed = _outside(sequences)
+    failed, notes = _outside(sequences), _previewed(project, sequences)
     if failed and project.config.shoot.gate == "strict":
         remedy = 'raise shoot.tries, choose other seeds in the shot list, or set shoot.gate = "report"'
         raise GateFailed("\n  ".join(failed), where="expand", remedy=remedy)
-    return Made(result=Expanded(sequences=tuple(sequences)), notes=_notes(sequences, failed))
+    return Made(result=Expanded(sequences=tuple(sequences)), notes=[*notes, *_notes(sequences, failed)])
 
 
 STAGE = Stage(
@@ -107,6 +107,26 @@ def _notes(sequences: list[Sequence], failed: list[str]) -> list[str]:
         lines.append(f"{again} tries more than segments: shot again with another seed")
     if failed:
         lines.append(f"{len(failed)} of {len(segments)} segments are not like true shots of the film: {failed[0]}")
+    return lines
+
+
+def _previewed(project: Project, sequences: list[Sequence]) -> list[str]:
+    """How far previews are from the full shots, where those were made before."""
+    if not any(sequence.preview for sequence in sequences):
+        return []
+    from cinetune.footage.read.color import resize
+    from cinetune.metrics import colour_error
+
+    before = project.store.find(Expanded)
+    full = {(s.shot, s.arm, s.seed): s for s in before.sequences if not s.preview} if before else {}
+    lines = ["preview: for the eye only, not scored"]
+    for made in sequences:
+        other = full.get((made.shot, made.arm, made.seed))
+        if other is not None and other.frames == made.frames:
+            pairs = zip(*(master_frames(project.store.path(one.video)) for one in (made, other)), strict=True)
+            away = [colour_error(x[None], resize(y, (made.width, made.height))[None], factor=4) for x, y in pairs]
+            mean = sum(away) / len(away)
+            lines.append(f"preview of {made.shot} {made.arm}: dE2000 {mean:.1f} from the full shot, seed {made.seed}")
     return lines
 
 
@@ -151,7 +171,7 @@ def _tasks(
 
     config = project.config
     shots = {shot.id: shot for shot in project.shots().shots}
-    made_by, shoot = model_identity(config.model), config.shoot
+    made_by, shoot = model_identity(config.model), config.shooting()
     settings = {
         "frames": shoot.segment_frames,
         "steps": shoot.steps,
@@ -159,6 +179,8 @@ def _tasks(
         "shift": shoot.shift,
         "anchor": shoot.anchor,
         "tries": shoot.tries,
+        "cache": shoot.preview_cache if shoot.preview else 0,
+        "preview": shoot.preview,
     }
     tasks: list[_Task] = []
     for keyframe in keyframes:
@@ -245,6 +267,7 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
         keyframe=keyframe.image.sha256,
         made_by=task.made_by,
         limits=limits,
+        preview=config.shoot.preview,
         timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
         provenance=provenance(
             seed=task.shot.seed,
@@ -273,9 +296,9 @@ def _takes(
     from safetensors.torch import load_file
 
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import Opening, Recipe, Rules, State, advanced, shoot
+    from cinetune.generation import Opening, Recipe, Rules, State, StepCached, advanced, shoot
 
-    keyframe, settings, (reel, segments) = task.keyframe, config.shoot, planned
+    keyframe, settings, (reel, segments) = task.keyframe, config.shooting(), planned
     opening = Opening(
         condition_HWC=torch.from_numpy(read_image(store.path(keyframe.condition))),
         latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))[OPENING],
@@ -293,10 +316,16 @@ def _takes(
         state = advanced(state, take)
         yield take
     rules = Rules(anchor=settings.anchor, limits=limits, tries=settings.tries)
-    for take in shoot(model, opening, recipe, segments, rules, state):
-        reel.keep(state.done if state else 0, take)
-        state = advanced(state, take)
-        yield take
+    caching = settings.preview and settings.preview_cache > 0
+    shooter = StepCached(model, settings.preview_cache) if caching else model
+    try:
+        for take in shoot(shooter, opening, recipe, segments, rules, state):
+            reel.keep(state.done if state else 0, take)
+            state = advanced(state, take)
+            yield take
+    finally:
+        if isinstance(shooter, StepCached):
+            shooter.release()
 
 
 def _proxy(store: Store, master: FileRef, rate: Fraction, size: tuple[int, int]) -> FileRef:

@@ -148,10 +148,16 @@ def _count(config: Config, shot: PlannedShot, method: Method) -> int:
 def _size(config: Config, shot: PlannedShot) -> tuple[int, int]:
     """Picture (height, width) of a shot. Raises `ConfigError` for one the base model cannot take."""
     height, width = shot.height or config.shoot.height, shot.width or config.shoot.width
+    base = config.model.base()
     try:
-        return picture_size(config.model.base(), height, width, section="shoot")
+        size = picture_size(base, height, width, section="shoot")
     except ConfigError as error:
         raise ConfigError(f"shot {shot.id!r}: {error.what}", where="shots.toml", remedy=error.remedy) from error
+    if not config.shoot.preview:
+        return size
+    from cinetune.generation import preview_size
+
+    return preview_size(size, config.shoot.preview_share, base.multiple)
 
 
 def _check_asked(config: Config, shots: Sequence[PlannedShot]) -> None:
@@ -211,7 +217,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
 
 def _settings(config: Config, shot: PlannedShot, method: Method) -> dict[str, Any]:
     """The settings a keyframe depends on; fewer for `as-is`, which computes nothing."""
-    shoot = config.shoot
+    shoot = config.shooting()
     settings: dict[str, Any] = {"size": _size(config, shot)}
     if method != "as-is":
         settings |= {
@@ -260,7 +266,7 @@ def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | Non
     from cinetune.footage.read.stills import read_image
     from cinetune.generation import Recipe, candidate_quality, candidate_seed, fit_picture, make_candidate
 
-    model, shoot = cast.wear(task.arm), config.shoot
+    model, shoot = cast.wear(task.arm), config.shooting()
     height, width = _size(config, task.shot)
     start = read_image(store.root / _start(task.shot))
     reference = _picture(store, fit_picture(start, height=height, width=width))
