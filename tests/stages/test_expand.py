@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from cinetune.artifacts import Sequence
-from cinetune.errors import GateFailed
+from cinetune.errors import GateFailed, ScoreError
 from cinetune.files import master_frames, stream_master
 from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
@@ -22,7 +22,7 @@ from cinetune.generation import Reel, Take, plan_segments
 from cinetune.metrics import colour_drift
 from cinetune.results import Keyframed, Trained
 from cinetune.runtime import Quiet
-from cinetune.stages import expand, keyframes
+from cinetune.stages import deliver, expand, keyframes, score
 from cinetune.store import Project, StageRecord
 from small_project import make_project
 
@@ -230,3 +230,21 @@ def test_a_later_prompt_and_the_camera_reach_the_model(template: Path, tmp_path:
     trigger = Project(root).store.need(Trained).looks[0].trigger
     assert prompts["sh0", "base"] == ["", ""] and prompts["sh1", "base"] == ["", "rain, slow pan"]
     assert prompts["sh1", "look"][1] == ", ".join(part for part in (trigger, "rain, slow pan") if part)
+
+
+def test_a_preview_is_smaller_labelled_held_against_the_full_shot_and_never_scored(
+    template: Path, tmp_path: Path, serial: tuple[Project, StageRecord]
+) -> None:
+    root = Path(shutil.copytree(serial[0].root, tmp_path / "p"))
+    project = Project(root, overrides=("shoot.preview=true", "shoot.preview_steps=1"))
+    keyframes.run(project, Quiet())
+    record = expand.run(project, Quiet())
+    for sequence in record.groups["sequences"]:
+        assert sequence.preview and (sequence.height, sequence.width) == (16, 24)
+        assert master(project, sequence).shape == (13, 16, 24, 3)
+        assert deliver._task(sequence).startswith("preview-")
+    assert record.notes[0] == "preview: for the eye only, not scored"
+    errors = [note for note in record.notes if "from the full shot" in note]
+    assert len(errors) == 4 and all("dE2000" in note for note in errors)
+    with pytest.raises(ScoreError, match="previews"):
+        score.run(project, Quiet())

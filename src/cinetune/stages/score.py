@@ -12,7 +12,7 @@ from typing import Any
 
 from cinetune.artifacts import Design
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.errors import StoreError
+from cinetune.errors import ScoreError, StoreError
 from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Scored
 from cinetune.runtime import Reporter
 from cinetune.scoring.nets import network_folder
@@ -84,7 +84,12 @@ run = STAGE.run
 
 
 def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
-    """Raise `StoreError` for shots of two different base models: their difference would be called the look's."""
+    """Raise `StoreError` for shots of two different base models: their difference would be called the look's; and
+    `ScoreError` for previews.
+    """
+    if any(sequence.preview for sequence in sequences):
+        remedy = "set shoot.preview = false and run `cinetune expand`"
+        raise ScoreError("the shots are previews, which are not scored", where="shoot.preview", remedy=remedy)
     first = sequences[0].made_by if sequences else {}
     for sequence in sequences:
         if sequence.made_by != first:
