@@ -1,4 +1,4 @@
-"""A long shot takes no more memory than a short one, also at 720p with the full-width autoencoder."""
+"""A long shot takes no more memory than a short one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,6 @@ from cinetune.files import stream_master
 from cinetune.generation import Opening, Recipe, Rules, plan_segments, shoot
 frames, height, width, steps = (int(word) for word in sys.argv[3:7])
 model = tiny_wan()
-if len(sys.argv) > 7:
-    from dataclasses import replace
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from cinetune.models.wan.conv import use_fast_conv3d
-    model._info = replace(model._info, stride_space=8)
-    model._transformer = WanTransformer3DModel.from_config(model.denoiser.config, rope_max_seq_len=1024).eval()
-    model._vae = AutoencoderKLWan().eval().requires_grad_(False)  # Wan2.1's own: width 96, strides 4 and 8
-    use_fast_conv3d(model._vae)
 picture = torch.rand(height, width, 3, generator=torch.Generator().manual_seed(0))
 recipe = Recipe(prompt="a barn", negative="", frames=9, steps=steps, guidance=1.0, shift=3.0)
 peak, done = [0], threading.Event()
@@ -46,8 +38,8 @@ print(json.dumps(peak[0]))
 """
 
 
-def peak(tmp_path: Path, frames: int, *more: str, height: int, width: int) -> int:
-    words = [str(Path(__file__).parents[1]), str(tmp_path / "master"), str(frames), str(height), str(width), "1", *more]
+def peak(tmp_path: Path, frames: int, *, height: int, width: int) -> int:
+    words = [str(Path(__file__).parents[1]), str(tmp_path / "master"), str(frames), str(height), str(width), "1"]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, *words], capture_output=True, text=True, check=False
     )
@@ -59,14 +51,7 @@ def peak(tmp_path: Path, frames: int, *more: str, height: int, width: int) -> in
 @pytest.mark.timeout(900)
 def test_memory_is_flat_from_two_seconds_to_sixty(tmp_path: Path) -> None:
     short, long = (peak(tmp_path, frames, height=64, width=96) for frames in (33, 961))
-    assert (tmp_path / "master").stat().st_size > 961 * 64 * 96 * 3 * 2
+    film = 961 * 64 * 96 * 3 * 2
+    assert (tmp_path / "master").stat().st_size > film
     assert long < 1.05 * short
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_720p_goes_through_the_full_width_autoencoder(tmp_path: Path) -> None:
-    """Nine frames of 1280x720 through Wan2.1's own autoencoder, encoded and decoded frame by frame."""
-    used = peak(tmp_path, 9, "full", height=720, width=1280)
-    assert (tmp_path / "master").stat().st_size > 9 * 720 * 1280 * 3 * 2
-    assert used < 12 << 30
+    assert long - short < film / 4  # 5 % of a process is more than a small film: hold it to the film, too
