@@ -247,6 +247,31 @@ def test_a_metric_that_could_not_be_measured_keeps_its_reason() -> None:
     assert score(card(cards, "in"), "colour_error").verdict == "improved"
 
 
+def test_a_value_that_is_no_number_is_left_out_by_name_and_never_averaged() -> None:
+    results = changed(made(), lambda c: {"tone_w1": float("nan")} if (c.arm, c.shot) == ("look", "in3") else {})
+    one = score(card(scorecards(results, RULES), "in"), "tone_w1")
+    assert one.n == 7 and one.verdict == "cannot tell" and "without in3: no number" in one.why
+    black = changed(made(), lambda c: {"tone_w1": float("nan")} if c.arm == "look" else {})
+    gone = score(card(scorecards(black, RULES), "in"), "tone_w1")
+    assert gone.value is None and gone.verdict == "" and gone.why == "no finite number came of it"
+    two = made(seeds=2)
+    half = changed(two, lambda c: {"tone_w1": float("inf")} if (c.arm, c.shot, c.seed) == ("base", "in3", 1) else {})
+    assert score(card(scorecards(half, RULES), "in"), "tone_w1").n == 7
+    draw = np.random.default_rng(2).normal(0, 0.1, 8)
+    broken = scorecards(
+        replace(made(), sets=(kid("in", draw, error=float("nan")),)), rules(claim("closer", "clip_kid"))
+    )
+    assert score(card(broken, "in"), "clip_kid").why == "no finite number came of it"
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(1, 0), (1, 1), (2, 0)])
+def test_one_or_two_shots_give_numbers_and_no_word(inside: int, outside: int) -> None:
+    for found in scorecards(made(inside=inside, outside=outside), RULES):
+        assert {one.verdict for one in found.effects} <= {"", "cannot tell"}
+        assert all(one.p is None for one in found.effects)
+        assert to_json(found)
+
+
 def kid(domain: str, effects: np.ndarray, error: float = 0.0) -> SetEffect:
     return SetEffect(
         metric="clip_kid", version="1", unit="squared MMD", better="lower", arm="look", versus="base", domain=domain,  # type: ignore[arg-type]

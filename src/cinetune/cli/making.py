@@ -160,8 +160,19 @@ def report(
         Literal["html", "markdown", "json", "csv"],
         typer.Option("--format", help="markdown, json and csv print the scores without pictures."),
     ] = "html",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another project (another look, another checkpoint) to show the claims of, side by side."),
+    ] = None,
 ) -> None:
     """Write report/index.html: one page a producer can read."""
+    if beside:
+        from cinetune.console import table
+        from cinetune.report.beside import side_by_side
+
+        opened_all = [open_project(folder, settings if folder == project else None) for folder in (project, *beside)]
+        tell(table([tuple(row) for row in side_by_side(opened_all)]))
+        return
     if form != "html":
         from cinetune.report.formats import FORMATS
         from cinetune.results import Scored

@@ -108,13 +108,15 @@ def scorecards(results: Results, rules: Rules) -> list[Scorecard]:
 
 
 def _by_shot(results: Results, metric: str, arm: str, domain: Domain) -> dict[str, float]:
-    """Mean over seeds for each shot of the domain that has a value."""
+    """Mean over seeds for each shot of the domain that has a value; a shot with a seed that gave no finite number has
+    none, as the arms would differ in their seeds.
+    """
     found: dict[str, list[float]] = {}
     for clip in results.clips:
         value = clip.values.get(metric, (None, ""))[0]
         if clip.arm == arm and value is not None and results.domains[clip.shot] == domain:
             found.setdefault(clip.shot, []).append(value)
-    return {shot: float(np.mean(values)) for shot, values in found.items()}
+    return {shot: float(np.mean(values)) for shot, values in found.items() if np.isfinite(values).all()}
 
 
 def _noise(results: Results, metric: str, domain: Domain) -> float | None:
@@ -154,6 +156,8 @@ def _card(results: Results, rules: Rules, arm: Arm, versus: Arm, domain: Domain)
         score = Score(metric=name, version=metric.version, unit=metric.unit, better=better, value=None)
         sample = {shot: ours[shot] - theirs[shot] for shot in both}
         made = _estimated(score, effect(sample), sample) if both else replace(score, why=_reason(results, name))
+        if left_out := [shot for shot in shots if shot not in both] if both else ():
+            made = replace(made, why="; ".join(filter(None, (made.why, f"without {', '.join(left_out)}: no number"))))
         rows.append(
             Row(
                 arm=arm, versus=versus, domain=domain, score=made, samples=(sample,) if both else (),
@@ -182,8 +186,9 @@ def _card(results: Results, rules: Rules, arm: Arm, versus: Arm, domain: Domain)
 
 def _set_row(found: SetEffect) -> Row:
     score = Score(metric=found.metric, version=found.version, unit=found.unit, better=found.better, value=None)
-    if not found.effects:
-        made, samples = replace(score, why=found.why or "not measured"), ()
+    if not found.effects or not np.isfinite([*found.effects, found.reference_error]).all():
+        why = found.why or ("no finite number came of it" if found.effects else "not measured")
+        made, samples = replace(score, why=why), ()
     else:
         sample = dict(zip(found.shots, found.effects, strict=True))
         made, samples = _estimated(score, effect(sample, error=found.reference_error), sample), (sample,)
@@ -269,7 +274,10 @@ def _estimated(score: Score, estimate: Estimate, sample: Mapping[str, float]) ->
 
 
 def _reason(results: Results, metric: str) -> str:
-    return next((why for clip in results.clips if (why := clip.values.get(metric, (None, ""))[1])), "not measured")
+    found = [clip.values.get(metric, (None, "")) for clip in results.clips]
+    if why := next((why for _, why in found if why), ""):
+        return why
+    return "no finite number came of it" if any(value is not None for value, _ in found) else "not measured"
 
 
 def _small(counts: Mapping[str, int]) -> tuple[str, ...]:
