@@ -129,7 +129,7 @@ class VideoModel(Protocol):
 
     def velocity(self, x_BCfhw: Tensor, sigma_B: Tensor, cond: Conditioning) -> Tensor:
         """Predicted velocity `n - x0` at noise level sigma in [0, 1] (uses `cond.text_BLD`; guidance is the
-        sampler's).
+        sampler's, which asks a model that has `velocities(x, sigma, cond, negative)` for both of its passes together).
         """
         ...
 

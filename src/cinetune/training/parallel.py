@@ -9,7 +9,6 @@ learned (but for `ulysses`, which adds token by token), and a checkpoint has no 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -17,10 +16,10 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from cinetune.errors import ClusterError, ConfigError
 from cinetune.models.family import VideoModel
+from cinetune.models.memory.spread import check_shares, shard_base, share_tokens
 from cinetune.outside import count_of
 from cinetune.processes import Processes
 from cinetune.sections import ModelSection, ParallelSection
@@ -121,29 +120,12 @@ class World(Processes):
 
         Raises `ConfigError` when heads or tokens do not divide by `ulysses`.
         """
-        denoiser: Any = model.denoiser
         if self.ulysses > 1:
-            self._check_ulysses(model, shapes)
-            _share_tokens(denoiser, self)
+            assert self.grid is not None
+            check_shares(model, self.ulysses, shapes)
+            share_tokens(model.denoiser, self.grid, ulysses=self.ulysses, rank=self.rank, size=self.size)
         if self.copies is not None:
-            ignored = set(adapter.values())
-            denoiser.register_forward_hook(_own)
-            for block in denoiser.blocks:
-                fully_shard(block, mesh=self.copies, ignored_params=ignored)
-            fully_shard(denoiser, mesh=self.copies, ignored_params=ignored)
-
-    def _check_ulysses(self, model: VideoModel, shapes: Sequence[Sequence[int]]) -> None:
-        heads = getattr(getattr(model.denoiser, "config", None), "num_attention_heads", 0)
-        patch = model.info.patch_space
-        odd = sorted({f * (h // patch) * (w // patch) for *_, f, h, w in shapes})
-        odd = [tokens for tokens in odd if tokens % self.ulysses]
-        if not heads or heads % self.ulysses or odd:
-            what = f"{odd[0]} tokens of a window" if heads and heads % self.ulysses == 0 else f"{heads} attention heads"
-            raise ConfigError(
-                f"{what} cannot be shared by {self.ulysses} cards",
-                where="parallel.ulysses",
-                remedy="choose a number that divides both; for one-frame steps the tokens of one latent frame count",
-            )
+            shard_base(model.denoiser, self.copies, but=set(adapter.values()))
 
     def group(self, name: Literal["data", "ulysses"]) -> distributed.ProcessGroup:
         """The processes that share this one's place in the other dimensions."""
@@ -240,33 +222,3 @@ def _cut(flat: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:
     for one in like:
         yield flat[start : start + one.numel()].view(one.shape)
         start += one.numel()
-
-
-def _own(_: nn.Module, __: Any, output: Any) -> Any:
-    """The output as tensors of their own: Wan returns a view, through which a sharded module could lose its hook."""
-    return tuple(one.clone() for one in output) if isinstance(output, tuple) else output
-
-
-def _share_tokens(denoiser: Any, world: World) -> None:
-    """diffusers' Ulysses attention over the grid's `ulysses` dimension. No ring: its gradients are wrong for three
-    processes and more (diffusers 0.42.1).
-    """
-    from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
-
-    # diffusers 0.42 calls torch by a name that torch 2.13 is about to drop, in every step
-    warnings.filterwarnings("ignore", ".*all_gather_tensor.* is deprecated", FutureWarning)
-    config = ParallelConfig(
-        context_parallel_config=ContextParallelConfig(ulysses_degree=world.ulysses, mesh=world.grid)
-    )
-    if torch.accelerator.is_available():
-        return denoiser.enable_parallelism(config=config)
-
-    def resolved(_: ParallelConfig) -> ParallelConfig:
-        config.setup(world.rank, world.size, torch.device("cpu"), mesh=world.grid)
-        denoiser._parallel_config = config
-        return config
-
-    # diffusers takes the rank modulo the number of accelerators to name its device, and here there are none
-    denoiser._resolve_parallel_config = resolved
-    denoiser.enable_parallelism(config=config)
-    del denoiser._resolve_parallel_config

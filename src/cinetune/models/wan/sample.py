@@ -60,10 +60,11 @@ def sample(
     negative = cond if cond.negative_BLD is None else replace(cond, text_BLD=cond.negative_BLD, negative_BLD=None)
     for done, time in enumerate(scheduler.timesteps[begin:], start=1):
         sigma_B = (time.double().cpu() / TRAIN_STEPS).expand(len(latents))
-        velocity = model.velocity(latents, sigma_B, cond)
         if guidance > 1 and cond.negative_BLD is not None:
-            base = model.velocity(latents, sigma_B, negative)
+            velocity, base = _both(model, latents, sigma_B, cond, negative)
             velocity = base + guidance * (velocity - base)
+        else:
+            velocity = model.velocity(latents, sigma_B, cond)
         latents = scheduler.step(velocity, time, latents, return_dict=False)[0]
         if on_step is not None:
             on_step(done, steps - begin)
@@ -73,3 +74,13 @@ def sample(
             remedy="check the adapter and the dtype; float32 rules out overflow",
         )
     return latents
+
+
+def _both(
+    model: VideoModel, latents: Tensor, sigma_B: Tensor, cond: Conditioning, negative: Conditioning
+) -> tuple[Tensor, Tensor]:
+    """The two passes of guidance as the model makes them, or one after the other."""
+    velocities = getattr(model, "velocities", None)
+    if velocities is not None:
+        return velocities(latents, sigma_B, cond, negative)
+    return model.velocity(latents, sigma_B, cond), model.velocity(latents, sigma_B, negative)

@@ -75,6 +75,7 @@ class WanVideo:
         self._text_encoder = text_encoder
         self._tokenizer = tokenizer
         self._image_encoder = image_encoder
+        self.together = False
         self._told: dict[tuple[str, ...], list[Tensor]] = {}
         self._clip_preprocess = clip_preprocess
         self._clip_mean, self._clip_std = (torch.tensor(v).view(1, 3, 1, 1) for v in clip_mean_std)
@@ -280,6 +281,19 @@ class WanVideo:
             encoder_hidden_states_image=cond.image_BLD.to(device, kind),
             return_dict=False,
         )[0].float()
+
+    def velocities(
+        self, x_BCfhw: Tensor, sigma_B: Tensor, cond: Conditioning, negative: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """The two passes of guidance, in turn; with `together` as one batch of two, where there is memory for it."""
+        if not self.together:
+            return self.velocity(x_BCfhw, sigma_B, cond), self.velocity(x_BCfhw, sigma_B, negative)
+        both = Conditioning(
+            text_BLD=torch.cat([cond.text_BLD, negative.text_BLD]), image_BLD=cond.image_BLD.repeat(2, 1, 1),
+            latent_BCfhw=cond.latent_BCfhw.repeat(2, 1, 1, 1, 1),
+        )  # fmt: skip
+        velocity, base = self.velocity(x_BCfhw.repeat(2, 1, 1, 1, 1), sigma_B.repeat(2), both).chunk(2)
+        return velocity, base
 
     def decode(self, z_BCfhw: Tensor) -> Iterator[Tensor]:
         """Pixel chunks `BCtHW` in [-1, 1], one latent frame at a time (1 frame, then 4, 4...): constant memory for any
