@@ -60,7 +60,7 @@ def judged(found: Estimate, samples: tuple[dict[str, float], ...], *, margin: fl
 def cell(draw: Draw, n: int, replicates: int, seed: int) -> dict[str, float]:
     """One shape and count: rate of a false word, of a false `no worse`, of cover, and of refusal."""
     rng = np.random.default_rng([seed, n])
-    counts = dict.fromkeys(("word", 1, -1, "covered", "refused"), 0)
+    counts: dict[str | int, float] = dict.fromkeys(("word", 1, -1, "covered", "refused"), 0)
     for _ in range(replicates):
         values = named(draw(rng, n), "s")
         found = effect(values)

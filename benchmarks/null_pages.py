@@ -28,7 +28,7 @@ from cinetune.report.verdicts import answers
 CALLED = ("improved", "worse", "more inside", "more outside")
 HEADLINES = (*CALLED, "improved in part", "mixed")
 DEMO = Config.model_validate({"prepare": {"trigger": "a film look"}, "train": {"plain_arm": True}})
-BETTER = {row.name: row.better for row in METRICS} | {"structure": "higher"}
+BETTER = {row.name: row.better for row in METRICS}
 
 
 def levels(
@@ -60,8 +60,8 @@ def levels(
     return found
 
 
-def page(rng: np.random.Generator, shots: int, seeds: int, *, tails: bool = False, draws: int = 2000,
-         **planted: float) -> list[Score]:  # fmt: skip
+def page(rng: np.random.Generator, shots: int, seeds: int, planted: dict[str, float], *, tails: bool = False,
+         draws: int = 2000) -> list[Score]:  # fmt: skip
     """The judged scores of one page's claims. Margins are half a standard deviation of the per-shot differences."""
     claims = tuple(
         replace(claim, margin=None if claim.margin is None else 0.5 * (2 / seeds) ** 0.5) for claim in claims_of(DEMO)
@@ -102,7 +102,7 @@ def rates(pages: int, shots: int, seeds: int, seed: int, *, tails: bool = False,
     rng = np.random.default_rng([seed, shots, seeds, tails])
     counts = dict.fromkeys(("word", "headline", "closer", "cost", "no worse"), 0.0)
     for _ in range(pages):
-        scores = page(rng, shots, seeds, tails=tails, **planted)
+        scores = page(rng, shots, seeds, planted, tails=tails)
         counts["word"] += any(score.verdict in CALLED for score in scores)
         counts["headline"] += any(word in HEADLINES for word in headlines(scores))
         closer = [s for s in scores if s.claim == "closer"][:4]

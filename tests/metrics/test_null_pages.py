@@ -26,7 +26,7 @@ def test_pages_of_a_look_that_does_nothing_call_nothing(pages: ModuleType) -> No
     rng = np.random.default_rng(11)
     called = 0
     for _ in range(40):
-        scores = pages.page(rng, 8, 1, draws=300)
+        scores = pages.page(rng, 8, 1, {}, draws=300)
         words = [score.verdict in pages.CALLED for score in scores]
         called += any(words)
         assert any(word in pages.HEADLINES for word in pages.headlines(scores)) <= any(words)
@@ -35,7 +35,7 @@ def test_pages_of_a_look_that_does_nothing_call_nothing(pages: ModuleType) -> No
 
 def test_a_planted_grade_is_found_and_a_planted_blur_is_called_a_cost(pages: ModuleType) -> None:
     rng = np.random.default_rng(12)
-    scores = pages.page(rng, 8, 1, draws=2000, tone_w1=-5.0, colour_error=-5.0, structure=-5.0)
+    scores = pages.page(rng, 8, 1, {"tone_w1": -5.0, "colour_error": -5.0, "structure": -5.0})
     by_claim = {(s.claim, s.metric): s.verdict for s in scores[:10]}
     assert by_claim["closer", "tone_w1"] == by_claim["closer", "colour_error"] == "improved"
     assert by_claim["guard", "structure"] == "worse"

@@ -164,8 +164,22 @@ def report(
         list[Path] | None,
         typer.Option(help="Another project (another look, another checkpoint) to show the claims of, side by side."),
     ] = None,
+    vbench: Annotated[
+        Path | None,
+        typer.Option(help="Write the videos here in VBench's layout; once its results are there, compare the arms."),
+    ] = None,
 ) -> None:
     """Write report/index.html: one page a producer can read."""
+    if vbench:
+        from cinetune.console import table
+        from cinetune.report.vbench import compared, write_videos
+
+        opened = open_project(project, settings)
+        if vbench.exists():
+            tell(table(compared(opened, vbench)))
+        else:
+            tell(f"wrote  {write_videos(opened, vbench)} videos   in {vbench}")
+        return
     if beside:
         from cinetune.console import table
         from cinetune.report.beside import side_by_side

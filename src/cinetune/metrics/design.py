@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from typing import Literal
 
 from scipy import optimize
 from scipy import stats as scipy_stats
@@ -98,9 +99,13 @@ def claims_of(config: Config) -> tuple[Claim, ...]:
     section, arms = config.score.design, config.arms()
     margins = MARGINS | section.margins
     versus: Arm = "trigger" if "trigger" in arms else "base"
+    kinds: tuple[tuple[Literal["closer", "guard"], tuple[str, ...]], ...] = (
+        ("closer", section.closer),
+        ("guard", section.guards),
+    )
     claims = [
         Claim(kind=kind, metric=name, arm="look", versus=versus, domain=domain, margin=margins.get(name))
-        for kind, names in (("closer", section.closer), ("guard", section.guards))
+        for kind, names in kinds
         for domain in section.domains
         for name in names
     ]
@@ -152,7 +157,9 @@ def detectable(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
         found = float(scipy_stats.nct.sf(bound, n - 1, d * n**0.5))
         return (found if math.isfinite(found) else 1.0) - power
 
-    return float(optimize.brentq(lacking, 1e-3, 100.0))
+    root = optimize.brentq(lacking, 1e-3, 100.0)
+    assert isinstance(root, float)
+    return root
 
 
 def _power(shots: Mapping[str, int], claims: int, alpha: float) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from cinetune.report import verdicts
 
 __all__ = ["FORMATS", "as_csv", "as_json", "as_markdown"]
 
-_COLUMNS = (
+_COLUMNS: tuple[str, ...] = (
     "arm", "versus", "domain", "metric", "version", "unit", "better", "claim", "margin", "value", "low", "high",
     "low90", "high90", "p", "adjusted", "q", "n", "harmed", "verdict", "why",
 )  # fmt: skip

@@ -187,7 +187,7 @@ def _colours(shots: Sequence[dict[str, Any]], stills: Sequence[sheets.Cell], ver
         if not own:
             continue
         truths = [picture for shot in own for picture in shot.get("truth", ())]
-        pictures = {"film": [cell.picture for cell in stills]} if domain == "in" or not truths else {}
+        pictures = {"film": [cell.picture for cell in stills if cell.picture]} if domain == "in" or not truths else {}
         pictures |= {"truth": truths} if truths else {}
         pictures |= {arm: [picture for shot in own for picture in shot.get(arm, ())] for arm in (versus, "look")}
         drawn = visuals.colours(pictures, where=where)

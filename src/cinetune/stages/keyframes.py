@@ -187,7 +187,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
     made_by = model_identity(config.model)
     _check_asked(config, shots)
     pictures = {_start(shot): project.store.sha256(project.root / _start(shot)) for shot in shots}
-    arms = [arm for arm in config.arms() if arm in ("base", "trigger") or arm in looks]
+    arms: list[Arm] = [arm for arm in config.arms() if arm in ("base", "trigger") or arm in looks]
     tasks: list[_Task] = []
     for arm in arms:
         adapter = looks[arm].weights.sha256 if arm in looks else ""
