@@ -196,7 +196,7 @@ def _multiple(folder: Path) -> int:
     """Stride of the VAE times the denoiser's patch, from their configurations; 0 while they are not there."""
     try:
         vae, denoiser = (json.loads((folder / part / "config.json").read_bytes()) for part in ("vae", "transformer"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return 0  # whoever needs the weights says what is wrong with them
     return _whole(vae, "scale_factor_spatial") * _whole(denoiser, "patch_size")
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.edit.events import UNNAMED, CutEvent, Labelled
+from cinetune.footage.edit.events import MOST_EVENTS, UNNAMED, CutEvent, Labelled
 from cinetune.store import atomic_write
 from cinetune.timecode import frames_to_timecode
 
@@ -45,7 +45,6 @@ _REPLACED = re.compile(r"\sREPLACED BY\s*:\s*(\S+)", re.IGNORECASE)
 _STILL = re.compile(r"\*?\s*(?:FROM |TO |)(?:CLIP )?(?:IS A STILL|FREEZE FRAME)", re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]+")
 _MOST_LINES = 500_000
-_MOST_EVENTS = 50_000  # a film of three hours has some thousand
 _LONGEST = 2000  # letters of a line; CMX3600 means 80
 
 
@@ -74,8 +73,8 @@ def parse_edl(text: str, *, edit: str) -> list[CutEvent]:
     if text.count("\n") + text.count("\r") > 2 * _MOST_LINES:
         raise FootageError(f"the EDL has more than {_MOST_LINES} lines", remedy=_REMEDY)
     for number, line in _lines(text):
-        if len(events) > _MOST_EVENTS or len(line) > _LONGEST:
-            what = f"line {number} has {len(line)} letters" if len(line) > _LONGEST else f"over {_MOST_EVENTS} events"
+        if len(events) > MOST_EVENTS or len(line) > _LONGEST:
+            what = f"line {number} has {len(line)} letters" if len(line) > _LONGEST else f"over {MOST_EVENTS} events"
             raise FootageError(f"the EDL cannot be read: {what}", remedy=_REMEDY)
         if line.upper().startswith("FCM:"):
             mode = line[4:].strip().upper()

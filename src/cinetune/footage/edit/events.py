@@ -14,6 +14,7 @@ from cinetune.errors import ConfigError
 from cinetune.timecode import timecode_to_frames
 
 __all__ = [
+    "MOST_EVENTS",
     "UNNAMED",
     "UNSEEN",
     "Counted",
@@ -27,6 +28,8 @@ __all__ = [
 
 UNNAMED = "auxiliary source (AX) without a clip name"
 """Why no source file can serve an event whose place in the edit may still be known."""
+MOST_EVENTS = 50_000
+"""In one list; a film of three hours has some thousand."""
 UNSEEN = ("disabled", "sound only")
 """Reasons to skip an event that covers no picture of the edit."""
 _DAY_LABELS = 24 * 3600

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +9,7 @@ from typing import Any
 
 from cinetune.errors import FootageError
 from cinetune.footage.edit.otiojson import _children, _files, _media, _range, _schema, _seconds, _words
+from cinetune.outside import parse_json
 
 __all__ = ["Marker", "otio_markers"]
 
@@ -35,16 +35,16 @@ def otio_markers(text: str) -> list[Marker]:
     """
     remedy = "export it again as OpenTimelineIO with its markers"
     try:
-        root = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FootageError(f"the OTIO file cannot be read: {error}", remedy=remedy) from error
+        root = parse_json(text, where="", refuse=FootageError, finite=False, halves=True)
+    except FootageError as error:
+        raise FootageError(f"the OTIO file cannot be read: {error.what}", remedy=remedy) from error
     timelines = _children(root) if _schema(root) == "SerializableCollection" else [root]
     found = [
         marker
         for timeline in timelines
         if _schema(timeline) == "Timeline"
         for track in _children(timeline.get("tracks"))
-        if _schema(track) == "Track" and track.get("kind") == "Video"
+        if _schema(track) in ("Track", "Sequence") and track.get("kind", "Video") == "Video"
         for clip in _children(track)
         if _schema(clip) == "Clip"
         for marker in _of_clip(clip)

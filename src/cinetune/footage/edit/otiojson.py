@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.edit.events import Counted, CutEvent
+from cinetune.footage.edit.events import MOST_EVENTS, Counted, CutEvent
 from cinetune.outside import parse_json
 from cinetune.timecode import exact_rate
 
@@ -94,6 +94,8 @@ def _track_events(items: list[Any], edit: str, before: int, places: list[Counted
         if _schema(item) in ("Transition", "Gap"):
             continue
         before += 1
+        if before > MOST_EVENTS:
+            raise FootageError(f"the OTIO file has more than {MOST_EVENTS} clips", remedy=_REMEDY)
         name = _words(item, "name")
         label = f"{before} {name!r}" if name else str(before)
         left: Any = items[k - 1] if k else None

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.edit.events import Counted, CutEvent
+from cinetune.footage.edit.events import MOST_EVENTS, Counted, CutEvent
 from cinetune.outside import parse_xml
 from cinetune.timecode import exact_rate, timecode_to_frames
 
@@ -40,6 +40,8 @@ def parse_xmeml(data: bytes, *, edit: str) -> list[CutEvent] | None:
         rate, origin = _rate(sequence), _origin(sequence, _rate(sequence))
         for track in sequence.findall("media/video/track"):
             for item in _placed(track):
+                if len(events) >= MOST_EVENTS:
+                    raise FootageError(f"the XML has more than {MOST_EVENTS} clips", remedy=_REMEDY)
                 record = _record(item, rate, origin)
                 event = CutEvent(edit=edit, kind="xml", label=str(len(events) + 1), record=record)
                 events.append(_event(item, rate, files, event))

@@ -6,8 +6,6 @@ comment the prompt, its length the shot's, and the frame of the film under it th
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -23,6 +21,7 @@ from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.markers import Marker, otio_markers
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import probe, read_frames
+from cinetune.outside import MOST_TABLE, csv_rows, is_file, read_text
 from cinetune.shotlist import check_shots, load_shots, shots_text
 from cinetune.store import atomic_write
 
@@ -31,6 +30,7 @@ __all__ = ["import_shots"]
 REFERENCES = "references"
 MARKED_SECONDS = 2.0
 """Of a shot from a marker without a length."""
+_LONGEST_NAME = 80  # letters
 _WHOLE = {"seed", "height", "width", "candidates", "pick"}
 _COLUMNS = tuple(field.name for field in fields(PlannedShot) if field.name != "prompts")
 
@@ -59,26 +59,12 @@ def import_shots(root: Path, source: Path) -> int:
 
 
 def _table_rows(source: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the table cannot be read: {error}", where=str(source), remedy="save it as UTF-8") from error
-    heading = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=heading.count))
-    columns = [name.strip() for name in next(reader, [])]
-    for name in columns:
-        if name not in _COLUMNS:
-            raise ConfigError(unknown_key(name, list(_COLUMNS)), where=f"{source}, line 1")
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            where = f"{source}, line {reader.line_num}"
-            if len(cells) > len(columns):
-                raise ConfigError(f"{len(cells)} cells under {len(columns)} headings", where=where)
-            yield {
-                name: _cell(name, cell.strip(), where)
-                for name, cell in zip(columns, cells, strict=False)
-                if cell.strip()
-            }
+    for line, cells in csv_rows(read_text(source, most=MOST_TABLE), where=str(source), needs="id"):
+        unknown = next((name for name in cells if name not in _COLUMNS), None)
+        if unknown is not None:
+            raise ConfigError(unknown_key(unknown, list(_COLUMNS)), where=f"{source}, line 1")
+        where = f"{source}, line {line}"
+        yield {name: _cell(name, cell.strip(), where) for name, cell in cells.items() if cell.strip()}
 
 
 def _cell(name: str, text: str, where: str) -> Any:
@@ -87,20 +73,20 @@ def _cell(name: str, text: str, where: str) -> Any:
     try:
         return int(text) if name in _WHOLE else float(text)
     except ValueError as error:
-        raise ConfigError(f"{name} is not a number: {text!r}", where=where) from error
+        raise ConfigError(f"{name} is not a number: {text[:60]!r}", where=where) from error
 
 
 def _marked_rows(root: Path, source: Path) -> list[dict[str, Any]]:
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FootageError(f"the OTIO file cannot be read: {error}", where=str(source)) from error
+    text = read_text(source, refuse=FootageError)
     found: list[tuple[dict[str, Any], Path, Fraction]] = []
     for number, marker in enumerate(otio_markers(text), start=1):
         film = _film(marker, source)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", marker.name).strip("._-") or f"marker{number:02d}"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", marker.name).strip("._-")[:_LONGEST_NAME] or f"marker{number:02d}"
         if not marker.words:
             raise ConfigError(f"{marker.label} has no comment", where=str(source), remedy="its comment is the prompt")
+        if (root / REFERENCES / f"{name}.png").exists() or any(name == row["id"] for row, _, _ in found):
+            what = f"{marker.label}: there is a {REFERENCES}/{name}.png already"
+            raise ConfigError(what, where=str(source), remedy="give its marker another name, or move that picture")
         row = {
             "id": name,
             "prompt": marker.words,
@@ -125,7 +111,7 @@ def _film(marker: Marker, source: Path) -> Path:
     named = urlparse(marker.file)
     path = Path(url2pathname(named.path) if named.scheme == "file" else marker.file)
     for film in (source.parent / path, source.parent / path.name):
-        if film.is_file():
+        if is_file(film):
             return film
     remedy = "put the film beside the timeline"
     raise FootageError(f"{marker.label}: its media {path.name!r} is not there", where=str(source), remedy=remedy)

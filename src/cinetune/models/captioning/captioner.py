@@ -7,7 +7,6 @@ without, and its Pillow image processor does not. The chat template is filled he
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from jinja2 import TemplateError
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 
 from cinetune.errors import ModelError, WeightsError
+from cinetune.outside import parse_json, read_text
 
 __all__ = ["Captioner", "LocalCaptioner"]
 
@@ -110,8 +110,10 @@ def _chat_template(folder: Path, tokenizer: Any) -> str:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").is_file():
         try:
-            return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
-        except (ValueError, KeyError, TypeError) as error:
+            path = folder / "chat_template.json"
+            table = parse_json(read_text(path, refuse=WeightsError), where=str(path), refuse=WeightsError)
+            return str(table["chat_template"])
+        except (WeightsError, KeyError, TypeError) as error:
             raise WeightsError(
                 "chat_template.json is damaged", where=str(folder), remedy="download it again"
             ) from error

@@ -21,6 +21,7 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any
 
 from cinetune.errors import ConfigError, ModelError, ServiceError
+from cinetune.outside import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,10 +188,10 @@ class ChatCaptioner:
     def _plain(self, text: str) -> str:
         """An error body in one short line, without the key should the server repeat it."""
         try:
-            found = json.loads(text)
+            found = parse_json(text, where=self._url, refuse=ServiceError, halves=True)
             inner = found.get("error", found) if isinstance(found, dict) else found
             text = str(inner.get("message", inner) if isinstance(inner, dict) else inner)
-        except (ValueError, RecursionError):
+        except ServiceError:
             pass  # not JSON: a proxy's page, shown as it is
         text = " ".join(text.split())[:300]
         return text.replace(self._key, "***") if self._key else text
@@ -215,10 +216,10 @@ class ChatCaptioner:
     def _answer(self, text: str) -> str:
         """The words in a completion. Raises `ServiceError` if it is none, `ModelError` if there are no words in it."""
         try:
-            choice = json.loads(text)["choices"][0]
+            choice = parse_json(text, where=self._url, refuse=ServiceError, halves=True)["choices"][0]
             content = choice["message"]["content"]
             why = str(choice.get("finish_reason") or "no reason given")[:60]
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ServiceError) as error:
             raise ServiceError(
                 f"the captioning server answers, but not with a chat completion: {' '.join(text.split())[:200]!r}",
                 where=self._url, remedy="set caption.base_url to an OpenAI-compatible address; it usually ends in /v1",
