@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cinetune.artifacts import PlannedShot
 from cinetune.catalogue import FACTS, RELEASES, find_release, picture_size
 from cinetune.cli import main
 from cinetune.config import load_config
@@ -21,6 +22,7 @@ from cinetune.store import Project
 from small_project import make_project
 from support import save_tiny
 
+SHOT = PlannedShot(id="a", prompt="p", domain="in", reference="r.png", seconds=2.0)
 SIZES = {"wan21-480p": (480, 832), "wan21-720p": (720, 1280)}
 
 
@@ -52,7 +54,7 @@ def test_every_stage_reads_the_same_size(nameless: Path, tmp_path: Path, release
     assert f"frames of {width}x{height} = " in facts["training window"]
     assert prepare.inputs(made)["geometry"].startswith(f"{width}x{height}, 16 fps")
     assert made.config.train_size() == made.config.shoot_size() == (height, width)
-    assert keyframes._settings(made.config, "develop")["size"] == (height, width)
+    assert keyframes._settings(made.config, SHOT, "develop")["size"] == (height, width)
     info = load_model(made.config.model, parts="denoiser").info
     assert (info.release.height, info.release.width, info.release.key) == (height, width, release)
     assert info.release.shift == RELEASES[release].shift and info.name == RELEASES[release].name

@@ -196,7 +196,8 @@ def test_what_nobody_expected_is_short_and_has_no_traceback(
 def test_status_in_words_and_as_json(film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = say(capsys, "status", "-C", str(film))
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["stage", *(stage.name for stage in pipeline.STAGES)]
+    first = [line.split()[0] for line in out.splitlines() if not line.startswith("   ")]  # others go on a reason
+    assert first == ["stage", *(stage.name for stage in pipeline.STAGES)]
     code, out, _ = say(capsys, "status", "-C", str(film), "--json")
     assert [row["state"] for row in json.loads(out)][:2] == ["missing", "missing"]
     assert not (film / "work").exists()
@@ -212,7 +213,7 @@ def test_a_run_with_other_settings_is_remembered_and_can_be_kept(
     assert code == 0
     assert f"cinetune run -C {film} --keep --set footage.min_shot_seconds=0.25" in out
     code, out, _ = say(capsys, "status", "-C", str(film))
-    assert "footage.min_shot_seconds: 0.25 -> 0.5" in out
+    assert "footage.min_shot_seconds: 0.25 -> 0.5" in " ".join(out.split())
     assert "Some stages were made with settings that cinetune.toml does not have" in out
     assert f"cinetune run -C {film} --keep --set footage.min_shot_seconds=0.25" in out
     assert say(capsys, "run", "-C", str(film), "--until", "ingest", "--keep", *asked)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,11 @@ def refused(say: Say, film: Path, name: str) -> str:
     code, text = say(film, "ingest")
     assert code == 0
     assert "good.mp4" in text
-    row = next(line for line in text.splitlines() if name in line and "REFUSED" in line)
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if name in line and not line.startswith(" "))
+    below = itertools.takewhile(lambda line: line.startswith(" "), lines[start + 1 :])
+    row = " ".join(" ".join(below).split())
+    assert "REFUSED" in row
     assert name in alone
     return row
 

@@ -57,6 +57,9 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.s
             if not streams:
                 kind = "sound but no picture" if container.streams.audio else "no picture"
                 raise FootageError(f"the file has {kind}", where=str(path), remedy="remove it from the footage folder")
+            if streams[0].codec_context is None:
+                what = "its pictures are in a form that no decoder here knows"
+                raise FootageError(what, where=str(path), remedy="export it again, for example as ProRes or H.264")
             bounded(streams[0])
             if streams[0].codec_context.width * streams[0].codec_context.height == 0:
                 raise FootageError(
