@@ -66,6 +66,8 @@ def test_a_painted_keyframe_is_its_own_reference(tmp_path: Path) -> None:
         (GOOD + "candidates = 0\n", "candidates must be 1 or more"),
         (GOOD + "pick = -1\n", "pick counts from 0"),
         (GOOD + "height = -8\n", "height counts from 0"),
+        (GOOD + "height = 720\n", r"\(line 6\): height and width go together"),
+        (GOOD + "width = 1280\n", r"\(line 6\): height and width go together"),
         (GOOD + 'rate = "fast"\n', "rate: not a frame rate"),
         (GOOD + 'sequence = "a/b"\n', "sequence 'a/b'"),
         (GOOD.replace("a rider", "a" * 5000), r"\(line 3\): prompt has 5000 characters"),

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from cinetune import outside
-from cinetune.artifacts import Arm
+from cinetune.artifacts import Arm, PlannedShot
 from cinetune.catalogue import Release, check_both, picture_size
 from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
@@ -83,9 +83,12 @@ class Config(Section):
         """Picture (height, width) of training windows. Raises `ConfigError` for one the base model cannot take."""
         return picture_size(base or self.model.base(), self.prepare.height, self.prepare.width, section="prepare")
 
-    def shoot_size(self, base: Release | None = None) -> tuple[int, int]:
-        """Picture (height, width) of shots. Raises `ConfigError` for one the base model cannot take."""
-        return picture_size(base or self.model.base(), self.shoot.height, self.shoot.width, section="shoot")
+    def shoot_size(self, base: Release | None = None, shot: PlannedShot | None = None) -> tuple[int, int]:
+        """Picture (height, width) of shots, or of one that may have a size of its own. Raises `ConfigError` for one the
+        base model cannot take.
+        """
+        asked = shot if shot is not None and (shot.height or shot.width) else self.shoot
+        return picture_size(base or self.model.base(), asked.height or 0, asked.width or 0, section="shoot")
 
     def arms(self) -> tuple[Arm, ...]:
         """The arms that are rendered, in the order of the page."""

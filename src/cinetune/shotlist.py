@@ -177,6 +177,8 @@ def _shot_faults(shot: PlannedShot, row: Row, folder: Path) -> Iterator[tuple[st
         value = getattr(shot, key)
         if value is not None and value < 0:
             yield key, f"{key} counts from 0, not {value}"
+    if bool(shot.height) != bool(shot.width):
+        yield "height" if shot.height else "width", "height and width go together: give both, or neither"
     if shot.candidates is not None and shot.candidates < 1:
         yield "candidates", f"candidates must be 1 or more, not {shot.candidates}"
     yield from _prompt_faults(shot)

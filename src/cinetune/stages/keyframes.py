@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
-from cinetune.catalogue import picture_size
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.files import OPENING, full_caption, save_tensors, trigger_of
@@ -147,10 +146,9 @@ def _count(config: Config, shot: PlannedShot, method: Method) -> int:
 
 def _size(config: Config, shot: PlannedShot) -> tuple[int, int]:
     """Picture (height, width) of a shot. Raises `ConfigError` for one the base model cannot take."""
-    height, width = shot.height or config.shoot.height, shot.width or config.shoot.width
     base = config.model.base()
     try:
-        size = picture_size(base, height, width, section="shoot")
+        size = config.shoot_size(base, shot)
     except ConfigError as error:
         raise ConfigError(f"shot {shot.id!r}: {error.what}", where="shots.toml", remedy=error.remedy) from error
     if not config.shoot.preview:
