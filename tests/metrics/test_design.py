@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cinetune.artifacts import FileRef, Keyframe
 from cinetune.config import Config
 from cinetune.errors import ConfigError
-from cinetune.metrics.design import MARGINS, claims_of, declare, detectable
+from cinetune.metrics.design import MARGINS, claims_of, declare, detectable, shared
 from cinetune.metrics.suite import METRICS
 
 
@@ -75,3 +76,20 @@ def test_a_measure_that_does_not_exist_is_refused_wherever_it_is_named() -> None
 def test_margins_are_for_measures_with_a_better_side() -> None:
     merits = {row.name for row in METRICS if row.better != "none"}
     assert merits <= set(MARGINS), "a measure without a margin can never read `no worse`"
+
+
+def test_the_protocol_says_what_arms_do_not_share() -> None:
+    file = FileRef(path="a", sha256="a")
+
+    def key(arm: str, method: str = "develop", picked: int = 0) -> Keyframe:
+        return Keyframe(
+            shot="s", arm=arm, seed=0, method=method, image=file, condition=file, opening=None, candidates=(file,),  # type: ignore[arg-type]
+            scores=(1.0,), picked=picked,
+        )  # fmt: skip
+
+    assert shared([], [], "") == "arms share reference, seed, candidate, scenes of the film and settings"
+    said = shared([key("base"), key("look")], [], "a film look")
+    assert "they do not share the first picture (develop: each arm makes its own" in said and "`a film look`" in said
+    assert "which late frame" in shared([key("base", "late")], [], "") and "candidate of" not in said
+    assert "the candidate of 1 shots" in shared([key("base"), key("look", picked=1)], [], "")
+    assert shared([key("base", "as-is")], [], "").endswith("settings")
