@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -215,3 +217,16 @@ def test_drift_is_measured_from_the_keyframe_to_the_end() -> None:
     film = np.full((10, 8, 8, 3), 0.5, np.float32) + 0.01 * np.arange(10, dtype=np.float32)[:, None, None, None]
     assert drift(film, film[-1]) == 0
     assert drift(film, film[0]) > 1
+
+
+def test_no_more_than_two_segments_are_alive_however_long_the_shot(model: WanVideo, opening: Opening) -> None:
+    segments = plan_segments(33, 9, shot_seed=1, seed_index=0)
+    assert len(segments) == 4
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+    for take in shoot(model, opening, replace(RECIPE, steps=1, guidance=1.0), segments, Rules(anchor=0.5)):
+        alive.append(weakref.ref(take.frames_THWC))
+        del take
+        gc.collect()
+        most = max(most, sum(one() is not None for one in alive))
+    assert len(alive) == 4 and most <= 2
