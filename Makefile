@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench clean
 
 setup: $(READY)
 
@@ -35,6 +35,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/card.py --rounds 2 --repeats 3
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .hypothesis .ruff_cache .import_linter_cache
