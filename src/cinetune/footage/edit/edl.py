@@ -44,7 +44,8 @@ _LONG_REEL = re.compile(r"\*?\s*FINAL CUT PRO REEL\s*:\s*(\S.*)", re.IGNORECASE)
 _REPLACED = re.compile(r"\sREPLACED BY\s*:\s*(\S+)", re.IGNORECASE)
 _STILL = re.compile(r"\*?\s*(?:FROM |TO |)(?:CLIP )?(?:IS A STILL|FREEZE FRAME)", re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]+")
-_MOST_LINES = 500_000
+_MOST_LINES = 200_000
+_MOST_NAMES = 20  # of one event
 _LONGEST = 2000  # letters of a line; CMX3600 means 80
 
 
@@ -70,7 +71,7 @@ def parse_edl(text: str, *, edit: str) -> list[CutEvent]:
     events: list[CutEvent] = []
     drop: bool | None = None
     reels: dict[str, str] = {}
-    if text.count("\n") + text.count("\r") > 2 * _MOST_LINES:
+    if max(text.count("\n"), text.count("\r")) > _MOST_LINES:
         raise FootageError(f"the EDL has more than {_MOST_LINES} lines", remedy=_REMEDY)
     for number, line in _lines(text):
         if len(events) > MOST_EVENTS or len(line) > _LONGEST:
@@ -187,12 +188,12 @@ def _annotate(events: list[CutEvent], line: str) -> None:
         outgoing, name = match[1].upper() != "TO ", match[2].strip()
         mixed = any(isinstance(source := events[k].source, Labelled) and source.head for k in group)
         for k in group if not mixed else group[:1] if outgoing else group[-1:]:
-            events[k] = replace(events[k], clips=(name,) if not outgoing else (*events[k].clips, name))
+            events[k] = replace(events[k], clips=(name,) if not outgoing else (*events[k].clips, name)[-_MOST_NAMES:])
     elif match := _SOURCE_FILE.match(line):
         # Unless it says so, the first source file of a transition belongs to its first line, the next to its second.
         said = {"FROM ": group[0], "TO ": last}.get(match[1].upper())
         k = next((k for k in group if not events[k].files), last) if said is None else said
-        events[k] = replace(events[k], files=(*events[k].files, match[2].strip()))
+        events[k] = replace(events[k], files=(*events[k].files, match[2].strip())[-_MOST_NAMES:])
     elif _STILL.match(line):
         k = last if re.match(r"\*?\s*TO", line, re.IGNORECASE) else group[0]
         events[k] = replace(events[k], skip=events[k].skip or "still or freeze frame")
