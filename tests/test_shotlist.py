@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cinetune.artifacts import Cue
 from cinetune.errors import ConfigError
-from cinetune.shotlist import check_shots, load_shots, shots_text
+from cinetune.shotlist import check_shots, load_shots, pick_candidates, shots_text
 
 GOOD = '[[shot]]\nid = "s1"\nprompt = "a rider"\ndomain = "in"\nreference = "ref.png"\n'
 CUES = "\n[[shot.prompts]]\nat = 2.0\nprompt = 'he stops'\n\n[[shot.prompts]]\nat = 4.0\nprompt = 'he leaves'\n"
@@ -162,3 +162,17 @@ def test_shots_no_disk_could_hold(tmp_path: Path, line: str, reason: str) -> Non
     text = f'[[shot]]\nid = "x"\nprompt = "p"\ndomain = "in"\n{line}\n'
     with pytest.raises(ConfigError, match=reason):
         load_shots(shots(tmp_path, text))
+
+
+def test_a_pick_is_written_and_nothing_else_changes(tmp_path: Path) -> None:
+    text = "# mine\n" + GOOD + "# a note\n\n" + GOOD.replace("s1", "s2") + "pick = 3\n"
+    path = shots(tmp_path, text)
+    pick_candidates(path, ["s2=1", "s1=2"])
+    assert [shot.pick for shot in load_shots(path).shots] == [2, 1]
+    kept = path.read_text().splitlines()
+    assert [line for line in kept if "pick" not in line] == [line for line in text.splitlines() if "pick" not in line]
+    before = path.read_bytes()
+    for wrong, reason in (("s3=1", "no shot is called 's3'"), ("s1=-1", "names no candidate"), ("s1", "no candidate")):
+        with pytest.raises(ConfigError, match=reason):
+            pick_candidates(path, ["s2=0", wrong])
+    assert path.read_bytes() == before

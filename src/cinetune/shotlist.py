@@ -16,11 +16,21 @@ import pydantic
 
 from cinetune.artifacts import Cue, PlannedShot, ShotPlan
 from cinetune.config import SAFE_NAME, read_toml, unknown_key
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
 from cinetune.outside import folded, is_file, path_text, read_text, toml_string
 from cinetune.timecode import exact_rate
 
-__all__ = ["LONGEST_PROMPT", "LONGEST_SHOT", "Row", "check_shots", "load_shots", "shots_text", "spoken"]
+__all__ = [
+    "LONGEST_PROMPT",
+    "LONGEST_SHOT",
+    "Row",
+    "check_shots",
+    "load_shots",
+    "pick_candidates",
+    "shots_text",
+    "spoken",
+]
 
 LONGEST_PROMPT = 2000
 """Characters. The text encoder reads 512 tokens, about so many characters of English, and drops the rest unsaid."""
@@ -55,6 +65,27 @@ def load_shots(path: Path) -> ShotPlan:
         known = lines if isinstance(rows, list) and len(lines) == len(rows) else []
         raise ConfigError("\n  ".join(_words(rows, known, *fault) for fault in faults), where=str(path))
     return ShotPlan(shots=tuple(_planned(row) for row in rows))
+
+
+def pick_candidates(path: Path, asked: Sequence[str]) -> None:
+    """Write the choices `ID=K` into the shot list, `pick = K` of those shots; all else in the file stays as it is.
+
+    Raises `ConfigError` for a shot that is not there and for what is no number from 0; then nothing is written.
+    """
+    import tomlkit
+
+    known = [shot.id for shot in load_shots(path).shots]
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    rows: Any = document["shot"] if known else []
+    for text in asked:
+        name, _, number = text.partition("=")
+        if name not in known:
+            raise ConfigError(f"no shot is called {name!r}", where=str(path), remedy=f"one of {', '.join(known)}")
+        if not (number.isascii() and number.isdigit() and len(number) < 4):
+            raise ConfigError(f"--pick {text!r} names no candidate", remedy=f"write --pick {name}=0")
+        rows[known.index(name)]["pick"] = int(number)
+    with atomic_write(path) as temporary:
+        temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
 def check_shots(rows: Sequence[Row], folder: Path) -> None:

@@ -122,8 +122,20 @@ def shots(
 
 
 @verb(STORY, "cinetune keyframes -C my-film")
-def keyframes(project: Folder = HERE, settings: Settings = None, again: Again = False) -> None:
+def keyframes(
+    project: Folder = HERE,
+    settings: Settings = None,
+    again: Again = False,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID=K", help="Write candidate K (from 0) of a shot into the shot list. Repeatable."),
+    ] = None,
+) -> None:
     """Make the first picture of every planned shot, with and without the look."""
+    if pick:
+        from cinetune.shotlist import pick_candidates
+
+        pick_candidates(project / "shots.toml", pick)
     run_stage("keyframes", project, settings, again=again)
 
 
