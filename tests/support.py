@@ -7,6 +7,7 @@ import os
 import string
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
@@ -104,15 +105,17 @@ def tiny_pipeline(*, seed: int = 0, heads: int = 2) -> WanImageToVideoPipeline:
         part.eval()
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    pipeline = WanImageToVideoPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text,
-        vae=vae,
-        scheduler=scheduler,
-        image_processor=processor,
-        image_encoder=image,
-        transformer=transformer,
-    )
+    # The annotations of diffusers name wider and older classes than it accepts.
+    components: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "text_encoder": text,
+        "vae": vae,
+        "scheduler": scheduler,
+        "image_processor": processor,
+        "image_encoder": image,
+        "transformer": transformer,
+    }
+    pipeline = WanImageToVideoPipeline(**components)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

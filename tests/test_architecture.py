@@ -152,14 +152,14 @@ def test_imports_are_absolute() -> None:
 
 
 def test_results_are_read_by_their_type() -> None:
-    """`store.need(Prepared).windows`, not a group of records by a string. Groups of a partition are of processes."""
-    wrong = [
-        line(path, node, ast.unparse(node))
-        for path, node in every(ast.Attribute)
-        if node.attr == "groups"
-        and name_of(path) not in ("store.py", "pipeline.py", "cli/common.py", "generation/partition.py")
-        and not name_of(path).startswith("models/")
-    ]
+    """`store.need(Prepared).windows`, not a group of records by a string."""
+    wrong = []
+    for path, node in every(ast.Subscript, ast.Call):
+        of = node.value if isinstance(node, ast.Subscript) else getattr(node.func, "value", None)
+        by = node.slice if isinstance(node, ast.Subscript) else next(iter(node.args), None)
+        named = isinstance(by, ast.Constant) and isinstance(by.value, str)
+        if named and isinstance(of, ast.Attribute) and of.attr == "groups" and name_of(path) != "store.py":
+            wrong.append(line(path, node, ast.unparse(node)))
     assert wrong == []
 
 
