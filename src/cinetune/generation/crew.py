@@ -36,6 +36,7 @@ class _Seat:
     line: Any
     number: int | None = None
     ready: bool = False
+    why: str = ""
 
 
 def run_crew(work: Work[T], seats: Sequence[str | None]) -> None:
@@ -81,6 +82,7 @@ def _heard(work: Work[T], seat: _Seat, waiting: deque[int]) -> bool:
         case "broken":
             raise value
         case "lost":
+            seat.why = f"its card is gone ({value.splitlines()[0][:120]})"
             return False
         case "made" | "failed":
             number, seat.number = seat.number, None
@@ -102,6 +104,8 @@ def _gone(seat: _Seat) -> str:
     seat.process.join()
     seat.line.close()
     code = seat.process.exitcode
+    if seat.why:
+        return seat.why
     return f"its worker process died (signal {-code})" if code < 0 else f"its worker process ended (exit {code})"
 
 
