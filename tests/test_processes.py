@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cinetune.cli import main
 from cinetune.errors import ClusterError, StoreError
 from cinetune.processes import Processes, join_group, launched, leave_group
 from cinetune.sections import ModelSection, ParallelSection
@@ -96,3 +97,13 @@ def test_a_launcher_that_says_no_numbers(monkeypatch: pytest.MonkeyPatch, rank: 
         monkeypatch.setenv(name, value)
     with pytest.raises(ClusterError, match=r"RANK|WORLD_SIZE"):
         launched()
+
+
+def test_a_launcher_that_says_no_numbers_is_an_error_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "y"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "cinetune.toml").write_text("")
+    assert main(["status", "-C", str(tmp_path)]) == 3
+    assert "error: RANK in the environment is no count: 'x'" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import typer
 
 from cinetune.cli import making, project, sharing
 from cinetune.cli.common import app, tell
-from cinetune.errors import CinetuneError, ran_out
+from cinetune.errors import CinetuneError, ClusterError, ran_out
 from cinetune.processes import launched, leave_group
 
 __all__ = ["app", "main"]
@@ -42,15 +42,22 @@ def _say_error(error: BaseException, *, debug: bool) -> int:
         traceback.print_exception(error)
     known = error if isinstance(error, CinetuneError) else ran_out(error)
     if known is not None:
-        here = launched()
-        who = f" in process {here.rank} of {here.size}" if here.size > 1 else ""
-        tell(f"error{who}: {known}", to_stderr=True)
+        tell(f"error{_who()}: {known}", to_stderr=True)
         return known.exit_code
     last = traceback.extract_tb(error.__traceback__)[-1]
     tell(f"unexpected {type(error).__name__}: {error}", to_stderr=True)
     tell(f"  where: {Path(last.filename).name}:{last.lineno}, in {last.name}", to_stderr=True)
     tell("  This is a bug in cinetune. The same command with --debug shows the whole way there.", to_stderr=True)
     return 1
+
+
+def _who() -> str:
+    """Which process of several speaks."""
+    try:
+        here = launched()
+    except ClusterError:  # what the launcher says is the error
+        return ""
+    return f" in process {here.rank} of {here.size}" if here.size > 1 else ""
 
 
 def _ready_output() -> None:
