@@ -178,7 +178,7 @@ def _markdown(question: str, lines: Sequence[Line], cards: Sequence[Scorecard]) 
     rows = [
         f"# {question}",
         "",
-        f"Effects are look minus {versus}, with 95 % intervals; `between` is in minus out. Negative is nearer.",
+        f"Effects are look minus {versus}, with 95 % intervals; `between` is in minus out. A distance that falls is a gain.",
         "",
         f"| measure | in: {versus} | in: look | effect in | out: {versus} | out: look | effect out | between |",
         "|---|---|---|---|---|---|---|---|",
@@ -186,7 +186,14 @@ def _markdown(question: str, lines: Sequence[Line], cards: Sequence[Scorecard]) 
     for line in lines:
         levels = [_number(line.levels.get(domain, {}).get(arm)) for domain in ("in", "out") for arm in (versus, "look")]
         effects = [_cell(score) for score in (line.inside, line.outside, line.between)]
-        cells = [f"`{line.metric}` ({line.unit})", *levels[:2], effects[0], *levels[2:], effects[1], effects[2]]
+        cells = [
+            f"`{line.metric}` ({line.unit.replace('|', '/')})",
+            *levels[:2],
+            effects[0],
+            *levels[2:],
+            effects[1],
+            effects[2],
+        ]
         rows.append("| " + " | ".join(cells) + " |")
     rows += ["", "How it was measured:", ""]
     told = ("model", "design", "features", "features_missing", "references", "memorisation", "unit", "frames", "hash")
