@@ -178,7 +178,7 @@ def _markdown(question: str, lines: Sequence[Line], cards: Sequence[Scorecard]) 
     rows = [
         f"# {question}",
         "",
-        f"Effects are look minus {versus}, with 95 % intervals; `between` is in minus out. A distance that falls is a gain.",
+        f"Effects are look minus {versus}, with 95 % intervals; `between` is in minus out.",
         "",
         f"| measure | in: {versus} | in: look | effect in | out: {versus} | out: look | effect out | between |",
         "|---|---|---|---|---|---|---|---|",
