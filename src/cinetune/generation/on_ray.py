@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from cinetune.errors import ConfigError, ModelError
+from cinetune.errors import ClusterError, ConfigError, ModelError
 from cinetune.generation.executors import FAULTS, Maker, Work, lost_device, one_thread
 
 __all__ = ["run_on_ray"]
@@ -61,11 +61,15 @@ def run_on_ray(work: Work[T], *, workers: int, options: Mapping[str, Any]) -> No
 
 
 def _join(ray: Any) -> None:
-    """The cluster there is, or a new one on this machine."""
+    """The cluster there is, or a new one on this machine. Raises `ClusterError` when the named one is not there."""
     quiet = {"log_to_driver": False, "logging_level": "error"}
+    named = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
-    except ConnectionError:
+        ray.init(address=named or "auto", **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if named:
+            what = f"the Ray cluster cannot be reached: {str(error).splitlines()[0][:200]}"
+            raise ClusterError(what, where=f"RAY_ADDRESS={named}", remedy="start it: launch/ray.sh head") from error
         ray.init(include_dashboard=False, **quiet)
 
 
