@@ -30,7 +30,7 @@ def by_library(text: str, rate: float) -> set[str]:
     """Source starts of the picture events, as timecode with colons."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        timeline = adapter.read_from_string(text, rate=rate)
+        timeline = adapter.read_from_string(text, rate=rate)  # pyright: ignore[reportArgumentType]
     clips = [
         clip for track in timeline.tracks if track.kind == otio.schema.TrackKind.Video for clip in track.find_clips()
     ]

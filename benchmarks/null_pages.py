@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from cinetune.report.verdicts import answers
 CALLED = ("improved", "worse", "more inside", "more outside")
 HEADLINES = (*CALLED, "improved in part", "mixed")
 DEMO = Config.model_validate({"prepare": {"trigger": "a film look"}, "train": {"plain_arm": True}})
-BETTER = {row.name: row.better for row in METRICS}
+BETTER: dict[str, Any] = {row.name: row.better for row in METRICS}
 
 
 def levels(

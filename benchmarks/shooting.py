@@ -187,7 +187,8 @@ def table(rows: list[Row], first: str) -> str:
     def by_shot(way: object, name: str) -> dict[object, float]:
         own = [row for row in rows if row["way"] == way]
         return {
-            shot: np.mean([float(r[name] or 0) for r in own if r["shot"] == shot]) for shot in {r["shot"] for r in own}
+            shot: float(np.mean([float(r[name] or 0) for r in own if r["shot"] == shot]))
+            for shot in {r["shot"] for r in own}
         }
 
     for way in ways:

@@ -27,8 +27,8 @@ from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 from safetensors.torch import save_file
 
+from cinetune.catalogue import TARGETS
 from cinetune.models import load_model, model_folder
-from cinetune.models.adapters.lora import TARGETS
 from cinetune.models.wan.pocket import FRAMES, HEIGHT, WIDTH
 from cinetune.runtime import Device, peak_memory_gib
 from cinetune.sections import ModelSection, TrainSection

@@ -203,7 +203,7 @@ def finish(run: Run) -> AutoencoderKLWan:
         assert state is not None
         vae = pocket.fresh([], seed=run.seed).vae
         vae.load_state_dict(state["vae"])
-        vae.eval().to(run.device)
+        vae.eval().to(run.device)  # pyright: ignore[reportArgumentType]
         clips = Clips(run)
         some = [pixels(np.stack([clips[j] for j in range(i, i + 4)])) for i in range(0, min(64, len(clips)), 4)]
         z = torch.cat([encode(vae, x.to(run.device)).cpu() for x in some])

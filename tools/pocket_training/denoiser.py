@@ -158,11 +158,9 @@ def held_loss(parts: pocket.Parts, data: dict[str, Tensor], words: Words, *, cou
     device = data["latents"].device
     generator = torch.Generator(device).manual_seed(11)
     with torch.autocast(device.type, torch.bfloat16):
-        parts_of = [
-            v_loss(parts, data, words, torch.arange(i, i + 4, device=device), generator=generator, dropout=0.0).mean()
-            for i in range(0, min(count, len(data["latents"])), 4)
-        ]
-    return torch.stack(parts_of).mean().item()
+        fours = torch.arange(min(count, len(data["latents"])), device=device).split(4)
+        parts_of = [v_loss(parts, data, words, four, generator=generator, dropout=0.0) for four in fours]
+    return torch.cat(parts_of).mean().item()
 
 
 def _some_frames(count: int, generator: torch.Generator) -> Tensor:
@@ -237,7 +235,8 @@ def _train(run: Run, rank: int) -> None:
         optimiser.step(cosine(share, step, warmup=100))
         decay = min(EMA_DECAY, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), parameters, 1 - decay)
+            slow, fast = list[Tensor](average.parameters()), list[Tensor](parameters)
+            torch._foreach_lerp_(slow, fast, 1 - decay)
         step += 1
         share = pace.share(step)
         if rank == 0 and (step % 100 == 1 or share >= 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +71,7 @@ def render_all(run: Run) -> None:
             done.result()
 
 
-class Clips(Sequence[np.ndarray]):
+class Clips:
     """The training clips that are there, uint8 `THWC` each, read from disk as they are asked for."""
 
     def __init__(self, run: Run) -> None:

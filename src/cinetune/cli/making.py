@@ -206,7 +206,7 @@ def report(
         opened = open_project(project, settings)
         scored = opened.store.need(Scored)
         design = scored.design[0] if scored.design else None
-        tell(FORMATS[form](opened.config.name, scored.scorecards, design), end="")
+        tell(FORMATS[form](opened.config.name, scored.scorecards, design).rstrip("\n"))
         return
     run_stage("report", project, settings, again=again)
     tell(f"open   {project / 'report' / 'index.html'}")

@@ -181,7 +181,7 @@ def training_memory(shape: Denoiser, tokens: int, *, rank: int, targets: str, se
 
     def block(first: bool) -> int:
         if setting.compiled:
-            return COMPILED * each * tokens * shape.width
+            return round(COMPILED * each * tokens * shape.width)
         return kept_by_block(shape, tokens, targets=targets, rank=rank, setting=setting, first=first)
 
     entrance = each * tokens * shape.width

@@ -39,7 +39,7 @@ class _Seat:
     why: str = ""
 
 
-def run_crew(work: Work[T], seats: Sequence[str | None]) -> None:
+def run_crew(work: Work[Any], seats: Sequence[str | None]) -> None:
     """Make the tasks in one process for each entry of `seats`, a card or None. Raises as `Work.failing` does, and what
     opening the maker raises.
     """
@@ -70,7 +70,7 @@ def run_crew(work: Work[T], seats: Sequence[str | None]) -> None:
         _dismiss(crew)
 
 
-def _heard(work: Work[T], seat: _Seat, waiting: deque[int]) -> bool:
+def _heard(work: Work[Any], seat: _Seat, waiting: deque[int]) -> bool:
     """Take in what a worker says and give it something to do; False when it is gone."""
     try:
         kind, value = seat.line.recv()

@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from cinetune.errors import ClusterError, ConfigError, ModelError
 from cinetune.generation.executors import FAULTS, Maker, Work, lost_device, one_thread
 
 __all__ = ["run_on_ray"]
-
-T = TypeVar("T")
 
 
 class _Actor:
@@ -37,7 +35,7 @@ class _Actor:
                 return False, error
 
 
-def run_on_ray(work: Work[T], *, workers: int, options: Mapping[str, Any]) -> None:
+def run_on_ray(work: Work[Any], *, workers: int, options: Mapping[str, Any]) -> None:
     """Make the tasks in actors; `options` go to every actor (`num_cpus`, `memory`, ...). An actor or a node that
     dies gives its piece back. Raises `ConfigError` without Ray, `ModelError` when the cluster has no place.
     """
@@ -73,7 +71,7 @@ def _join(ray: Any) -> None:
         ray.init(include_dashboard=False, **quiet)
 
 
-def _run(ray: Any, work: Work[T], hire: Any, count: int) -> None:
+def _run(ray: Any, work: Work[Any], hire: Any, count: int) -> None:
     waiting = deque(range(len(work.tasks)))
     opener = ray.put(work.open_maker)
     actors = [hire.remote(opener) for _ in range(count)]
@@ -108,7 +106,7 @@ def _run(ray: Any, work: Work[T], hire: Any, count: int) -> None:
             ray.kill(actor)
 
 
-def _check_opened(error: Exception, deaths: int, count: int, work: Work[T]) -> None:
+def _check_opened(error: Exception, deaths: int, count: int, work: Work[Any]) -> None:
     """Raise what kept an actor from loading the model: the next one would end like it."""
     cause = getattr(error, "cause", None) or error.__cause__
     if "creation task" in str(error) or (cause is not None and not work.made and deaths > count):

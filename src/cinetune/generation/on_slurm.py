@@ -9,19 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cinetune.errors import ClusterError, ConfigError
 from cinetune.generation.executors import ATTEMPTS, FAULTS, Maker, Work, called, cards, one_thread
 
 __all__ = ["run_on_slurm"]
 
-T = TypeVar("T")
 _POLL = 2.0
 _OWN = {"cluster", "folder", "there"}
 
 
-def run_on_slurm(work: Work[T], *, workers: int, options: Mapping[str, Any]) -> None:
+def run_on_slurm(work: Work[Any], *, workers: int, options: Mapping[str, Any]) -> None:
     """Make the tasks in an array of `workers` jobs.
 
     `options`: `folder` for scripts and output of the jobs, `there(task)` whether a piece is in the store, `cluster`
@@ -29,9 +28,10 @@ def run_on_slurm(work: Work[T], *, workers: int, options: Mapping[str, Any]) -> 
     Raises `ConfigError` without submitit or Slurm, `ClusterError` when all jobs end and pieces are missing.
     """
     executor = _executor(options)
-    there: Callable[[T], bool] = options["there"]
+    there: Callable[[Any], bool] = options["there"]
     count = min(workers or max(len(cards()), 1), len(work.tasks))
     waiting = set(range(len(work.tasks)))
+    reasons: list[str] = []
     for attempt in range(1, ATTEMPTS + 1):
         left = sorted(waiting)
         size = min(count, len(left))
@@ -69,7 +69,7 @@ def _executor(options: Mapping[str, Any]) -> Any:
 
 
 def _follow(
-    work: Work[T], jobs: Sequence[Any], waiting: set[int], left: Sequence[int], there: Callable[[T], bool]
+    work: Work[Any], jobs: Sequence[Any], waiting: set[int], left: Sequence[int], there: Callable[[Any], bool]
 ) -> list[str]:
     """Tell of finished pieces until all jobs have ended; why those ended that did not end well."""
     told: set[int] = set()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
@@ -80,7 +80,7 @@ class Partition(Processes):
             share_tokens(denoiser, self.grid, ulysses=self.ulysses, rank=self.rank, size=self.size)
         if self.shard:
             shard_base(denoiser, init_device_mesh(self.grid.device_type, (self.size,), mesh_dim_names=("shard",)))
-        return _Halved(model, self.grid) if self.guidance > 1 else model
+        return cast("VideoModel", _Halved(model, self.grid)) if self.guidance > 1 else model
 
 
 def partition(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -63,10 +62,10 @@ def _rate(project: Project) -> Fraction:
     asked = project.config.deliver.rate
     if asked != FILM_RATE:
         return exact_rate(asked)
-    seconds: Counter[Fraction] = Counter()
+    seconds: dict[Fraction, Fraction] = {}
     for clip in (project.store.find(Ingested) or Ingested()).clips:
-        seconds[clip.rate] += clip.frames / clip.rate
-    return seconds.most_common(1)[0][0] if seconds else Fraction(24)
+        seconds[clip.rate] = seconds.get(clip.rate, Fraction(0)) + clip.frames / clip.rate
+    return max(seconds, key=lambda rate: seconds[rate]) if seconds else Fraction(24)
 
 
 def make(project: Project, report: Reporter) -> Made[Delivered]:

@@ -171,7 +171,8 @@ def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        plain: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(memoryview(plain))
     return digest.hexdigest()
 
 

@@ -56,7 +56,8 @@ def add_lora(
     """
     # PEFT takes a list for the ends of names; a pattern of the whole names that were matched here means just those
     pattern: Any = "|".join(map(re.escape, _matched(model, targets)))
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0)
+    scale: Any = alpha  # PEFT takes fractions too
+    config = LoraConfig(r=rank, lora_alpha=scale, target_modules=pattern, lora_dropout=0.0)
     _inject(model, config, name, seed=seed, products=products)
     use_lora(model, name)
     return _parameters(model.denoiser, name)

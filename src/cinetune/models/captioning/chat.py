@@ -167,6 +167,7 @@ class ChatCaptioner:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(self._url, json.dumps(body).encode(), headers, method="POST")
+        status, back, data = 0, Message(), b""
         with _Deadline(self._timeout) as deadline:
             try:
                 status, back, data = _exchange(deadline.opener(), request, self._timeout)

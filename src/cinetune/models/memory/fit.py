@@ -235,7 +235,7 @@ def compile_blocks(denoiser: nn.Module) -> None:
     dynamo: Any = torch._dynamo
     dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
     for block in denoiser.get_submodule("blocks").children():
-        compiled = torch.compile(block._call_impl, backend=BACKEND, dynamic=False, fullgraph=True)
+        compiled: Any = torch.compile(block._call_impl, backend=BACKEND, dynamic=False, fullgraph=True)
         block._compiled_call_impl = _guarded(compiled)
 
 
@@ -319,11 +319,11 @@ def _stirred(block: nn.Module, seed: int) -> Iterator[None]:
 def _results(block: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     trained = [parameter for parameter in block.parameters() if parameter.requires_grad]
     asked = [*([inputs[0]] if inputs[0].requires_grad else []), *trained]
-    gradients: tuple[Tensor, ...] = ()
+    gradients: list[Tensor] = []
     with torch.enable_grad():
         output = block(*inputs)
         if asked:
-            gradients = torch.autograd.grad(output, asked, torch.tanh(output.detach()))
+            gradients = list(torch.autograd.grad(output, asked, torch.tanh(output.detach())))
     found = {"output": output.detach()}
     if inputs[0].requires_grad:
         found["input's gradient"] = gradients[0]
