@@ -121,8 +121,8 @@ class World(Processes):
         Raises `ConfigError` when heads or tokens do not divide by `ulysses`.
         """
         if self.ulysses > 1:
-            assert self.grid is not None
             check_shares(model, self.ulysses, shapes)
+            assert self.grid is not None
             share_tokens(model.denoiser, self.grid, ulysses=self.ulysses, rank=self.rank, size=self.size)
         if self.copies is not None:
             shard_base(model.denoiser, self.copies, but=set(adapter.values()))
