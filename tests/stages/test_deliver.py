@@ -299,6 +299,46 @@ def test_files_without_a_note_are_not_overwritten(shot_film):
     assert list((folder / "SQ010_SH0010_look_v001_png16").iterdir()) == []
 
 
+@pytest.mark.parametrize("at", ["before the note", "before the file"])
+def test_a_run_that_is_stopped_goes_on_with_its_own_version(shot_film, report, monkeypatch, at):
+    """A file without its note is ours where its run left a mark; nobody gets a second version of the same shot."""
+    project = opened(shot_film, "prores_hq", "png16", arms=("look",))
+    writes = deliver.DELIVERIES["png16"]
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    if at == "before the note":
+        monkeypatch.setattr(deliver, "_write_note", stopped)
+    else:
+        monkeypatch.setitem(deliver.DELIVERIES, "png16", replace(writes, write=stopped))
+    with pytest.raises(KeyboardInterrupt):
+        deliver.run(project, report)
+    monkeypatch.undo()
+    left = names(project)
+    assert left and not any("_v002" in name for name in left)
+    assert list((project.store.work / "deliver").iterdir())
+    record = deliver.run(project, report)
+    assert {item.version for item in record.groups["deliveries"]} == {1}
+    assert not any("_v002" in name for name in names(project))
+    assert list((project.store.work / "deliver").iterdir()) == []
+    before = names(project)
+    deliver.run(project, report)
+    assert names(project) == before
+
+
+def test_a_mark_of_another_source_takes_nothing_over(shot_film, report, made):
+    project = opened(shot_film, "prores_hq", arms=("look",))
+    deliver.run(project, report)
+    (note,) = (project.root / "deliveries").glob("*SH0010*.json")
+    note.unlink()
+    mark = project.store.work / "deliver" / note.name
+    mark.write_text("of something else", encoding="utf-8")
+    record = deliver.run(project, report)
+    assert {item.version for item in record.groups["deliveries"] if item.shot == "SH0010"} == {2}
+    assert any("SH0010" in name and "_v001" in name for name in names(project))
+
+
 def test_every_suffix_counts_as_a_version(shot_film):
     folder = shot_film.root / "deliveries"
     folder.mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -189,8 +190,8 @@ def _source_key(project: Project, sequence: Sequence) -> str:
 
 
 def _choose_version(project: Project, sequence: Sequence, source: str) -> int:
-    """The newest version made of the same source with all its files untouched, else the number after every one there
-    is.
+    """The newest version made of the same source with all its files untouched, or being written of it when a run was
+    stopped; else the number after every one there is.
     """
     folder, config = _folder(project), project.config.deliver
     endings = "|".join(re.escape(row.suffix) for row in DELIVERIES.values())
@@ -202,12 +203,38 @@ def _choose_version(project: Project, sequence: Sequence, source: str) -> int:
         notes = {name: _read_note(folder / _note_name(config, sequence, version, name)) for name in DELIVERIES}
         known = [note for note in notes.values() if note is not None]
         stem = _name(config, sequence, version)
+        begun = {name for name in DELIVERIES if _begun(project, sequence, version, name) == source}
         unclaimed = any(
-            notes[name] is None and (folder / f"{stem}{DELIVERIES[name].suffix}").exists() for name in config.formats
+            notes[name] is None and name not in begun and (folder / f"{stem}{DELIVERIES[name].suffix}").exists()
+            for name in config.formats
         )
-        if known and not unclaimed and all(key == source and _untouched(project.root, r) for key, r in known):
+        if (
+            (known or begun)
+            and not unclaimed
+            and all(key == source and _untouched(project.root, r) for key, r in known)
+        ):
             return version
     return max(taken, default=0) + 1
+
+
+def _mark(project: Project, sequence: Sequence, version: int, format_name: str) -> Path:
+    """The file that is there while a delivery is written and has no note yet."""
+    name = _note_name(project.config.deliver, sequence, version, format_name)
+    return project.store.work / "deliver" / name.replace("/", "_")
+
+
+def _begun(project: Project, sequence: Sequence, version: int, format_name: str) -> str:
+    """The source key of a delivery that was being written when its run was stopped; empty if there is none."""
+    mark = _mark(project, sequence, version, format_name)
+    return mark.read_text(encoding="utf-8") if mark.is_file() and not mark.is_symlink() else ""
+
+
+def _clear(path: Path) -> None:
+    """Remove what a stopped run left of a delivery, a file or a folder of pictures; a link goes, not what it names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _note_name(config: DeliverSection, sequence: Sequence, version: int, format_name: str) -> str:
@@ -267,6 +294,10 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
         )
         target = folder / _name(config, sequence, version)
         for name in missing:
+            mark = _mark(project, sequence, version, name)
+            if _begun(project, sequence, version, name) == source:
+                _clear(folder / f"{target.name}{DELIVERIES[name].suffix}")
+            project.store.write_text(mark, source)
             paths = DELIVERIES[name].write(target, picture, card)
             _sign(project, paths, sequence.provenance.tool)
             refs = tuple(FileRef(path=p.relative_to(project.root).as_posix(), sha256=sha256_file(p)) for p in paths)
@@ -281,6 +312,7 @@ def _deliver(project: Project, sequence: Sequence) -> tuple[list[Delivery], int]
                 conform=config.conform,
             )
             _write_note(project, sequence, done[name], source)
+            mark.unlink()
     return [done[name] for name in config.formats], len(missing)
 
 
