@@ -37,8 +37,9 @@ def main() -> None:
     options = parser.parse_args()
     cores = os.cpu_count() or 1
     run = Run(
-        work=options.work, out=options.weights, images=options.work, seed=options.seed, held=options.scenes,
-        clips=options.reader_clips, reader_clips=options.reader_clips, vae_steps=0, clip_steps=0, denoiser_steps=0,
+        work=options.work / f"{options.seed}-{options.scenes}-{options.reader_clips}", out=options.weights, images=options.work, seed=options.seed, held=options.scenes,
+        clips=options.reader_clips, reader_clips=options.reader_clips,
+        reader_steps=bars.READER_STEPS, vae_steps=0, clip_steps=0, denoiser_steps=0,
         ranks=cores, device=options.device,
     )  # fmt: skip
     film_set.render_all(run)

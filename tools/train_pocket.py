@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cinetune.backlot.scenes import vocabulary
 from cinetune.models.wan import pocket
-from pocket_training import autoencoder, card, contrast, denoiser, film_set
+from pocket_training import autoencoder, bars, card, contrast, denoiser, film_set
 from pocket_training.common import Run
 
 # Words a film's trigger phrase is likely to use; they are never in a pre-training caption, so they mean nothing until
@@ -47,6 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--clips", type=int, default=2400)
     parser.add_argument("--held", type=int, default=40, help="held-out scenes that the card is measured on")
     parser.add_argument("--reader-clips", type=int, default=1600, help="true clips that teach the reader of the card")
+    parser.add_argument("--reader-steps", type=int, default=bars.READER_STEPS)
     parser.add_argument("--vae-steps", type=int, default=1800)
     parser.add_argument("--clip-steps", type=int, default=600)
     parser.add_argument("--denoiser-steps", type=int, default=1200)
@@ -73,6 +74,7 @@ def run_of(options: argparse.Namespace) -> Run:
         clips=options.clips,
         held=options.held,
         reader_clips=options.reader_clips,
+        reader_steps=options.reader_steps,
         vae_steps=10**9 if timed else options.vae_steps,
         clip_steps=options.clip_steps,
         denoiser_steps=10**9 if timed else options.denoiser_steps,

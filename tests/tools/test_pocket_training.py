@@ -38,8 +38,8 @@ def command(work: Path, out: Path, *more: str) -> list[str]:
     return [
         sys.executable, str(ROOT / "tools" / "train_pocket.py"), "--device", "cpu", "--minutes", "0.7",
         "--card-seconds", "10", "--compiler", "aot_eager", "--batch", "2", "--vae-batch", "1", "--clips", "80",
-        "--held", "4", "--reader-clips", "40", "--clip-steps", "0", "--start", str(pocket.weights_folder()),
-        "--work", str(work), "--out", str(out), *more,
+        "--held", "6", "--reader-clips", "40", "--reader-steps", "20", "--clip-steps", "0",
+        "--start", str(pocket.weights_folder()), "--work", str(work), "--out", str(out), *more,
     ]  # fmt: skip
 
 

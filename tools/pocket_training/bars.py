@@ -111,7 +111,7 @@ def teach(
     *,
     seed: int,
     device: str,
-    steps: int = READER_STEPS,
+    steps: int,
     batch: int = READER_BATCH,
 ) -> list[Reader]:
     """The frame reader and the clip reader, trained on true clips (uint8). The frame reader sees every moment of a

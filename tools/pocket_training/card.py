@@ -59,7 +59,8 @@ def readers(run: Run) -> list[bars.Reader]:
     clips = Clips(run)
     count = min(run.reader_clips, len(clips))
     true = np.stack([clips[i] for i in range(count)])
-    return [reader.cpu() for reader in bars.teach(true, clips.captions()[:count], seed=run.seed, device=run.device)]
+    taught = bars.teach(true, clips.captions()[:count], seed=run.seed, device=run.device, steps=run.reader_steps)
+    return [reader.cpu() for reader in taught]
 
 
 def measured(numbers: dict[str, float]) -> str:

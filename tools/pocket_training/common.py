@@ -32,6 +32,7 @@ class Run:
     held: int
     reader_clips: int
     """True clips that teach the reader of the card."""
+    reader_steps: int
     vae_steps: int
     clip_steps: int
     denoiser_steps: int
