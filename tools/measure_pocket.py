@@ -35,12 +35,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sheet", type=Path, help="write the clips beside the true ones as a picture")
     options = parser.parse_args()
-    cores = os.cpu_count() or 1
+    work = options.work / f"{options.seed}-{options.scenes}-{options.reader_clips}"
+    work.mkdir(parents=True, exist_ok=True)
     run = Run(
-        work=options.work / f"{options.seed}-{options.scenes}-{options.reader_clips}", out=options.weights, images=options.work, seed=options.seed, held=options.scenes,
-        clips=options.reader_clips, reader_clips=options.reader_clips,
-        reader_steps=bars.READER_STEPS, vae_steps=0, clip_steps=0, denoiser_steps=0,
-        ranks=cores, device=options.device,
+        work=work, out=options.weights, images=work, seed=options.seed, held=options.scenes,
+        clips=options.reader_clips, reader_clips=options.reader_clips, reader_steps=bars.READER_STEPS,
+        vae_steps=0, clip_steps=0, denoiser_steps=0, ranks=os.cpu_count() or 1, device=options.device,
     )  # fmt: skip
     film_set.render_all(run)
     held, captions = film_set.held_clips(run)
