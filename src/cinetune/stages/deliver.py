@@ -122,6 +122,7 @@ def _name(config: DeliverSection, sequence: Sequence, version: int) -> str:
     name.
     """
     try:
+        delivery_name(config, shot="shot", task="arm", version=version)  # the template, whatever the shot is
         return delivery_name(config, shot=sequence.shot, task=_task(sequence), version=version)
     except ValueError as error:
         raise ConfigError(
