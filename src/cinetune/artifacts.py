@@ -281,7 +281,7 @@ class Cue:
 class PlannedShot:
     """A shot to be made.
 
-    `sequence` names the scene it is cut into: shots of one are held against each other, and deliveries carry its name.
+    `sequence` names the scene it is cut into; it is checked and kept, and deliveries are still named by `deliver.seq`.
     `reference` is a picture file relative to the project folder; `keyframe` a painted first picture that is taken as it
     is; `last` a picture to arrive at; `truth` an optional video file of what the film itself would show (known only on
     the backlot or for held-out shots). `prompts` take over later in the shot; `camera` is put behind every prompt.
