@@ -40,7 +40,7 @@ def run_on_ray(work: Work[Any], *, workers: int, options: Mapping[str, Any]) -> 
     dies gives its piece back. Raises `ConfigError` without Ray, `ModelError` when the cluster has no place.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # an extra that is large: not in dev
     except ImportError as error:
         remedy = 'pip install "cinetune[ray]", or shoot.executor = "local"'
         raise ConfigError("shoot.executor is ray, which is not installed", remedy=remedy) from error
