@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from fractions import Fraction
 
 import av
@@ -91,5 +93,20 @@ def test_movies_say_that_they_are_progressive_and_of_square_pixels(tmp_path, cod
     data = path.read_bytes()
     if movie.suffix != ".mxf":
         assert data.count(b"pasp" + bytes([0, 0, 0, 1, 0, 0, 0, 1])) == 1
-    if movie.encoder in ("prores_ks", "libx265"):  # H.264 and MXF say it themselves; libav has no box for DNxHR
+    if movie.encoder != "libx264" and movie.suffix != ".mxf":  # H.264 and MXF say it themselves
         assert data.count(b"fiel" + bytes([1, 0])) == 1
+
+
+@pytest.mark.parametrize("codec", ["prores_hq", "dnxhr_hqx", "h264"])
+def test_another_reader_says_progressive(tmp_path, codec):
+    """By ffprobe, where it is installed; the pictures are those that were written."""
+    path = tmp_path / f"a{MOVIES[codec].suffix}"
+    write_video(path, [counted(k, 128, 256) for k in range(3)], rate=Fraction(24), codec=codec, timecode="01:00:00:00")
+    facts = probe(path)
+    assert (facts.frames, facts.timecode, facts.pixel_aspect) == (3, "01:00:00:00", 1)
+    assert [counter(frame) for frame in iterate(path)] == [0, 1, 2]
+    if shutil.which("ffprobe") is None:
+        pytest.skip("ffprobe is not installed")
+    asked = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=field_order", "-of", "csv=p=0"]
+    said = subprocess.run([*asked, str(path)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "progressive"

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Movie", "read_boxes", "timecode_base"]
+__all__ = ["Movie", "boxes_in", "place_of_moov", "read_boxes", "timecode_base"]
 
 _MOST_MOOV = 64 << 20
 _MOST_BOXES = 100_000
@@ -40,8 +40,11 @@ def read_boxes(path: Path) -> Movie | None:
     """None for what is no QuickTime or MP4 file, or is damaged."""
     try:
         with path.open("rb") as file:
-            data = _moov(file)
-        return None if data is None else _movie(data)
+            place = place_of_moov(file)
+            if place is None or place[1] - place[0] > _MOST_MOOV:
+                return None
+            file.seek(place[0])
+            return _movie(file.read(place[1] - place[0]))
     except (OSError, struct.error, IndexError):
         return None
 
@@ -57,7 +60,8 @@ def timecode_base(path: Path, rate: Fraction) -> Fraction | None:
     return rate * Fraction(movie.base, round(rate))
 
 
-def _moov(file: BinaryIO) -> bytes | None:
+def place_of_moov(file: BinaryIO) -> tuple[int, int] | None:
+    """Where the content of `moov` begins and ends in a file; None if it has none."""
     at, end = 0, file.seek(0, 2)
     for _ in range(_MOST_BOXES):
         file.seek(at)
@@ -72,13 +76,12 @@ def _moov(file: BinaryIO) -> bytes | None:
         if length < skip or at + length > end:
             return None
         if name == b"moov":
-            file.seek(at + skip)
-            return file.read(length - skip) if length - skip <= _MOST_MOOV else None
+            return at + skip, at + length
         at += length
     return None
 
 
-def _inside(data: bytes, start: int, end: int) -> Iterator[Box]:
+def boxes_in(data: bytes, start: int, end: int) -> Iterator[Box]:
     """(name, start, end of the content) of the boxes between two places."""
     for _ in range(_MOST_BOXES):
         if start + 8 > end:
@@ -96,7 +99,7 @@ def _inside(data: bytes, start: int, end: int) -> Iterator[Box]:
 
 def _find(data: bytes, start: int, end: int, *path: bytes) -> tuple[int, int] | None:
     for name in path:
-        found = next(((a, b) for each, a, b in _inside(data, start, end) if each == name), None)
+        found = next(((a, b) for each, a, b in boxes_in(data, start, end) if each == name), None)
         if found is None:
             return None
         start, end = found
@@ -104,7 +107,7 @@ def _find(data: bytes, start: int, end: int, *path: bytes) -> tuple[int, int] | 
 
 
 def _movie(data: bytes) -> Movie | None:
-    tracks = [(start, end) for name, start, end in _inside(data, 0, len(data)) if name == b"trak"]
+    tracks = [(start, end) for name, start, end in boxes_in(data, 0, len(data)) if name == b"trak"]
     kinds = {track: _kind(data, *track) for track in tracks}
     picture = next((track for track in tracks if kinds[track] == b"vide"), None)
     header = _find(data, 0, len(data), b"mvhd")

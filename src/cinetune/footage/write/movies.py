@@ -20,6 +20,7 @@ import numpy as np
 from cinetune.errors import FootageError
 from cinetune.footage.read.color import resize
 from cinetune.footage.read.planes import BT709_LIMITED, rgb_frame
+from cinetune.footage.write.scan import say_progressive
 from cinetune.store import atomic_write
 
 __all__ = ["MOVIES", "Movie", "encode_movie", "write_video"]
@@ -33,7 +34,8 @@ class Movie:
     """How one kind of movie is encoded: libav encoder, its pixel format and options, and the file suffix.
 
     `tag` is the sample name in the container ('' = libav's own), `least` the smallest picture the codec takes, `rates`
-    the only rates the container takes (empty = any).
+    the only rates the container takes (empty = any). `unsaid`: neither libav's box nor the codec's own stream tells
+    players that the picture is progressive.
     """
 
     encoder: str
@@ -43,6 +45,7 @@ class Movie:
     tag: str = ""
     least: Size = (2, 2)
     rates: tuple[Fraction, ...] = ()
+    unsaid: bool = False
 
 
 _DNXHR_LEAST = (256, 120)
@@ -82,6 +85,7 @@ MOVIES = {
         suffix=".mov",
         options={"profile": "dnxhr_hqx"},
         least=_DNXHR_LEAST,
+        unsaid=True,
     ),
     "dnxhr_hqx_mxf": Movie(
         encoder="dnxhd",
@@ -150,11 +154,14 @@ def encode_movie(
             container.mux(stream.encode())
     except av.error.FFmpegError as error:
         raise OSError(error.errno, error.strerror) from error
+    if movie.unsaid:
+        say_progressive(path)
     return count
 
 
 def _container_options(movie: Movie) -> dict[str, str]:
-    return {} if movie.suffix == ".mxf" else {"movflags": "+faststart"}
+    # `moov` stays at the end where it has to grow afterwards: nothing behind it moves.
+    return {} if movie.suffix == ".mxf" or movie.unsaid else {"movflags": "+faststart"}
 
 
 def _add_stream(
