@@ -232,7 +232,7 @@ def csv_rows(
     """(line number, row by column) of a table with a heading that has a column `needs`, with commas, semicolons or tabs
     between cells. Rows with more cells than the heading are refused: a comma inside a text that lacks its quotes.
     """
-    heading = text.split("\n", 1)[0]
+    heading = re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]  # some programs end lines by a return alone
     delimiter = max(_DELIMITERS, key=heading.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
     columns: list[str] = []

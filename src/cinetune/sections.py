@@ -331,7 +331,7 @@ class DeliverSection(Section):
     conform: Literal["none", "hold", "blend", "retime", "minterpolate"] = "hold"
     rate: str = FILM_RATE
     """Frames per second of deliveries: `film` = what most of the film runs at, or a rate (`24`, `24000/1001`)."""
-    bars: str = pydantic.Field(default="", pattern=r"^([1-9]\d*(\.\d+)?([:/][1-9]\d*)?)?$")
+    bars: str = pydantic.Field(default="", pattern=r"^([1-9][0-9]{0,4}(\.[0-9]{1,6})?([:/][1-9][0-9]{0,4})?)?$")
     """Aspect ratio outside of which the picture is black (`2.39`, `16:9`); empty = no bars."""
     slate: Literal["second", "frame", "none"] = "second"
     burn_in: bool = True

@@ -75,7 +75,7 @@ def pick_candidates(path: Path, asked: Sequence[str]) -> None:
     import tomlkit
 
     known = [shot.id for shot in load_shots(path).shots]
-    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    document = tomlkit.parse(read_text(path))
     rows: Any = document["shot"] if known else []
     for text in asked:
         name, _, number = text.partition("=")
@@ -88,13 +88,14 @@ def pick_candidates(path: Path, asked: Sequence[str]) -> None:
         temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def check_shots(rows: Sequence[Row], folder: Path) -> None:
+def check_shots(rows: Sequence[Row], folder: Path, *, where: str = "", lines: Sequence[int] = ()) -> None:
     """Raises `ConfigError` that names every fault of shots from elsewhere (a table, a timeline), before they are
-    written.
+    written; by the line of each row, where they have `lines`.
     """
     faults = sorted(_faults(rows, folder), key=lambda fault: fault[0])
     if faults:
-        raise ConfigError("\n  ".join(_words(rows, [], *fault) for fault in faults))
+        places = [{"": line} for line in lines]
+        raise ConfigError("\n  ".join(_words(rows, places, *fault) for fault in faults), where=where)
 
 
 def shots_text(rows: Sequence[Row]) -> str:

@@ -44,15 +44,28 @@ def test_a_table_becomes_a_shot_list(root: Path, delimiter: str) -> None:
     assert (two.id, two.domain, two.seconds, two.camera) == ("sh2", "out", 2.0, "pan")
 
 
+def test_lines_may_end_by_a_return_alone(root: Path) -> None:
+    """The delimiter is that of the heading, whatever the captions below it hold."""
+    text = "id;prompt;domain;reference\rsh1;a, b, c, d;in;ref.png\rsh2;e, f, g, h;out;ref.png\r"
+    path = root / "list.csv"
+    path.write_bytes(text.encode())
+    assert import_shots(root, path) == 2
+    assert [shot.prompt for shot in load_shots(root / "shots.toml").shots] == ["a, b, c, d", "e, f, g, h"]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("id,promt\nx,y\n", "unknown key 'promt'; did you mean 'prompt'"),
         ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,soon\n", r"seconds is not a number(.|\n)*line 2"),
         ("id,prompt\nx,y,z\n", "3 cells under 2 headings"),
-        ("id,prompt,domain,reference\nx,y,in,gone.png\n", "shot 'x': reference 'gone.png' does not exist"),
+        ("id,prompt,domain,reference\nx,y,in,gone.png\n", r"shot 'x' \(line 2\): reference 'gone.png' does not exist"),
         ("id,prompt,domain,reference\nx,y,in,ref.png\nx,y,in,ref.png\n", "two shots are called 'x'"),
-        ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,nan\n", "shot 'x': seconds"),
+        ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,nan\n", r"seconds is not a number: 'nan'(.|\n)*line 2"),
+        ("id,prompt,domain,reference,seed\nx,y,in,ref.png,\uff12\uff14\n", "seed is not a whole number"),
+        ("id,prompt,domain,reference,seed\nx,y,in,ref.png,1_000\n", "seed is not a whole number"),
+        ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,1e999\n", "seconds is not a number"),
+        (f"id,prompt,domain,reference,seed\nx,y,in,ref.png,{'9' * 5000}\n", "seed is not a whole number"),
     ],
 )
 def test_a_table_with_a_fault_writes_nothing(root: Path, text: str, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,6 +13,7 @@ from cinetune.errors import ConfigError
 from cinetune.footage.notes.sidecars import (
     GENERATED,
     Generated,
+    Notes,
     captions_of,
     footage_files,
     read_generated,
@@ -19,6 +21,7 @@ from cinetune.footage.notes.sidecars import (
     rights_of,
     rows_for_shot,
     sidecar_files,
+    unheard,
     write_generated,
 )
 from cinetune.timecode import Span
@@ -234,6 +237,48 @@ def test_a_footage_folder_beside_the_project(tmp_path):
     )
     (row,) = captions_of(root, root / "../reels", {"a": outside}, [clip])
     assert (row.text, row.source) == ("outside", "a.txt")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_rows_that_name_no_film_are_said_by_line(tmp_path, kind):
+    _film(tmp_path, "day1/a.mov", "day2/a.mov", "b.mov")
+    names = ["b.mov", "c.mov", "a.mov", "day1/a.mov", "/mnt/x/b.mov", "Br\u00fccke.mov"]
+    if kind == "jsonl":
+        _jsonl(tmp_path / "metadata.jsonl", *({"file_name": name, "text": "x"} for name in names))
+        first, table = 1, "metadata.jsonl"
+    else:
+        table = "captions.csv"
+        (tmp_path / table).write_text("file_name,text\n" + "".join(f"{name},x\n" for name in names), encoding="utf-8")
+        first = 2
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "metadata.csv").write_text("day,weather\n1,rain\n")
+    assert Notes(tmp_path).strays() == [
+        f"{table}, line {first + 1}: 'c.mov' is no film here",
+        f"{table}, line {first + 2}: 'a.mov' could be any of day1/a.mov, day2/a.mov",
+        f"{table}, line {first + 5}: 'Brücke.mov' is no film here",
+        "notes/metadata.csv is not read: no film lies in its folder or below",
+    ]
+
+
+def test_rows_that_no_shot_takes_are_said_by_line(tmp_path):
+    root = tmp_path
+    _film(root, "footage/a.mov")
+    _jsonl(
+        root / "footage" / "metadata.jsonl",
+        {"file_name": "a.mov", "text": "zero", "shot": 0},
+        {"file_name": "a.mov", "text": "one", "shot": 1, "start_frame": 40},
+        {"file_name": "a.mov", "text": "early", "start_frame": 10},
+        {"file_name": "a.mov", "text": "at 30", "start_frame": 30},
+        {"file_name": "a.mov", "text": "past the end", "start_frame": 500},
+    )
+    mine = replace(_machine("a", 30), edited=True)
+    write_generated(root / "footage", [mine, replace(_machine("a", 15), edited=True), _machine("a", 16)])
+    assert unheard(root, root / "footage", {"a": _clip("a")}, SHOTS) == [
+        "metadata.jsonl, line 2: no shot of a has shot = 1 and start_frame = 40",
+        "metadata.jsonl, line 3: no shot of a has start_frame = 10",
+        "metadata.jsonl, line 5: no shot of a has start_frame = 500",
+        f"{GENERATED}, row 1: the caption you wrote for 30 frames of a.mov from 15 fits no shot any more",
+    ]
 
 
 def _film(folder, *names):

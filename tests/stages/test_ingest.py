@@ -47,6 +47,20 @@ def test_a_clip_is_cut_measured_and_told(project, report):
     assert project.store.load_stage("ingest") == record
 
 
+def test_what_speaks_of_no_film_is_said(project, report):
+    write_two_shots(project.root / "footage" / "castle.mp4")
+    table = project.root / "footage" / "metadata.csv"
+    table.write_text("file_name,text\ncastle.mp4,a castle\ncastel.mp4,a typing error\n")
+    rules = [f'[[footage.colour]]\nmatch = "{name}"\nlevels = "full"\n' for name in ("CASTLE*", "*.mxf")]
+    record = ingest.run(write_settings(project, "".join(rules)), report)
+    (words,) = [text for text in report.warnings if "answers to" in text]
+    assert words.splitlines()[1:] == [
+        "  metadata.csv, line 3: 'castel.mp4' is no film here",
+        '  cinetune.toml, footage.colour: match = "*.mxf" fits no file',
+    ]
+    assert record.groups["clips"][0].colour.full_range, "a name is compared without its case"
+
+
 def test_bad_files_are_listed_and_the_batch_goes_on(project, report):
     folder = project.root / "footage"
     write_two_shots(folder / "good.mp4")

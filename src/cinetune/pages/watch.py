@@ -22,7 +22,7 @@ __all__ = ["serving"]
 
 HOST = "127.0.0.1"
 _FILM = re.compile(r"/(?:look|plain)/samples/step_\d{6,}\.mp4")
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})", re.ASCII)
 _LAST_LOOK = 5.0
 """Seconds within which a reader counts as still there, and is waited for so that it sees how the run ended."""
 

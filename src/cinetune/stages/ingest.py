@@ -50,6 +50,7 @@ __all__ = ["STAGE", "inputs", "make", "run"]
 NAME = "ingest"
 _READERS = ("OpenImageIO", "PyOpenColorIO")
 """Optional: what was refused without them is looked at again once they are there."""
+_LISTED = 12  # rows that speak of no film
 _STARTS = 12  # shots of a file whose beginnings are printed
 _BURNT_IN = "use a copy without burn-ins, or raise footage.max_burn_in"
 _NOTHING_MOVES = "use a longer clip with moving pictures"
@@ -208,6 +209,9 @@ def make(project: Project, report: Reporter) -> Made[Ingested]:
     clips = [verdict.clip for verdict in verdicts if verdict.clip]
     if guess := _guessed(clips):
         report.warn(guess)
+    if unheard := [*notes.strays(), *_idle_rules(project, files)]:
+        more = f"\n  and {len(unheard) - _LISTED} more" if len(unheard) > _LISTED else ""
+        report.warn("nothing in the footage folder answers to:\n  " + "\n  ".join(unheard[:_LISTED]) + more)
     rejected = [verdict.rejected for verdict in verdicts if verdict.rejected]
     if not clips:
         reasons = "\n  ".join(escaped(f"{row.path}: {row.reason}") for row in rejected)
@@ -221,6 +225,14 @@ def make(project: Project, report: Reporter) -> Made[Ingested]:
 
 STAGE = Stage(result=Ingested, make=make, inputs=inputs, sections=("footage",), hashes_late=True)
 run = STAGE.run
+
+
+def _idle_rules(project: Project, files: Sequence[Path]) -> list[str]:
+    """The `[[footage.colour]]` rules that fit no file, in words."""
+    folder, rules = _folder(project), project.config.footage.colour
+    names = [path.relative_to(folder).as_posix() for path in files]
+    idle = [rule for rule in rules if all(rule_for([rule], name) is None for name in names)]
+    return [f"cinetune.toml, footage.colour: match = {toml_string(rule.match)} fits no file" for rule in idle]
 
 
 def _examine(

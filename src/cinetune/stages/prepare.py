@@ -23,7 +23,7 @@ from cinetune.footage.cut.framing import crop_notes, lost, shape_of
 from cinetune.footage.cut.measure import find_copies, fingerprint, measure, sampled_pairs
 from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repeats, scene_table
 from cinetune.footage.cut.windows import centre_crop, window_frames
-from cinetune.footage.notes.sidecars import GENERATED, CaptionRow, captions_of, rights_csv, sidecar_files
+from cinetune.footage.notes.sidecars import GENERATED, CaptionRow, captions_of, rights_csv, sidecar_files, unheard
 from cinetune.footage.video import read_clip
 from cinetune.pages.sheet import WindowCard, render_sheet, start_label, strip
 from cinetune.records import artifact
@@ -120,6 +120,8 @@ def _candidates(
             remedy='set prepare.windows = "slide", or leave prepare.stride out',
         )
     rows = _captions(project, clips, shots)
+    if words := unheard(project.root, project.root / project.config.footage.folder, clips, shots):
+        report.warn(f"{_some_of(len(words), 'row')} of captions no shot takes:\n  {_listed(words, 'more')}")
     windows: list[Window] = []
     short: list[str] = []
     for shot, row in zip(shots, rows, strict=True):
@@ -224,8 +226,8 @@ def _repeated(
     ]
 
 
-def _listed(lines: Sequence[str]) -> str:
-    more = f"\n  and {len(lines) - _LISTED} more, on the sheet" if len(lines) > _LISTED else ""
+def _listed(lines: Sequence[str], rest: str = "more, on the sheet") -> str:
+    more = f"\n  and {len(lines) - _LISTED} {rest}" if len(lines) > _LISTED else ""
     return "\n  ".join(lines[:_LISTED]) + more
 
 

@@ -32,6 +32,8 @@ MARKED_SECONDS = 2.0
 """Of a shot from a marker without a length."""
 _LONGEST_NAME = 80  # letters
 _WHOLE = {"seed", "height", "width", "candidates", "pick"}
+_COUNT = re.compile(r"-?\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _COLUMNS = tuple(field.name for field in fields(PlannedShot) if field.name != "prompts")
 
 
@@ -45,35 +47,36 @@ def import_shots(root: Path, source: Path) -> int:
     target = root / "shots.toml"
     if target.is_file() and load_shots(target).shots:
         raise ConfigError("the project has shots already", where=str(target), remedy="empty the list, or add by hand")
+    lines: list[int] = []
     match source.suffix.lower():
         case ".csv" | ".tsv":
-            rows = list(_table_rows(source))
+            numbered = list(_table_rows(source))
+            lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
         case ".otio":
             rows = _marked_rows(root, source)
         case suffix:
             raise ConfigError(f"shots cannot be read from {suffix or source.name}", remedy="a .csv or .otio file")
-    check_shots(rows, root)
+    check_shots(rows, root, where=str(source), lines=lines)
     with atomic_write(target) as temporary:
         temporary.write_text(f"# from {source.name!a}\n\n{shots_text(rows)}", encoding="utf-8")
     return len(rows)
 
 
-def _table_rows(source: Path) -> Iterator[dict[str, Any]]:
+def _table_rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, cells in csv_rows(read_text(source, most=MOST_TABLE), where=str(source), needs="id"):
         unknown = next((name for name in cells if name not in _COLUMNS), None)
         if unknown is not None:
             raise ConfigError(unknown_key(unknown, list(_COLUMNS)), where=f"{source}, line 1")
         where = f"{source}, line {line}"
-        yield {name: _cell(name, cell.strip(), where) for name, cell in cells.items() if cell.strip()}
+        yield line, {name: _cell(name, cell.strip(), where) for name, cell in cells.items() if cell.strip()}
 
 
 def _cell(name: str, text: str, where: str) -> Any:
     if name != "seconds" and name not in _WHOLE:
         return text
-    try:
-        return int(text) if name in _WHOLE else float(text)
-    except ValueError as error:
-        raise ConfigError(f"{name} is not a number: {text[:60]!r}", where=where) from error
+    if (_COUNT if name in _WHOLE else _NUMBER).fullmatch(text) is None:
+        raise ConfigError(f"{name} is not a {'whole ' if name in _WHOLE else ''}number: {text[:60]!r}", where=where)
+    return int(text) if name in _WHOLE else float(text)
 
 
 def _marked_rows(root: Path, source: Path) -> list[dict[str, Any]]:

@@ -61,6 +61,7 @@ __all__ = [
     "sidecar_files",
     "source_sha256",
     "table_rows",
+    "unheard",
     "write_generated",
 ]
 
@@ -90,8 +91,8 @@ SIDECAR_SUFFIXES = frozenset(
 _TABLES = (METADATA, "metadata.csv", "captions.csv")
 _FEWEST_PICTURES = {".exr": 2, ".dpx": 2, ".tif": 2, ".tiff": 2, ".png": 12}
 """How many numbered files of one name make a clip; a few PNGs are stills that somebody keeps beside it."""
-_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<digits>\d+)\.[^.]+")
-_PLACE = re.compile(r"%0(?P<width>\d+)d")
+_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<digits>\d+)\.[^.]+", re.ASCII)
+_PLACE = re.compile(r"%0(?P<width>\d+)d", re.ASCII)
 _WORDS = ("text", "caption", "scene", "owner", "licence", "consent", "document")
 _NEAR = 2  # frames a stated start may lie after the start found
 
@@ -99,7 +100,7 @@ _NEAR = 2  # frames a stated start may lie after the start found
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionRow:
     """What one line of a sidecar says about one clip; `source` is the sidecar's path inside the footage folder, or
-    `generated (<model>)`."""
+    `generated (<model>)`, `line` the row's place in it (0 = the whole file)."""
 
     text: str
     source: str
@@ -108,6 +109,7 @@ class CaptionRow:
     start_frame: int | None = None
     rights: Rights = field(default_factory=Rights)
     generated: bool = False
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ def members(path: Path) -> dict[int, Path]:
     if place is None:
         return {}
     before, after, width = path.name[: place.start()], path.name[place.end() :], int(place["width"])
-    name = re.compile(rf"{re.escape(before)}(\d{{{width}}}|[1-9]\d{{{width},}}){re.escape(after)}")
+    name = re.compile(rf"{re.escape(before)}(\d{{{width}}}|[1-9]\d{{{width},}}){re.escape(after)}", re.ASCII)
     found = ((name.fullmatch(each.name), each) for each in path.parent.iterdir()) if path.parent.is_dir() else ()
     return {int(match[1]): each for match, each in found if match}
 
@@ -206,7 +208,8 @@ class Notes:
     def __init__(self, folder: Path, clips: Iterable[Path] = ()) -> None:
         self._folder = folder
         self._clips = list(dict.fromkeys([*footage_files(folder), *clips]))
-        self._tables: dict[Path, dict[Path, list[dict[str, Any]]]] = {}
+        self._tables: dict[Path, dict[Path, list[tuple[int, dict[str, Any]]]]] = {}
+        self._strays: dict[Path, list[str]] = {}
         self._texts: dict[Path, dict[str, list[Path]]] = {}
 
     def rows(self, clip: Path) -> list[CaptionRow]:
@@ -218,7 +221,7 @@ class Notes:
                 path = place / table
                 if is_file(path):
                     inside = path.relative_to(self._folder).as_posix()
-                    rows += [_row(item, path, inside) for item in self._table(path).get(clip, [])]
+                    rows += [_row(item, path, inside, line) for line, item in self._table(path).get(clip, [])]
             if place in (self._folder, place.parent):
                 break
             place = place.parent
@@ -227,6 +230,18 @@ class Notes:
             source = text.relative_to(self._folder).as_posix()
             rows.append(CaptionRow(text=one_line(read_text(text, most=MOST_TABLE)), source=source))
         return rows
+
+    def strays(self) -> list[str]:
+        """In words, the rows of each table under the folder that speak of no clip, or could speak of several."""
+        found: list[str] = []
+        for table in (path for path in sidecar_files(self._folder) if path.name in _TABLES):
+            name = table.relative_to(self._folder).as_posix()
+            if not any(clip.is_relative_to(table.parent) for clip in self._clips):
+                found.append(f"{name} is not read: no film lies in its folder or below")
+                continue
+            self._table(table)
+            found += [f"{name}, {words}" for words in self._strays[table]]
+        return found
 
     def _text_of(self, clip: Path) -> Path | None:
         """The caption file beside a clip; of several that differ in case alone, the one spelled as the clip."""
@@ -241,25 +256,30 @@ class Notes:
         fitting = self._texts[place].get(folded(name), [])
         return next((path for path in fitting if path.name == name), fitting[0] if len(fitting) == 1 else None)
 
-    def _table(self, table: Path) -> dict[Path, list[dict[str, Any]]]:
+    def _table(self, table: Path) -> dict[Path, list[tuple[int, dict[str, Any]]]]:
         if table not in self._tables:
             place = table.parent
             exact, near, bare = _index(place, [clip for clip in self._clips if clip.is_relative_to(place)])
-            sure: dict[Path, list[dict[str, Any]]] = {}
-            likely: dict[Path, list[dict[str, Any]]] = {}
-            for item in table_rows(table):
+            sure: dict[Path, list[tuple[int, dict[str, Any]]]] = {}
+            likely: dict[Path, list[tuple[int, dict[str, Any]]]] = {}
+            strays: list[str] = []
+            for line, item in _numbered_rows(table):
                 name = unicodedata.normalize("NFC", item["file_name"])
                 parts = name_parts(name)
                 if name in exact:
                     for clip in exact[name]:
-                        sure.setdefault(clip, []).append(item)
+                        sure.setdefault(clip, []).append((line, item))
                     continue
                 fitting = near.get("/".join(parts)) or [
                     clip for spelled, clip in bare.get(parts[-1] if parts else "", []) if same_name(spelled, name)
                 ]
                 if len(set(fitting)) == 1:
-                    likely.setdefault(fitting[0], []).append(item)
-            self._tables[table] = {**likely, **sure}
+                    likely.setdefault(fitting[0], []).append((line, item))
+                else:
+                    could = ", ".join(sorted({clip.relative_to(place).as_posix() for clip in fitting}))
+                    what = f"could be any of {could}" if could else "is no film here"
+                    strays.append(f"line {line}: {item['file_name']!r} {what}")
+            self._tables[table], self._strays[table] = {**likely, **sure}, strays
         return self._tables[table]
 
 
@@ -288,6 +308,10 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a caption table as written, each with a `file_name`. Raises `ConfigError` naming the line that is not
     a row.
     """
+    return (item for _, item in _numbered_rows(path))
+
+
+def _numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     text = read_text(path, most=MOST_TABLE)
     where = str(path)
     rows = csv_rows(text, where=where, needs="file_name") if path.suffix == ".csv" else json_lines(text, where=where)
@@ -299,10 +323,10 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(item.get(key, ""), str):
                 value = json.dumps(item[key])[:60]
                 raise ConfigError(f"{key} must be text, not {value}", where=place, remedy="leave the key out, or quote")
-        yield item
+        yield number, item
 
 
-def _row(item: dict[str, Any], path: Path, source: str) -> CaptionRow:
+def _row(item: dict[str, Any], path: Path, source: str, line: int) -> CaptionRow:
     def number(key: str) -> int | None:
         value = item.get(key)
         if value is None or value == "":
@@ -318,6 +342,7 @@ def _row(item: dict[str, Any], path: Path, source: str) -> CaptionRow:
     return CaptionRow(
         text=words("text") or words("caption"),
         source=source,
+        line=line,
         scene=words("scene"),
         shot=number("shot"),
         start_frame=number("start_frame"),
@@ -352,14 +377,8 @@ def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shot
     `root` is the project folder, `folder` the footage folder. Raises `ConfigError` on bad rows, and on rows that number
     shots that were not found.
     """
-    folder = Path(os.path.normpath(folder))
-    paths = {name: Path(os.path.normpath(root / clip.path)) for name, clip in clips.items()}
-    notes = Notes(folder, paths.values())
-    found = {name: notes.rows(path) for name, path in paths.items()}
+    found, order = _said(root, folder, clips), _in_order(shots)
     machine = {(row.clip_sha256, row.start_frame, row.frames): row for row in read_generated(folder)}
-    order: dict[str, list[Shot]] = {}
-    for shot in shots:
-        order.setdefault(shot.clip, []).append(shot)
     for clip, mine in order.items():
         extra = [row for row in found[clip] if row.shot is not None and row.shot >= len(mine)]
         if extra:
@@ -383,6 +402,40 @@ def captions_of(root: Path, folder: Path, clips: Mapping[str, FootageClip], shot
             row = replace(row, text=made.text, source=f"generated ({made.model})", generated=True)
         rows.append(row)
     return rows
+
+
+def unheard(root: Path, folder: Path, clips: Mapping[str, FootageClip], shots: Sequence[Shot]) -> list[str]:
+    """In words, what a person wrote that no shot takes: rows for shots that begin elsewhere, and edited captions of
+    frames that are no shot any more. Arguments and errors as `captions_of`.
+    """
+    words: list[str] = []
+    order = _in_order(shots)
+    for clip, rows in _said(root, folder, clips).items():
+        mine = order.get(clip, [])
+        taken = {id(row) for index, shot in enumerate(mine) for row in rows_for_shot(rows, index, shot.span.start)}
+        for row in (row for row in rows if id(row) not in taken):
+            named = [f"{key} = {value}" for key in ("shot", "start_frame") if (value := getattr(row, key)) is not None]
+            words.append(f"{row.source}, line {row.line}: no shot of {clip} has {' and '.join(named) or 'a caption'}")
+    cut = {(clips[shot.clip].sha256, shot.span.start, shot.span.frames) for shot in shots}
+    for number, row in enumerate(read_generated(folder), start=1):
+        if row.edited and (row.clip_sha256, row.start_frame, row.frames) not in cut:
+            what = f"the caption you wrote for {row.frames} frames of {row.file_name} from {row.start_frame}"
+            words.append(f"{GENERATED}, row {number}: {what} fits no shot any more")
+    return words
+
+
+def _said(root: Path, folder: Path, clips: Mapping[str, FootageClip]) -> dict[str, list[CaptionRow]]:
+    """Everything that is said about each clip."""
+    paths = {name: Path(os.path.normpath(root / clip.path)) for name, clip in clips.items()}
+    notes = Notes(Path(os.path.normpath(folder)), paths.values())
+    return {name: notes.rows(path) for name, path in paths.items()}
+
+
+def _in_order(shots: Sequence[Shot]) -> dict[str, list[Shot]]:
+    order: dict[str, list[Shot]] = {}
+    for shot in shots:
+        order.setdefault(shot.clip, []).append(shot)
+    return order
 
 
 _GENERATED_KEYS = ("file_name", "start_frame", "frames", "text", "model", "prompt_sha256", "clip_sha256")

@@ -25,7 +25,7 @@ import numpy as np
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
 from cinetune.footage.read.color import camera_curve
-from cinetune.outside import one_line, read_text
+from cinetune.outside import folded, one_line, read_text
 from cinetune.sections import ColourRule
 
 __all__ = ["SPACES", "in_project", "rule_for", "to_display"]
@@ -84,9 +84,11 @@ SPACES = {
 
 
 def rule_for(rules: Sequence[ColourRule], name: str) -> ColourRule | None:
-    """The first rule that fits a file by its path `name` (POSIX, relative to the footage folder) or its file name."""
-    names = (name, name.rpartition("/")[2])
-    return next((rule for rule in rules if any(fnmatchcase(each, rule.match) for each in names)), None)
+    """The first rule that fits a file by its path `name` (POSIX, relative to the footage folder) or its file name;
+    in any case and Unicode form.
+    """
+    names = (folded(name), folded(name.rpartition("/")[2]))
+    return next((rule for rule in rules if any(fnmatchcase(each, folded(rule.match)) for each in names)), None)
 
 
 def in_project(rule: ColourRule | None, root: Path) -> ColourRule | None:
