@@ -1,13 +1,14 @@
 """Which way to a keyframe opens a shot without a jump, and which way to chain segments keeps it from drifting?
 
-    python benchmarks/shooting.py build/shooting --shots 12 --seeds 3 --steps 16
+    python benchmarks/shooting.py build/shooting --shots 12 --seeds 3 --steps 8
 
 Makes a film on the backlot in another look, of other scenes and with other seeds than the demo's, trains its look (or
 takes the project that is there), and shoots places and hours that the film does not have, whose graded truth is
 rendered. `keyframes` compares ways to the first picture over one segment, `chains` ways to join `--segments` of them,
-all from the same first segment. Every way shares noise with the others. `autoencoder` is the truth through the model's
-VAE and back. Prints the tables of docs/numerics.md and writes every reading as JSON, shot by shot, so that it can be
-stopped.
+all from the same first segment (`--opening`). Every way shares noise with the others. `autoencoder` is the truth
+through the model's VAE and back, each segment of a chain alone. Limits are those that the film's own windows set
+(`cinetune.generation.gate`). Every reading goes to a file as it is made, so a run that was stopped goes on; prints the
+tables of docs/numerics.md.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +34,16 @@ from cinetune.backlot.looks import LOOKS, grade
 from cinetune.backlot.reels import shoot_reels
 from cinetune.backlot.scenes import HISTORICAL, Scene, caption, render, sample_scene
 from cinetune.console import Lines
+from cinetune.durable import append
+from cinetune.footage.video import read_window
 from cinetune.generation import (
+    SETTLED,
     Cast,
     Recipe,
     anchored,
+    coded,
     generate,
+    led,
     make_candidate,
     measured,
     pictures,
@@ -45,21 +52,50 @@ from cinetune.generation import (
     starting_noise,
     true_limits,
 )
-from cinetune.generation.gate import MEASURES
+from cinetune.generation.gate import BEFORE, MEASURES
 from cinetune.generation.segment import conditioning
-from cinetune.generation.settle import SETTLED
 from cinetune.metrics import colour_drift, colour_error, lab_cloud, tone_distance
 from cinetune.metrics.checks import Array
 from cinetune.models.family import VideoModel
 from cinetune.models.wan.sample import sample
-from cinetune.results import Trained
+from cinetune.results import Ingested, Prepared, Trained
 from cinetune.runtime import derive
 from cinetune.store import Project
 
-FRAMES, FILM_SCENES, SHOTS_PER_SCENE = 33, 10, 4
-KEYFRAMES = ("develop", "as-is", "film's own", "settle", "settle 9", "one frame", "late")
-CHAINS = ("naive", "same seed", "offset", "anchor keyframe 1", "anchor settled 0.5", "anchor settled 1", "overlap 5")
+FRAMES, FILM_SCENES, SHOTS_PER_SCENE, LIMIT_CLIPS = 33, 10, 4, 16
+KEYFRAMES = ("develop", "lead", "settle", "settle lead", "settle 9", "settle 9 lead", "twice", "one frame", "late")
+CHAINS = (
+    "naive", "offset", "anchor keyframe 1", "anchor settled 0.5", "anchor settled 1", "given 5", "held 5", "held 9",
+    "held 5 anchor settled 0.5", "held 5 anchor settled 1", "held 5 offset",
+)  # fmt: skip
 Row = dict[str, float | str | int | None]
+
+
+@dataclass(slots=True)
+class Shot:
+    """One planned shot in one seed. What the model makes of the same pictures and noise is made once for all ways."""
+
+    model: VideoModel
+    recipe: Recipe
+    given: Tensor
+    truth: Array
+    seed: int
+    made: dict[tuple[bytes, int, int, str], Array] = field(default_factory=dict)
+
+    def clip(self, given_THWC: Tensor, seed: int, how: str = "held", frames: int = FRAMES) -> Array:
+        """All pictures of a segment that starts at those given: one, or several `held` (see `sample`) or `given` as the
+        model's first latents, which it was not taught.
+        """
+        key = given_THWC.numpy().tobytes(), seed, frames, how if len(given_THWC) > 1 else ""
+        if key not in self.made:
+            recipe = replace(self.recipe, frames=frames)
+            if how == "given" and len(given_THWC) > 1:
+                latents = from_latents(self.model, given_THWC, recipe, seed)
+            else:
+                held = given_THWC if len(given_THWC) > 1 else None
+                latents = generate(self.model, given_THWC[0], recipe, seed=seed, held_THWC=held)
+            self.made[key] = torch.stack(list(pictures(self.model, latents))).numpy()
+        return self.made[key]
 
 
 def film(folder: Path, look: str, seed: int) -> list[Scene]:
@@ -85,59 +121,69 @@ def at(rng: np.random.Generator, pair: tuple[str, str], count: int) -> Iterator[
             yield scene
 
 
-def keyframe(way: str, model: VideoModel, reference: Tensor, recipe: Recipe, seed: int, truth: Array) -> Tensor:
-    """The picture the segment starts from, by one way; `develop` starts from the reference."""
+def opening(way: str, shot: Shot) -> tuple[Array, Array]:
+    """The first segment and the keyframe it is said to start from, by one way."""
+    name, lead = way.removesuffix(" lead"), way.endswith("lead")
+    start = shot.given if way == "lead" else first_picture(name, shot)
+    clip = shot.clip(start[None], shot.seed)
+    if lead:
+        clip = torch.stack(list(led(map(torch.from_numpy, clip), shot.model.info.stride_time))).numpy()
+    return clip, clip[0] if lead or name == "develop" else start.numpy()
+
+
+def first_picture(way: str, shot: Shot) -> Tensor:
+    """The picture that the segment is made from; `develop` starts from the reference."""
     match way:
-        case "develop" | "as-is":
-            return reference
-        case "film's own":
-            return torch.from_numpy(truth[0].copy())
+        case "develop":
+            return shot.given
         case "settle" | "settle 9":
-            short = replace(recipe, frames=9) if way == "settle 9" else recipe
-            segment = list(pictures(model, generate(model, reference, short, seed=seed)))
-            return regraded(reference, settled_pixels(segment))
+            segment = shot.clip(shot.given[None], shot.seed, frames=9 if way == "settle 9" else FRAMES)
+            return regraded(shot.given, settled_pixels(list(map(torch.from_numpy, segment))))
+        case "twice":
+            return torch.from_numpy(shot.clip(shot.given[None], shot.seed)[0].copy())
         case "one frame":
-            return next(pictures(model, generate(model, reference, replace(recipe, frames=1), seed=seed)))
-    clouds = [lab_cloud(truth[:1])]
-    return make_candidate("late", model, reference, recipe, seed=seed, strength=1, film=clouds).picture_HWC
+            return torch.from_numpy(shot.clip(shot.given[None], shot.seed, frames=1)[0].copy())
+    clouds = [lab_cloud(shot.truth[:1])]
+    made = make_candidate("late", shot.model, shot.given, shot.recipe, seed=shot.seed, strength=1, film=clouds)
+    return made.picture_HWC
 
 
-def chain(way: str, model: VideoModel, first: Array, recipe: Recipe, seeds: list[int]) -> list[Array]:
+def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
     """The new pictures of each segment after the first."""
-    parts, kind = [first], way.split()
+    parts, words = [first], way.split()
+    count = int(words[1]) if words[0] in ("held", "given") else 1
     settled = torch.from_numpy(first[SETTLED:])
     goals = {
-        "keyframe": (settled.new_tensor(first[0].mean((0, 1))), settled.new_tensor(first[0].std((0, 1)))),
+        "keyframe": (torch.from_numpy(first[0].mean((0, 1))), torch.from_numpy(first[0].std((0, 1)))),
         "settled": (settled.mean((0, 1, 2)), settled.std((1, 2)).mean(0)),
     }
     for seed in seeds:
-        used = seeds[0] if way == "same seed" else seed
-        tail = torch.from_numpy(np.concatenate(parts)[-(int(kind[1]) if kind[0] == "overlap" else 1) :])
-        made = overlapped(model, tail, recipe, used)
-        if kind[0] == "anchor":
-            steps = range(len(made))
-            made = [anchored(made[i], goals[kind[1]], strength=float(kind[2]) * (i + 1) / len(made)) for i in steps]
-        new = torch.stack(made).numpy()
-        if way == "offset":
-            new = np.clip(new - new[:4].mean((0, 1, 2)) + parts[-1][-4:].mean((0, 1, 2)), 0, 1).astype(np.float32)
+        tail = torch.from_numpy(np.concatenate(parts)[-count:])
+        made = shot.clip(tail, seed, words[0])
+        new = made[count:]
+        if words[-1] == "offset":  # what both segments show, in the grade of the earlier one
+            new = np.clip(new - made[:count].mean((0, 1, 2)) + tail.numpy().mean((0, 1, 2)), 0, 1).astype(np.float32)
+        if "anchor" in words:
+            goal, strength = goals[words[-2]], float(words[-1])
+            ramp = [strength * (i + 1) / len(new) for i in range(len(new))]
+            new = np.stack(
+                [anchored(torch.from_numpy(p), goal, strength=s).numpy() for p, s in zip(new, ramp, strict=True)]
+            )
         parts.append(new)
     return parts[1:]
 
 
-def overlapped(model: VideoModel, tail_THWC: Tensor, recipe: Recipe, seed: int) -> list[Tensor]:
-    """What follows the tail: one picture, as the model was taught, or several given as its first latents."""
-    given, (height, width) = len(tail_THWC), tail_THWC.shape[1:3]
-    cond = conditioning(model, tail_THWC[0], recipe)
-    if given > 1:
-        video = torch.zeros(1, 3, recipe.frames, height, width)
-        video[0, :, :given] = tail_THWC.permute(3, 0, 1, 2) * 2 - 1
-        latents = model.encode_video(video)
-        mask = torch.zeros(1, model.info.stride_time, *latents.shape[2:])
-        mask[:, :, : (given - 1) // model.info.stride_time + 1] = 1
-        cond = replace(cond, latent_BCfhw=torch.cat([mask, latents], dim=1))
+def from_latents(model: VideoModel, tail_THWC: Tensor, recipe: Recipe, seed: int) -> Tensor:
+    """Latents of what follows the tail where all of it is given as the model's first latents."""
+    count, (height, width) = len(tail_THWC), tail_THWC.shape[1:3]
+    video = torch.zeros(1, 3, recipe.frames, height, width)
+    video[0, :, :count] = tail_THWC.permute(3, 0, 1, 2) * 2 - 1
+    latents = model.encode_video(video)
+    mask = torch.zeros(1, model.info.stride_time, *latents.shape[2:])
+    mask[:, :, : (count - 1) // model.info.stride_time + 1] = 1
+    cond = replace(conditioning(model, tail_THWC[0], recipe), latent_BCfhw=torch.cat([mask, latents], dim=1))
     noise = starting_noise(model.info, recipe.frames, height=height, width=width, seed=seed)
-    found = sample(model, cond, noise, steps=recipe.steps, guidance=recipe.guidance, shift=recipe.shift)
-    return list(pictures(model, found))[given:]
+    return sample(model, cond, noise, steps=recipe.steps, guidance=recipe.guidance, shift=recipe.shift)
 
 
 def opening_row(clip: Array, start: Array, truth: Array, limits: Limits) -> Row:
@@ -156,16 +202,27 @@ def opening_row(clip: Array, start: Array, truth: Array, limits: Limits) -> Row:
 
 
 def chain_row(parts: list[Array], truth: Array, limits: Limits, keyframe_HWC: Array) -> Row:
+    """Means over the joins; how often each measure is outside its limit."""
     joins = []
-    for before, new in itertools.pairwise(parts):
-        joins.append(measured(np.concatenate([before[-1:], new]), before[-8:-1], seed=0, limits=limits))
+    for number, new in enumerate(parts[1:], start=1):
+        before = np.concatenate(parts[:number])[-BEFORE:]
+        joins.append(measured(np.concatenate([before[-1:], new]), before[:-1], seed=0, limits=limits))
     whole = np.concatenate(parts)
     found: Row = {name: float(np.mean([getattr(one, name) for one in joins])) for name in MEASURES}
+    out: Row = {f"{name} out": float(np.mean([name in one.over for one in joins])) for name in MEASURES}
     return found | {
         "whole drift": float(colour_drift(np.stack([keyframe_HWC, whole[-1]]))[1]),
-        "last error": colour_error(parts[-1], truth[-len(parts[-1]) :]),
+        "last error": colour_error(parts[-1], truth[len(whole) - len(parts[-1]) : len(whole)]),
+        "sharp": sharpness(parts[-1]) / sharpness(parts[0]),
         "inside": float(np.mean([not one.over for one in joins])),
+        **out,
     }
+
+
+def sharpness(clip: Array) -> float:
+    """Mean of the luma gradient, which blur and noise that pile up move."""
+    luma = clip @ np.array([0.2126, 0.7152, 0.0722])
+    return float(np.abs(np.diff(luma, axis=2)).mean())
 
 
 def structure(x: Array, y: Array) -> float:
@@ -180,7 +237,7 @@ def structure(x: Array, y: Array) -> float:
 
 def table(rows: list[Row], first: str) -> str:
     """Means by way, and the paired change against the first way with its 95 % interval over shots."""
-    names = [name for name in rows[0] if name not in ("way", "shot", "seed")]
+    names = [name for name in rows[0] if name not in ("part", "way", "shot", "seed")]
     lines = [f"| way | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     ways = list(dict.fromkeys(row["way"] for row in rows))
 
@@ -213,10 +270,13 @@ def main() -> None:
     parser.add_argument("--film-seed", type=int, default=31)
     parser.add_argument("--shots", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--segments", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--segments", type=int, default=2)
     parser.add_argument("--part", nargs="*", default=["keyframes", "chains"])
-    parser.add_argument("--ways", nargs="*", default=[])
+    parser.add_argument("--keyframes", nargs="*", default=KEYFRAMES)
+    parser.add_argument("--chains", nargs="*", default=CHAINS)
+    parser.add_argument("--opening", default="lead", choices=KEYFRAMES, help="the way to the first segment of chains")
+    parser.add_argument("--rows", type=Path, default=None, help="readings of this run; FOLDER/rows.jsonl")
     parser.add_argument("--adapter", type=Path, default=None, help="a look trained before, instead of training")
     parser.add_argument("--set", nargs="*", default=[], dest="extra")
     options = parser.parse_args()
@@ -224,29 +284,47 @@ def main() -> None:
     scenes = film(options.folder, options.look, options.film_seed)[: options.shots]
     project = Project(options.folder, overrides=("train.plain_arm=false", "train.workers=1", *options.extra))
     model = Cast(project.config.model, {"look": options.adapter or trained(project)}).wear("look")
-    frames = 1 + (FRAMES - 1) * options.segments
-    truths = [grade(render(scene, frames=frames, rate=Fraction(16)), LOOKS[options.look]) for scene in scenes]
-    limits = true_limits(
-        truth[start : start + FRAMES] for truth in truths for start in range(0, frames - 1, FRAMES - 1)
-    )
+    if not options.part:
+        return
+    limits = film_limits(project, model)
     print(f"limits: {limits}", flush=True)
+    path = options.rows or options.folder / "rows.jsonl"
+    for seed, (number, scene) in itertools.product(range(options.seeds), enumerate(scenes)):
+        done = {(row["part"], row["shot"], row["seed"]) for row in readings(path)}
+        left = [part for part in options.part if (part, number, seed) not in done]
+        if left:
+            shot = planned(model, scene, options, seed)
+            for part in left:
+                work: Callable[..., Iterator[Row]] = {"keyframes": openings, "chains": chains}[part]
+                rows = [{"part": part, "shot": number, "seed": seed, **row} for row in work(shot, limits, options)]
+                append(path, "".join(json.dumps(row) + "\n" for row in rows), root=path.parent)
+            print(f"seed {seed}, shot {number}", flush=True)
     for part in options.part:
-        work: Callable[..., Iterator[Row]] = {"keyframes": openings, "chains": chains}[part]
-        rows: list[Row] = []
-        for number, scene in enumerate(scenes):
-            prompt = f"{options.look} film look, {caption(scene)}"
-            recipe = Recipe(prompt=prompt, negative="", frames=FRAMES, steps=options.steps, guidance=1.0, shift=3.0)
-            given = torch.from_numpy(render(scene, frames=1)[0].copy())
-            for row in work(model, given, recipe, truths[number], limits, options):
-                rows.append({"shot": number, **row})
-            (options.folder / f"{part}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-            first = KEYFRAMES[0] if part == "keyframes" else CHAINS[0]
-            print(f"\n{part}, {number + 1} shots\n{table(rows, first)}", flush=True)
+        rows = [row for row in readings(path) if row["part"] == part]
+        print(f"\n{part}\n{table(rows, options.keyframes[0] if part == 'keyframes' else options.chains[0])}")
 
 
-def through(model: VideoModel, clip: Array) -> Array:
-    video = torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None] * 2 - 1
-    return torch.stack(list(pictures(model, model.encode_video(video)))).numpy()
+def readings(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def planned(model: VideoModel, scene: Scene, options: argparse.Namespace, seed: int) -> Shot:
+    frames = 1 + (FRAMES - 1) * options.segments
+    prompt = f"{options.look} film look, {caption(scene)}"
+    return Shot(
+        model=model,
+        recipe=Recipe(prompt=prompt, negative="", frames=FRAMES, steps=options.steps, guidance=1.0, shift=3.0),
+        given=torch.from_numpy(render(scene, frames=1)[0].copy()),
+        truth=grade(render(scene, frames=frames, rate=Fraction(16)), LOOKS[options.look]),
+        seed=derive(options.film_seed, prompt, seed),
+    )
+
+
+def film_limits(project: Project, model: VideoModel) -> Limits:
+    clips, windows = project.store.need(Ingested).by_id, project.store.need(Prepared).windows
+    taken = windows[:: max(1, -(-len(windows) // LIMIT_CLIPS))]
+    films = (read_window(project.root, clips[window.clip], window) for window in taken)
+    return true_limits(films, partial(coded, model), stride=model.info.stride_time)
 
 
 def trained(project: Project) -> Path:
@@ -255,40 +333,26 @@ def trained(project: Project) -> Path:
     return project.store.path(project.store.need(Trained).by_arm["look"].weights)
 
 
-def openings(
-    model: VideoModel, given: Tensor, recipe: Recipe, truth: Array, limits: Limits, options: argparse.Namespace
-) -> Iterator[Row]:
-    truth = truth[:FRAMES]
-    yield {"way": "truth", "seed": 0, **opening_row(truth, truth[0], truth, limits)}
-    coded = through(model, truth)
-    yield {"way": "autoencoder", "seed": 0, **opening_row(coded, coded[0], truth, limits)}
-    for index in range(options.seeds):
-        seed = derive(options.film_seed, recipe.prompt, index)
-        for way in options.ways or KEYFRAMES:
-            start = keyframe(way, model, given, recipe, seed, truth)
-            clip = torch.stack(list(pictures(model, generate(model, start, recipe, seed=seed)))).numpy()
-            shown = clip[0] if way == "develop" else start.numpy()
-            yield {"way": way, "seed": index, **opening_row(clip, shown, truth, limits)}
+def openings(shot: Shot, limits: Limits, options: argparse.Namespace) -> Iterator[Row]:
+    truth = shot.truth[:FRAMES]
+    yield {"way": "truth", **opening_row(truth, truth[0], truth, limits)}
+    through = coded(shot.model, truth)
+    yield {"way": "autoencoder", **opening_row(through, through[0], truth, limits)}
+    for way in options.keyframes:
+        clip, start = opening(way, shot)
+        yield {"way": way, **opening_row(clip, start, truth, limits)}
 
 
-def chains(
-    model: VideoModel, given: Tensor, recipe: Recipe, truth: Array, limits: Limits, options: argparse.Namespace
-) -> Iterator[Row]:
+def chains(shot: Shot, limits: Limits, options: argparse.Namespace) -> Iterator[Row]:
     cuts = [1 + (FRAMES - 1) * number for number in range(1, options.segments)]
-    yield {"way": "truth", "seed": 0, **chain_row(np.split(truth, cuts), truth, limits, truth[0])}
-    coded = through(model, truth)
-    yield {"way": "autoencoder", "seed": 0, **chain_row(np.split(coded, cuts), truth, limits, coded[0])}
-    for index in range(options.seeds):
-        seed = derive(options.film_seed, recipe.prompt, index)
-        start = keyframe("settle 9", model, given, recipe, seed, truth)
-        first = torch.stack(list(pictures(model, generate(model, start, recipe, seed=seed)))).numpy()
-        seeds = [derive(seed, number) for number in range(1, options.segments)]
-        for way in options.ways or CHAINS:
-            parts = [first, *chain(way, model, first, recipe, seeds)]
-            lengths = [min(len(part), FRAMES - 1) for part in parts[1:]]
-            parts = [first, *(part[:length] for part, length in zip(parts[1:], lengths, strict=True))]
-            shown = truth[: sum(len(part) for part in parts)]
-            yield {"way": way, "seed": index, **chain_row(parts, shown, limits, start.numpy())}
+    yield {"way": "truth", **chain_row(np.split(shot.truth, cuts), shot.truth, limits, shot.truth[0])}
+    alone = [coded(shot.model, shot.truth[start : start + FRAMES]) for start in (0, *(cut - 1 for cut in cuts))]
+    joined = [alone[0], *(part[1:] for part in alone[1:])]
+    yield {"way": "autoencoder", **chain_row(joined, shot.truth, limits, joined[0][0])}
+    first, start = opening(options.opening, shot)
+    seeds = [derive(shot.seed, number) for number in range(1, options.segments)]
+    for way in options.chains:
+        yield {"way": way, **chain_row([first, *chain(way, shot, first, seeds)], shot.truth, limits, start)}
 
 
 if __name__ == "__main__":

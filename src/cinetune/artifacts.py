@@ -14,6 +14,7 @@ from cinetune.records import SCHEMA, artifact
 from cinetune.timecode import Span
 
 __all__ = [
+    "DEVELOPS",
     "Arm",
     "Claim",
     "ClipMeasures",
@@ -54,7 +55,9 @@ Arm = Literal["base", "trigger", "look", "plain"]
 """What was rendered: the base model; the base model with the look's trigger phrase before its prompt; with the trained
 look; with a control trained without reference augmentation."""
 Split = Literal["train", "held"]
-Method = Literal["as-is", "late", "restyle", "develop", "settle"]
+Method = Literal["as-is", "late", "restyle", "develop", "lead", "settle"]
+DEVELOPS: tuple[Method, ...] = ("develop", "lead")
+"""Methods whose keyframe is the first picture of the shot's own first segment, made from the reference."""
 
 
 @artifact
@@ -321,8 +324,8 @@ class Keyframe:
     """The picked first picture of a shot in one arm and seed, its method and the ranking of candidates.
 
     `image` is the picture (16-bit PNG); `condition` the picture the model is given for the first segment (the reference
-    itself for `as-is` and `develop`, else `image`); `opening` the latents of the first segment where making the
-    keyframe already made it (`develop`, unless a person picked another candidate)."""
+    itself for `as-is`, `develop` and `lead`, else `image`); `opening` the latents of the first segment where making the
+    keyframe already made it (`develop` and `lead`, unless a person picked another candidate)."""
 
     shot: str
     arm: Arm

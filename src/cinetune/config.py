@@ -274,6 +274,10 @@ def _cross_check(config: Config, where: str) -> None:
         if low != frames:
             remedy = f"use {low} or {high}"
             raise ConfigError(f"{key} = {frames} does not fit the frame rule 4n+1", where=where, remedy=remedy)
+    overlap, frames = config.shoot.overlap, config.shoot.segment_frames
+    if nearest_legal_frames(overlap)[0] != overlap or overlap >= frames:
+        what = f"shoot.overlap = {overlap} is not 4n+1, or a whole segment of {frames} frames"
+        raise ConfigError(what, where=where, remedy="use 1, 5 or 9")
     for key, section in (("prepare", config.prepare), ("shoot", config.shoot)):
         check_both(section.height, section.width, section=key)
     if config.train.plain_arm and config.train.augment.probability == 0:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from cinetune.artifacts import Method
 from cinetune.catalogue import RELEASES, TARGETS, Release, find_release
 from cinetune.outside import path_text
 from cinetune.patterns import Pattern, PatternError
@@ -275,7 +276,7 @@ class ParallelSection(Section):
 
 
 class KeyframesSection(Section):
-    method: Literal["as-is", "late", "restyle", "develop", "settle"] = "develop"
+    method: Method = "develop"
     candidates: int = pydantic.Field(default=1, ge=1)
     strength: float = pydantic.Field(default=0.6, gt=0, le=1)
     """`restyle` only: share of the noise schedule that is run."""
@@ -288,6 +289,8 @@ class ShootSection(Section):
     shift: float = pydantic.Field(default=3.0, gt=0)
     seeds: int = pydantic.Field(default=1, ge=1)
     """Seeds rendered for each shot and arm; scores average over them."""
+    overlap: int = pydantic.Field(default=1, ge=1)
+    """Pictures that a segment shares with the one before it, 4n+1: it is led through them, and adds what follows."""
     anchor: float = pydantic.Field(default=0.0, ge=0, le=1)
     """Strength of the ramped colour anchor to the settled first segment."""
     tries: int = pydantic.Field(default=1, ge=1, le=16)

@@ -108,6 +108,31 @@ def test_the_second_segment_starts_at_the_exact_last_picture_of_the_first(model:
     assert np.array_equal(film, levels([*first, *second[1:7]]))
 
 
+def test_a_segment_is_led_through_what_it_shares_with_the_one_before(model: WanVideo, opening: Opening) -> None:
+    rules = Rules(overlap=5)
+    segments = plan_segments(16, 9, shot_seed=1, seed_index=0, overlap=5)
+    assert [(one.first_frame, one.frames) for one in segments] == [(0, 9), (9, 4), (13, 3)]
+    takes = list(shoot(model, opening, RECIPE, segments, rules))
+    first = list(pictures(model, generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)))
+    tail = torch.stack(first[-5:])
+    second = list(pictures(model, generate(model, tail[0], RECIPE, seed=segments[1].seed, held_THWC=tail)))
+    assert np.array_equal(film_of(takes[:2]), levels([*first, *second[5:]]))
+    # what was shared decodes to what it was, as far as the autoencoder can
+    coded = torch.stack(list(pictures(model, model.encode_video(tail.permute(3, 0, 1, 2)[None] * 2 - 1))))
+    torch.testing.assert_close(torch.stack(second[:5]), coded, atol=2e-3, rtol=0)
+    assert np.array_equal(levels(takes[1].given_THWC), film_of(takes)[8:13])
+
+
+def test_a_chain_with_overlap_goes_on_after_what_was_done(model: WanVideo, opening: Opening) -> None:
+    segments = plan_segments(33, 13, shot_seed=1, seed_index=0, overlap=5)
+    recipe = replace(RECIPE, frames=13)
+    whole = list(shoot(model, opening, recipe, segments, Rules(overlap=5, anchor=0.5)))
+    assert [take.segment.frames for take in whole] == [13, 8, 8, 4]
+    state = advanced(advanced(None, whole[0]), whole[1])
+    rest = list(shoot(model, opening, recipe, segments, Rules(overlap=5, anchor=0.5), state))
+    assert np.array_equal(film_of(rest), film_of(whole[2:]))
+
+
 def test_an_opening_that_was_made_before_gives_the_same_pictures(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(9, 9, shot_seed=2, seed_index=0)
     latents = generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from cinetune.generation import colour_map, generate, make_candidate, pictures, regraded, settled_pixels
+from cinetune.generation import SETTLED, colour_map, generate, led, make_candidate, pictures, regraded, settled_pixels
 from cinetune.generation.segment import Recipe
 from cinetune.models.wan.wan21 import WanVideo
 from small_project import moving_picture
@@ -89,3 +89,33 @@ def test_settle_gives_the_reference_the_grade_of_its_own_segment(model: WanVideo
     inside = ((ours > 0) & (ours < 1)).all(1)
     fit = np.linalg.lstsq(np.c_[theirs[inside], np.ones(inside.sum())], ours[inside], rcond=None)
     assert np.abs(np.c_[theirs[inside], np.ones(inside.sum())] @ fit[0] - ours[inside]).max() < 1e-5
+
+
+def test_the_first_pictures_are_led_to_the_grade_of_those_behind_them_and_the_rest_is_untouched() -> None:
+    film = torch.from_numpy(moving_picture(2, frames=17))
+    under = film * 0.8 + 0.02
+    under[SETTLED:] = film[SETTLED:]
+    shown = torch.stack(list(led(under, 4)))
+    assert torch.equal(shown[SETTLED:], film[SETTLED:])
+    goal = film[SETTLED : SETTLED + 4].reshape(-1, 3)
+    for picture in shown[:SETTLED].reshape(SETTLED, -1, 3):
+        torch.testing.assert_close(picture.mean(0), goal.mean(0), atol=2e-3, rtol=0)
+        torch.testing.assert_close(picture.std(0), goal.std(0), atol=5e-3, rtol=0)
+    # it undoes the fault: what was taken from the first pictures is back
+    assert (shown - film).abs().mean() < 0.25 * (under - film).abs().mean()
+
+
+def test_a_segment_with_nothing_settled_is_left_alone() -> None:
+    film = torch.from_numpy(moving_picture(2, frames=SETTLED))
+    assert torch.equal(torch.stack(list(led(film, 4))), film)
+    one_more = torch.stack(list(led(torch.from_numpy(moving_picture(2, frames=SETTLED + 1)), 4)))
+    assert len(one_more) == SETTLED + 1
+
+
+def test_a_led_keyframe_is_the_first_picture_of_its_segment(model: WanVideo) -> None:
+    reference = torch.from_numpy(moving_picture(5, frames=1)[0])
+    made = make_candidate("lead", model, reference, RECIPE, seed=4, strength=0.5, film=None)
+    latents = generate(model, reference, RECIPE, seed=4)
+    assert made.opening is not None and torch.equal(made.opening, latents)
+    assert torch.equal(made.picture_HWC, next(led(pictures(model, latents), model.info.stride_time)))
+    assert not torch.equal(made.picture_HWC, next(pictures(model, latents)))

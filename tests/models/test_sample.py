@@ -64,6 +64,26 @@ def test_a_batch_is_its_items(model: WanVideo, cond: Conditioning) -> None:
     torch.testing.assert_close(both[1:], alone, atol=1e-4, rtol=1e-4)
 
 
+def test_held_latents_are_reached_on_a_straight_way_and_move_the_rest(
+    model: WanVideo, cond: Conditioning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, seen = START[:, :, :1], list[tuple[float, torch.Tensor]]()
+    velocity = WanVideo.velocity
+
+    def watched(self: WanVideo, x: torch.Tensor, sigma: torch.Tensor, given: Conditioning) -> torch.Tensor:
+        seen.append((float(sigma[0]), x[:, :, :1].clone()))
+        return velocity(self, x, sigma, given)
+
+    free = sample(model, cond, NOISE, steps=4, guidance=1.0, shift=3.0)
+    monkeypatch.setattr(WanVideo, "velocity", watched)
+    made = sample(model, cond, NOISE, steps=4, guidance=1.0, shift=3.0, held_BCfhw=held)
+    torch.testing.assert_close(made[:, :, :1], held, atol=1e-4, rtol=0)
+    assert len(seen) == 4
+    for sigma, x in seen:  # what the model sees there is the held frame at the noise level of the step
+        torch.testing.assert_close(x, (1 - sigma) * held + sigma * NOISE[:, :, :1], atol=1e-2, rtol=0)
+    assert not torch.allclose(made[:, :, 1:], free[:, :, 1:], atol=1e-3)
+
+
 def test_sampling_leaves_its_inputs_alone(model: WanVideo, cond: Conditioning) -> None:
     noise, start = NOISE.clone(), START.clone()
     sample(model, cond, noise, steps=2, guidance=1.0, shift=3.0, start_latents=start, strength=0.5)

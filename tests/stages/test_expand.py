@@ -100,6 +100,19 @@ def test_arms_share_seeds_and_differ_in_pictures(serial: tuple[Project, StageRec
     assert not np.array_equal(master(project, base), master(project, look))
 
 
+def test_a_led_shot_opens_with_its_keyframe_and_shares_pictures(template: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    project = Project(root, overrides=("keyframes.method=lead", "shoot.overlap=5"))
+    keyframes.run(project, Quiet())
+    record = expand.run(project, Quiet())
+    found = project.store.need(Keyframed).keyframes
+    for keyframe, sequence in zip(found, record.groups["sequences"], strict=True):
+        picture = np.rint(read_image(project.store.path(keyframe.image)) * 65535).astype(np.uint16)
+        assert keyframe.opening is not None and keyframe.condition != keyframe.image
+        assert np.array_equal(master(project, sequence)[0], picture)
+        assert [(s.first_frame, s.frames) for s in sequence.segments] == [(0, 9), (9, 4)]
+
+
 def test_workers_make_the_same_bytes(template: Path, tmp_path: Path, serial: tuple[Project, StageRecord]) -> None:
     record = run(template, tmp_path / "p", "shoot.workers=2")[1]
     for there, here in zip(record.groups["sequences"], serial[1].groups["sequences"], strict=True):
@@ -188,7 +201,7 @@ def test_damaged_and_foreign_segments_are_made_again(tmp_path: Path) -> None:
     assert list(reel.finished(planned)) == []
     for number, segment in enumerate(planned):
         frames = np.full((segment.frames, 4, 6, 3), number, np.uint16)
-        reel.keep(number, Take(segment=segment, frames_THWC=frames, given_HWC=torch.full((4, 6, 3), 0.5)))
+        reel.keep(number, Take(segment=segment, frames_THWC=frames, given_THWC=torch.full((1, 4, 6, 3), 0.5)))
     assert [take.segment for take in reel.finished(planned)] == list(planned)
     assert len(list(reel.finished(planned[:1]))) == 1
     assert list(reel.finished([replace(planned[0], frames=5), planned[1]])) == []

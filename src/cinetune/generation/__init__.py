@@ -26,11 +26,12 @@ from cinetune.generation.keyframe import (
 )
 from cinetune.generation.preview import StepCached, preview_size
 from cinetune.generation.reel import Reel
-from cinetune.generation.segment import Recipe, centre_box, fit_picture, generate, pictures, starting_noise
-from cinetune.generation.settle import colour_map, regraded, settled_pixels
+from cinetune.generation.segment import Recipe, centre_box, coded, fit_picture, generate, pictures, starting_noise
+from cinetune.generation.settle import SETTLED, colour_map, led, regraded, settled_pixels
 
 __all__ = [
     "MEASURES",
+    "SETTLED",
     "Candidate",
     "Cast",
     "Opening",
@@ -46,11 +47,13 @@ __all__ = [
     "candidate_quality",
     "candidate_seed",
     "centre_box",
+    "coded",
     "colour_map",
     "drift",
     "film_clouds",
     "fit_picture",
     "generate",
+    "led",
     "look_distance",
     "make_candidate",
     "measured",

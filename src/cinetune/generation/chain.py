@@ -1,13 +1,15 @@
 """A shot longer than the model: segments in a chain, each starting at the last picture of the one before.
 
-The hand-over is the float32 picture itself, never a coded file. Each segment has its own seed. The shared picture
-appears once. A segment that a true shot could not read like (`cinetune.generation.gate`) is tried again with other
-seeds, and the best try is kept. One segment is in memory at a time, so a minute takes no more of it than two seconds.
+The hand-over is the float32 picture itself, never a coded file. Each segment has its own seed. What two segments
+share, one picture or several, appears once. A segment that a true shot could not read like (`cinetune.generation.gate`)
+is tried again with other seeds, and the best try is kept. One segment is in memory at a time, so a minute takes no more
+of it than two seconds.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cinetune.artifacts import Cue, Limits, Segment, Try
-from cinetune.generation.gate import excess, measured
+from cinetune.generation.gate import BEFORE, excess, measured
 from cinetune.generation.keyframe import candidate_seed
 from cinetune.generation.segment import Recipe, generate, pictures
-from cinetune.generation.settle import SETTLED
+from cinetune.generation.settle import SETTLED, led
 from cinetune.metrics import colour_drift
 from cinetune.metrics.checks import Array
 from cinetune.models.family import VideoModel
@@ -43,28 +45,29 @@ __all__ = [
     "shot_frames",
 ]
 
-BEFORE = 8
-"""Pictures before a join that tell how much a step inside the shot is."""
-
 Levels = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """How a shot begins: the picture the model is given (`HWC` in [0, 1]), and the latents `1Cfhw` of the first segment
-    where they exist already.
+    where they exist already. `lead`: its first pictures get the grade that the segment settles at
+    (`cinetune.generation.settle.led`).
     """
 
     condition_HWC: Tensor
     latents: Tensor | None = None
+    lead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """`anchor` in [0, 1]: how strongly later segments are pulled to the colours of the first one; `tries`: how often a
-    segment outside `limits` is made, at most.
+    """`overlap`: pictures that a segment shares with the one before, `stride * n + 1`; `anchor` in [0, 1]: how strongly
+    later segments are pulled to the colours of the first one; `tries`: how often a segment outside `limits` is made, at
+    most.
     """
 
+    overlap: int = 1
     anchor: float = 0.0
     limits: Limits | None = None
     tries: int = 1
@@ -72,25 +75,25 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
-    """A finished segment: what it adds to the shot (`THWC`, full range of 16 bits), and the exact picture that the next
-    one starts from.
+    """A finished segment: what it adds to the shot (`THWC`, full range of 16 bits), and the exact pictures that the
+    next one starts from.
     """
 
     segment: Segment
     frames_THWC: Levels
-    given_HWC: Tensor
+    given_THWC: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Where a chain stands: how many segments are `done`, the levels of the first one (mean and spread of each
-    channel), the last pictures, and the exact one that the next segment starts from.
+    channel), the last pictures, and the exact ones that the next segment starts from.
     """
 
     done: int
     goal: tuple[Tensor, Tensor]
     tail_THWC: Levels
-    given_HWC: Tensor
+    given_THWC: Tensor
 
 
 def shot_frames(seconds: float, rate: Fraction, stride: int = 4) -> int:
@@ -103,19 +106,19 @@ def shot_frames(seconds: float, rate: Fraction, stride: int = 4) -> int:
 
 
 def plan_segments(
-    frames: int, segment_frames: int, *, shot_seed: int, seed_index: int, candidate: int = 0
+    frames: int, segment_frames: int, *, shot_seed: int, seed_index: int, candidate: int = 0, overlap: int = 1
 ) -> tuple[Segment, ...]:
-    """The segments that make `frames` frames. Each adds `segment_frames - 1` new frames (the first one more).
+    """The segments that make `frames` frames. Each adds `segment_frames - overlap` new ones, the first all of its own.
 
     The last segment is generated whole and cut to length: a model trained on one length is worse at others. `candidate`
     is the picked keyframe candidate where its segment is the first one (`develop`).
     """
-    assert frames >= 1 and segment_frames >= 2
+    assert frames >= 1 and segment_frames > overlap >= 1
     segments: list[Segment] = []
     first = 0
     while first < frames:
         number = len(segments)
-        new = min(segment_frames - (1 if number else 0), frames - first)
+        new = min(segment_frames - (overlap if number else 0), frames - first)
         seed = (
             derive(shot_seed, "shoot", seed_index, number)
             if number
@@ -162,7 +165,7 @@ def advanced(state: State | None, take: Take) -> State:
         done=1 if state is None else state.done + 1,
         goal=_levels(take) if state is None else state.goal,
         tail_THWC=take.frames_THWC[-BEFORE:],
-        given_HWC=take.given_HWC,
+        given_THWC=take.given_THWC,
     )
 
 
@@ -170,7 +173,7 @@ def _best(
     model: VideoModel, opening: Opening, recipe: Recipe, segment: Segment, rules: Rules, state: State | None
 ) -> Take:
     """The best of the tries at one segment."""
-    given = opening.condition_HWC if state is None else state.given_HWC
+    given = opening.condition_HWC[None] if state is None else state.given_THWC
     if segment.prompt:
         recipe = replace(recipe, prompt=segment.prompt)
     best: tuple[float, Take] | None = None
@@ -180,8 +183,12 @@ def _best(
         if state is None and number == 0 and opening.latents is not None:
             latents = opening.latents
         else:
-            latents = generate(model, given, recipe, seed=seed)
-        take = _decoded(model, latents, replace(segment, seed=seed), rules, state)
+            latents = generate(model, given[0], recipe, seed=seed, held_THWC=given if len(given) > 1 else None)
+        shown = pictures(model, latents)
+        if state is None and opening.lead:
+            shown = led(shown, model.info.stride_time)
+        last = max(1, model.info.stride_time * (latents.shape[2] - 1))
+        take = _decoded(shown, last, replace(segment, seed=seed), rules, state)
         tries.append(_judged(take, state, rules.limits))
         bad = excess(tries[-1], rules.limits) if rules.limits is not None else 0.0
         if best is None or bad < best[0]:
@@ -192,22 +199,23 @@ def _best(
     return replace(best[1], segment=replace(best[1].segment, tries=tuple(tries)))
 
 
-def _decoded(model: VideoModel, latents: Tensor, segment: Segment, rules: Rules, state: State | None) -> Take:
-    """The segment's own pictures, pulled to the goal, quantised as they are decoded: floats never pile up."""
-    skip = 0 if state is None else 1
+def _decoded(shown: Iterator[Tensor], last: int, segment: Segment, rules: Rules, state: State | None) -> Take:
+    """The segment's own pictures out of those `shown`, 0 to `last`, pulled to the goal and quantised as they are
+    decoded: floats never pile up.
+    """
+    skip = 0 if state is None else len(state.given_THWC)
     kept: list[Levels] = []
-    picture: Tensor | None = None
-    last = max(1, model.info.stride_time * (latents.shape[2] - 1))
-    for index, decoded in enumerate(pictures(model, latents)):
+    given: deque[Tensor] = deque([] if state is None else state.given_THWC, maxlen=rules.overlap)
+    for index, decoded in enumerate(shown):
         if index < skip:
             continue
-        strength = rules.anchor * index / last
+        strength = rules.anchor * (index - skip + 1) / (last - skip + 1)
         picture = decoded if state is None else anchored(decoded, state.goal, strength=strength)
         kept.append(np.rint(picture.numpy() * 65535).astype(np.uint16))
+        given.append(picture)
         if len(kept) == segment.frames:
             break
-    assert picture is not None
-    return Take(segment=segment, frames_THWC=np.stack(kept), given_HWC=picture)
+    return Take(segment=segment, frames_THWC=np.stack(kept), given_THWC=torch.stack(list(given)))
 
 
 def _judged(take: Take, state: State | None, limits: Limits | None) -> Try:

@@ -5,12 +5,15 @@
     drift     how far it has moved by the end of the segment, dE2000
     flicker   pulsing of the brightness, L*, see `cinetune.metrics.luma_flicker`
 
-A true shot has some of each: light changes, cameras pan. The limit of a measure is its 95th percentile over true shots.
+A true shot has some of each: light changes, cameras pan. The model's VAE adds its own, most of all in the first
+pictures of a segment, which have nothing before them to lean on. So the limit of a measure is its 95th percentile over
+true shots that went through the VAE as a chain does: cut in two, each part encoded and decoded alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,10 +22,12 @@ from cinetune.errors import ScoreError
 from cinetune.metrics import colour_drift, luma_flicker, seam_ratios
 from cinetune.metrics.checks import Array
 
-__all__ = ["MEASURES", "excess", "measured", "true_limits"]
+__all__ = ["BEFORE", "MEASURES", "excess", "measured", "true_limits"]
 
 MEASURES = ("seam", "jump", "drift", "flicker")
 SHARE = 0.95
+BEFORE = 8
+"""Pictures up to a join that tell how much a step inside the shot is."""
 FIRST = 5
 """Pictures in which a jump shows: the first one and the four that come with the next latent frame."""
 
@@ -46,20 +51,29 @@ def measured(frames_THWC: Array, before_THWC: Array | None, *, seed: int, limits
     return one if limits is None else Try(seed=seed, seam=seam, over=_over(one, limits), **found)
 
 
-def true_limits(films: Iterable[Array]) -> Limits:
+def true_limits(films: Iterable[Array], through: Callable[[Array], Array], *, stride: int) -> Limits:
     """The limits that true shots `THWC` set, one after the other; the highest reading where there are under twenty.
-    Raises `ScoreError` without any.
+
+    `through` is a shot through the model's VAE and back, `stride` its frames per latent one. The seam is where two
+    parts meet that share one picture and were coded alone. Raises `ScoreError` without a film long enough for two.
     """
     rows: list[Try] = []
-    steps: list[Array] = []
     for film in films:
-        if len(film) > FIRST:
-            rows.append(measured(film, None, seed=0))
-            steps.append(seam_ratios(film, range(2, len(film), 2)))  # every other step, against those between
+        film = film[: (len(film) - 1) // stride * stride + 1]
+        half = (len(film) - 1) // 2 // stride * stride
+        if half == 0:
+            continue
+        coded = through(film)
+        before, after = (
+            coded[: half + 1][-BEFORE:],
+            through(film[half:])[1:],
+        )  # decoding is causal: the first part is too
+        joined = measured(np.concatenate([before[-1:], after]), before[:-1], seed=0)
+        rows.append(replace(measured(coded, None, seed=0), seam=joined.seam))
     if not rows:
         raise ScoreError("there is no true shot to take limits from", where="the film's windows")
-    found = {name: _high([getattr(row, name) for row in rows]) for name in ("jump", "drift", "flicker")}
-    return Limits(seam=_high(np.concatenate(steps)), clips=len(rows), **found)
+    found = {name: _high([getattr(row, name) for row in rows]) for name in MEASURES}
+    return Limits(clips=len(rows), **found)
 
 
 def excess(one: Try, limits: Limits) -> float:

@@ -1,6 +1,6 @@
 """The first picture of a shot.
 
-An image-to-video model needs a first picture and then clings to it, so the look must be in that picture. Five ways to
+An image-to-video model needs a first picture and then clings to it, so the look must be in that picture. Six ways to
 get one from a reference (a location still, a previs frame, a painting), the same way for every arm:
 
     as-is     the reference itself
@@ -8,6 +8,8 @@ get one from a reference (a location still, a previs frame, a painting), the sam
     restyle   SDEdit (Meng et al. 2022): noise the reference part of the way and denoise it with the adapter
     develop   generate the shot's first segment from the reference; an adapter trained with reference augmentation
               grades it, frame 0 less than the rest; frame 0 is the keyframe and the segment is kept
+    lead      develop, and give the first pictures of that segment, geometry untouched, the grade of those right behind
+              them, where the look has settled; frame 0 is the keyframe and the segment is kept
     settle    develop a short window and give the reference, geometry untouched, the grade its later frames settle at
 """
 
@@ -23,7 +25,7 @@ from torch import Tensor
 from cinetune.artifacts import Method
 from cinetune.errors import ModelError
 from cinetune.generation.segment import Recipe, conditioning, generate, pictures, starting_noise
-from cinetune.generation.settle import regraded, settled_pixels
+from cinetune.generation.settle import led, regraded, settled_pixels
 from cinetune.metrics import lab_cloud, lab_frechet, nearest_scenes
 from cinetune.metrics.checks import Array
 from cinetune.models.family import Conditioning, VideoModel
@@ -95,6 +97,10 @@ def make_candidate(
         case "develop":
             latents = generate(model, reference_HWC, recipe, seed=seed)
             return Candidate(picture_HWC=next(pictures(model, latents)), opening=latents)
+        case "lead":
+            latents = generate(model, reference_HWC, recipe, seed=seed)
+            shown = led(pictures(model, latents), model.info.stride_time)
+            return Candidate(picture_HWC=next(shown), opening=latents)
         case "settle":
             latents = generate(model, reference_HWC, recipe, seed=seed)
             settled = settled_pixels(list(pictures(model, latents)))

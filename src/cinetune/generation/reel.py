@@ -29,7 +29,7 @@ class Reel:
 
     def keep(self, number: int, take: Take) -> None:
         """Keep a finished segment. Raises `StoreError` when the disk refuses."""
-        tensors = {FRAMES: torch.from_numpy(take.frames_THWC), "given_HWC": take.given_HWC.contiguous()}
+        tensors = {FRAMES: torch.from_numpy(take.frames_THWC), "given_THWC": take.given_THWC.contiguous()}
         with atomic_write(self._path(number)) as temporary:
             save_file(tensors, temporary, metadata={"segment": to_json(take.segment)})
 
@@ -40,12 +40,12 @@ class Reel:
             try:
                 with safe_open(path, framework="pt") as file:
                     made = from_json(Segment, (file.metadata() or {})["segment"], where=str(path))
-                    frames, given = file.get_tensor(FRAMES).numpy(), file.get_tensor("given_HWC")
+                    frames, given = file.get_tensor(FRAMES).numpy(), file.get_tensor("given_THWC")
             except (FileNotFoundError, SafetensorError, KeyError):
                 return
             if replace(made, seed=segment.seed, tries=()) != segment:
                 return
-            yield Take(segment=made, frames_THWC=frames, given_HWC=given)
+            yield Take(segment=made, frames_THWC=frames, given_THWC=given)
 
     def clear(self) -> None:
         """The shot is whole: its segments are no longer needed."""

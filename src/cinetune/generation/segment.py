@@ -17,7 +17,7 @@ from cinetune.models.family import Conditioning, ModelInfo, VideoModel
 from cinetune.models.wan.sample import sample
 from cinetune.timecode import frames_to_latent
 
-__all__ = ["Recipe", "centre_box", "conditioning", "fit_picture", "generate", "pictures", "starting_noise"]
+__all__ = ["Recipe", "centre_box", "coded", "conditioning", "fit_picture", "generate", "pictures", "starting_noise"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,24 @@ def conditioning(model: VideoModel, picture_HWC: Tensor, recipe: Recipe) -> Cond
     return model.condition([recipe.prompt], first, recipe.frames, negative=negative)
 
 
-def generate(model: VideoModel, picture_HWC: Tensor, recipe: Recipe, *, seed: int) -> Tensor:
-    """Latents `1Cfhw` of one segment that starts at the picture. Raises `ModelError` if they are not finite."""
+def generate(
+    model: VideoModel, picture_HWC: Tensor, recipe: Recipe, *, seed: int, held_THWC: Tensor | None = None
+) -> Tensor:
+    """Latents `1Cfhw` of one segment that starts at the picture; with `held`, at those `stride * n + 1` pictures, of
+    which the given one is the first. Raises `ModelError` if they are not finite.
+    """
     height, width = picture_HWC.shape[:2]
     noise = starting_noise(model.info, recipe.frames, height=height, width=width, seed=seed)
     cond = conditioning(model, picture_HWC, recipe)
-    return sample(model, cond, noise, steps=recipe.steps, guidance=recipe.guidance, shift=recipe.shift)
+    return sample(
+        model,
+        cond,
+        noise,
+        steps=recipe.steps,
+        guidance=recipe.guidance,
+        shift=recipe.shift,
+        held_BCfhw=None if held_THWC is None else model.encode_video(held_THWC.permute(3, 0, 1, 2)[None] * 2 - 1),
+    )
 
 
 @torch.no_grad()
@@ -77,3 +89,10 @@ def pictures(model: VideoModel, latents_BCfhw: Tensor) -> Iterator[Tensor]:
     """The decoded pictures of one segment (batch 1), one after the other, clipped to [0, 1]; only one chunk is held."""
     for chunk in model.decode(latents_BCfhw):
         yield from ((chunk[0].float() + 1) / 2).clamp(0, 1).permute(1, 2, 3, 0).cpu().contiguous().unbind(0)
+
+
+@torch.no_grad()
+def coded(model: VideoModel, film_THWC: np.ndarray) -> np.ndarray:
+    """A film of `stride * n + 1` pictures in [0, 1] through the model's VAE and back: what no generation can better."""
+    video = torch.from_numpy(film_THWC.copy()).permute(3, 0, 1, 2)[None] * 2 - 1
+    return torch.stack(list(pictures(model, model.encode_video(video)))).numpy()

@@ -2,10 +2,13 @@
 
 An image-to-video model holds its first frame to the picture it was given, so a look takes hold of the frames after it
 first: the shot opens under-graded and jumps. What the look does is there to be read in the settled frames. It is fitted
-as one colour transform and applied to the given picture, whose geometry is not touched.
+as one colour transform and applied to the given picture, whose geometry is not touched (`regraded`), or to each of the
+first pictures of the segment itself (`led`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from cinetune.metrics.checks import Array
 
-__all__ = ["SETTLED", "colour_map", "regraded", "settled_pixels"]
+__all__ = ["SETTLED", "colour_map", "led", "regraded", "settled_pixels"]
 
 SETTLED = 5
 """The first frame is the given picture, the next four share one latent frame with nothing before them to lean on."""
@@ -51,6 +54,23 @@ def settled_pixels(frames: list[Tensor]) -> Array:
     """Pixels `[N, 3]` of the settled frames of a segment (of its last one, if it is shorter), taken at even steps."""
     pixels = torch.cat([frame.reshape(-1, 3) for frame in frames[min(SETTLED, len(frames) - 1) :]])
     return pixels[:: max(1, len(pixels) // _PIXELS)].double().numpy()
+
+
+def led(frames: Iterable[Tensor], group: int) -> Iterator[Tensor]:
+    """The pictures of a segment, the first `SETTLED` of them in the grade of the `group` pictures that follow them: the
+    nearest in time that are settled. The rest is untouched, and so is a segment with nothing behind them.
+    """
+    waiting: list[Tensor] = []
+    rest = iter(frames)
+    for frame in rest:
+        waiting.append(frame)
+        if len(waiting) == SETTLED + group:
+            break
+    if len(waiting) > SETTLED:
+        goal = settled_pixels(waiting)
+        waiting[:SETTLED] = [regraded(frame, goal) for frame in waiting[:SETTLED]]
+    yield from waiting
+    yield from rest
 
 
 def _root(matrix: Array) -> Array:

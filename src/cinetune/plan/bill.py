@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cinetune.artifacts import DEVELOPS
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, cheapest, elementwise_bytes, work_seconds
 from cinetune.cost.memory import Setting
 from cinetune.cost.operations import Work, forward, image_encoding, text_encoding, video_decoding, video_encoding
@@ -62,7 +63,9 @@ def segments_of(run: Run, shots: Sequence[float]) -> tuple[int, list[int]]:
     """Segments of all arms and seeds, and the frames of every shot."""
     shoot = run.config.shoot
     lengths = [max(1, math.ceil(second * run.base.rate)) for second in shots]
-    joined = [max(1, math.ceil((length - 1) / (shoot.segment_frames - 1))) for length in lengths]
+    joined = [
+        max(1, math.ceil((length - shoot.overlap) / (shoot.segment_frames - shoot.overlap))) for length in lengths
+    ]
     return sum(joined) * run.arms * shoot.seeds, lengths
 
 
@@ -138,11 +141,11 @@ def _passes(run: Run, card: Card, count: int) -> float:
 
 
 def _shooting(run: Run, card: Card, setting: Setting, shots: Sequence[float]) -> dict[str, float]:
-    """Keyframes and the segments after them. `develop` makes a shot's first segment with its keyframe."""
+    """Keyframes and the segments after them. `develop` and `lead` make a shot's first segment with its keyframe."""
     shoot, keyframes = run.config.shoot, run.config.keyframes
     takes = len(shots) * run.arms * shoot.seeds
     tried = 0 if keyframes.method == "as-is" else takes * keyframes.candidates
-    left = segments_of(run, shots)[0] - (takes if keyframes.method == "develop" else 0)
+    left = segments_of(run, shots)[0] - (takes if keyframes.method in DEVELOPS else 0)
     cores = CORES if card is CPU else 1
     each = run.segment_seconds(card, setting, shoot.segment_frames) / min(shoot.at_once, cores)
     return {"keyframes": tried * each, "shoot": left * each}

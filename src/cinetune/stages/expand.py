@@ -14,7 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cinetune.artifacts import Arm, FileRef, Keyframe, Limits, Look, PlannedShot, Segment, Sequence, Timing, Try
+from cinetune.artifacts import (
+    DEVELOPS,
+    Arm,
+    FileRef,
+    FootageClip,
+    Keyframe,
+    Limits,
+    Look,
+    PlannedShot,
+    Segment,
+    Sequence,
+    Timing,
+    Try,
+    Window,
+)
 from cinetune.config import Config, section_sha
 from cinetune.errors import GateFailed
 from cinetune.files import OPENING, WHITE, full_caption, master_frames, stream_master, trigger_of
@@ -35,11 +49,13 @@ if TYPE_CHECKING:
 __all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "expand"
-VERSION = 3
+VERSION = 4
 LIMITS = "limits"
-SHORT = 5  # pictures in which a jump shows: a window needs more (`cinetune.generation.gate`)
-# Clips of the film that they are taken from: enough for a 95th percentile.
-LIMIT_CLIPS = 40
+LIMITS_VERSION = 2
+SHORT = 9  # pictures: two parts that share one, each of two latent frames (`cinetune.generation.gate`)
+# Clips of the film that they are taken from. Each costs a pass through the VAE; the highest of so many readings stands
+# for a 95th percentile.
+LIMIT_CLIPS = 16
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
 PROXY_HEIGHT = 240
 
@@ -71,14 +87,14 @@ def make(project: Project, report: Reporter) -> Made[Expanded]:
     """
     looks, keyframes = project.store.need(Trained).by_arm, project.store.need(Keyframed).keyframes
     adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
-    limits = _limits(project, report)
+    film = _film(project, report)
     sequences = make_pieces(
         project,
         report,
         NAME,
         Sequence,
-        _tasks(project, looks, keyframes, limits),
-        open_for=lambda _: partial(_open, project.config, adapters, limits),
+        _tasks(project, looks, keyframes, film.key if film else ""),
+        open_for=lambda _: partial(_open, project.config, adapters, film),
         called="shots",
     )
     failed, notes = _outside(sequences), _previewed(project, sequences)
@@ -145,28 +161,46 @@ def _outside(sequences: list[Sequence]) -> list[str]:
     return found
 
 
-def _limits(project: Project, report: Reporter) -> Limits | None:
-    """What true shots of this film read, measured once; None for a film without windows of some length."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Film:
+    """The film's windows that limits are taken from; `key` is what the limits depend on."""
+
+    windows: tuple[Window, ...]
+    clips: dict[str, FootageClip]
+    key: str
+
+    def limits(self, store: Store, model: VideoModel) -> Limits:
+        """What true shots of the film read through the model's VAE: measured once, by whichever worker asks first."""
+        from cinetune.footage.video import read_window
+        from cinetune.generation import coded, true_limits
+
+        films = (read_window(store.root, self.clips[window.clip], window) for window in self.windows)
+        with store.claim(LIMITS, self.key):
+            return store.unit(
+                LIMITS,
+                self.key,
+                Limits,
+                lambda: true_limits(films, partial(coded, model), stride=model.info.stride_time),
+            )
+
+
+def _film(project: Project, report: Reporter) -> _Film | None:
+    """None for a film without windows of some length."""
+    from cinetune.models import model_identity
+
     clips = project.store.need(Ingested).by_id
-    windows = [window for window in project.store.need(Prepared).windows if len(window.source_frames) > SHORT]
+    windows = [window for window in project.store.need(Prepared).windows if len(window.source_frames) >= SHORT]
     taken = windows[:: max(1, math.ceil(len(windows) / LIMIT_CLIPS))]
     if not taken:
-        report.warn(f"the film has no windows of more than {SHORT} pictures: shots are not held against it")
+        report.warn(f"the film has no windows of {SHORT} pictures or more: shots are not held against it")
         return None
-
-    def measure() -> Limits:
-        from cinetune.footage.video import read_window
-        from cinetune.generation import true_limits
-
-        return true_limits(read_window(project.root, clips[window.clip], window) for window in taken)
-
-    key = content_key(LIMITS, *taken, sorted(clips[window.clip].sha256 for window in taken))
-    return project.store.unit(LIMITS, key, Limits, measure)
+    own = {window.clip: clips[window.clip] for window in taken}
+    shas = sorted(clip.sha256 for clip in own.values())
+    key = content_key(LIMITS, LIMITS_VERSION, model_identity(project.config.model), *taken, shas)
+    return _Film(windows=tuple(taken), clips=own, key=key)
 
 
-def _tasks(
-    project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...], limits: Limits | None
-) -> list[_Task]:
+def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...], film: str) -> list[_Task]:
     from cinetune.models import model_identity
 
     config = project.config
@@ -177,6 +211,7 @@ def _tasks(
         "steps": shoot.steps,
         "guidance": shoot.guidance,
         "shift": shoot.shift,
+        "overlap": shoot.overlap,
         "anchor": shoot.anchor,
         "tries": shoot.tries,
         "cache": shoot.preview_cache if shoot.preview else 0,
@@ -203,19 +238,20 @@ def _tasks(
             shot.seed,
             shot.domain,
             settings,
-            limits or "",
+            film,
         )
         tasks.append(_Task(key=key, made_by=made_by, shot=shot, keyframe=keyframe, prompt=prompt, trigger=trigger))
     return tasks
 
 
 def _open(
-    config: Config, adapters: Mapping[Arm, Path], limits: Limits | None, store: Store
+    config: Config, adapters: Mapping[Arm, Path], film: _Film | None, store: Store
 ) -> Callable[[_Task], Sequence]:
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
     from cinetune.generation import Cast
 
     cast = Cast(config.model, adapters)
+    limits = film.limits(store, cast.model) if film else None
     return lambda task: _make(store, config, cast, limits, task)
 
 
@@ -230,7 +266,8 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
         config.shoot.segment_frames,
         shot_seed=task.shot.seed,
         seed_index=keyframe.seed,
-        candidate=keyframe.picked if keyframe.method == "develop" else 0,
+        candidate=keyframe.picked if keyframe.method in DEVELOPS else 0,
+        overlap=config.shoot.overlap,
     )
     cues = [replace(cue, prompt=full_caption(task.trigger, spoken(task.shot, cue.prompt))) for cue in task.shot.prompts]
     segments = prompted(segments, cues, model.info.rate)
@@ -302,6 +339,7 @@ def _takes(
     opening = Opening(
         condition_HWC=torch.from_numpy(read_image(store.path(keyframe.condition))),
         latents=None if keyframe.opening is None else load_file(store.path(keyframe.opening))[OPENING],
+        lead=keyframe.method == "lead",
     )
     recipe = Recipe(
         prompt=task.prompt,
@@ -315,7 +353,7 @@ def _takes(
     for take in reel.finished(segments):
         state = advanced(state, take)
         yield take
-    rules = Rules(anchor=settings.anchor, limits=limits, tries=settings.tries)
+    rules = Rules(overlap=settings.overlap, anchor=settings.anchor, limits=limits, tries=settings.tries)
     caching = settings.preview and settings.preview_cache > 0
     shooter = StepCached(model, settings.preview_cache) if caching else model
     try:

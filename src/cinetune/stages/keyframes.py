@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
+from cinetune.artifacts import DEVELOPS, Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.files import OPENING, full_caption, save_tensors, trigger_of
@@ -123,12 +123,12 @@ def _shared(made: Sequence[Keyframe]) -> dict[tuple[str, int], int]:
 
 def _as_asked(made: Keyframe, pick: int) -> Keyframe:
     """The keyframe with the candidate that all arms share or a person asked for. Candidates are made before one is
-    chosen, so another choice costs no new ones; only `develop` must make the segment again that came with its picture.
+    chosen, so another choice costs no new ones; `develop` and `lead` must make the segment again that came with it.
     """
     if pick == made.picked:
         return made
     image = made.candidates[pick]
-    condition = made.condition if made.method == "develop" else image
+    condition = made.condition if made.method in DEVELOPS else image
     return replace(made, image=image, condition=condition, picked=pick, opening=None)
 
 
@@ -300,7 +300,7 @@ def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | Non
         seed=task.seed,
         method=task.method,
         image=images[picked],
-        condition=reference if task.method in ("as-is", "develop") else images[picked],
+        condition=reference if task.method in ("as-is", *DEVELOPS) else images[picked],
         opening=None if opening is None else _latents(store, opening),
         candidates=images,
         scores=scores,

@@ -27,13 +27,16 @@ def sample(
     shift: float,
     start_latents: Tensor | None = None,
     strength: float = 1.0,
+    held_BCfhw: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Latents `BCfhw` (float32, on the conditioning's device) made of `noise_BCfhw`. No random numbers are drawn here.
 
     Guidance (Ho & Salimans, arXiv 2207.12598) costs a second pass and is used when `guidance` > 1 and `cond` has
     negative text; the picture conditions both passes. With `strength` < 1 the last `round(steps * strength)` steps are
-    run on `start_latents` noised to that level (SDEdit, arXiv 2108.01073); strength 0 returns them unchanged.
+    run on `start_latents` noised to that level (SDEdit, arXiv 2108.01073); strength 0 returns them unchanged. The first
+    latent frames are led to `held_BCfhw`: there the velocity is noise minus those latents, a straight way that every
+    solver follows exactly, and the other frames see them at each step's own noise level.
     `on_step(done, total)` is called after each step. Raises `ModelError` on shapes that do not fit and when the result
     is not finite.
     """
@@ -47,6 +50,7 @@ def sample(
         raise ModelError(f"strength {strength} needs start latents and a value from 0 to 1")
     device = cond.latent_BCfhw.device
     latents = noise_BCfhw.to(device, torch.float32)
+    straight = None if held_BCfhw is None else latents[:, :, : held_BCfhw.shape[2]] - held_BCfhw.to(latents)
     scheduler = UniPCMultistepScheduler(
         num_train_timesteps=TRAIN_STEPS, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
@@ -65,6 +69,8 @@ def sample(
             velocity = base + guidance * (velocity - base)
         else:
             velocity = model.velocity(latents, sigma_B, cond)
+        if straight is not None:
+            velocity = torch.cat([straight.to(velocity.dtype), velocity[:, :, straight.shape[2] :]], dim=2)
         latents = scheduler.step(velocity, time, latents, return_dict=False)[0]
         if on_step is not None:
             on_step(done, steps - begin)
