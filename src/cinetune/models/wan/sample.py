@@ -40,14 +40,7 @@ def sample(
     `on_step(done, total)` is called after each step. Raises `ModelError` on shapes that do not fit and when the result
     is not finite.
     """
-    fits = noise_BCfhw.shape[0] == cond.latent_BCfhw.shape[0] and noise_BCfhw.shape[2:] == cond.latent_BCfhw.shape[2:]
-    if not fits or noise_BCfhw.shape[1] != model.info.latent_channels:
-        raise ModelError(
-            f"noise of shape {tuple(noise_BCfhw.shape)} does not fit "
-            f"conditioning of shape {tuple(cond.latent_BCfhw.shape)}"
-        )
-    if not 0 <= strength <= 1 or (strength < 1 and start_latents is None):
-        raise ModelError(f"strength {strength} needs start latents and a value from 0 to 1")
+    _check(model, cond, noise_BCfhw, strength, start_latents)
     device = cond.latent_BCfhw.device
     latents = noise_BCfhw.to(device, torch.float32)
     straight = None if held_BCfhw is None else latents[:, :, : held_BCfhw.shape[2]] - held_BCfhw.to(latents)
@@ -80,6 +73,19 @@ def sample(
             remedy="check the adapter and the dtype; float32 rules out overflow",
         )
     return latents
+
+
+def _check(
+    model: VideoModel, cond: Conditioning, noise_BCfhw: Tensor, strength: float, start_latents: Tensor | None
+) -> None:
+    fits = noise_BCfhw.shape[0] == cond.latent_BCfhw.shape[0] and noise_BCfhw.shape[2:] == cond.latent_BCfhw.shape[2:]
+    if not fits or noise_BCfhw.shape[1] != model.info.latent_channels:
+        raise ModelError(
+            f"noise of shape {tuple(noise_BCfhw.shape)} does not fit "
+            f"conditioning of shape {tuple(cond.latent_BCfhw.shape)}"
+        )
+    if not 0 <= strength <= 1 or (strength < 1 and start_latents is None):
+        raise ModelError(f"strength {strength} needs start latents and a value from 0 to 1")
 
 
 def _both(
