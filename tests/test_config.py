@@ -1,6 +1,8 @@
 """The project file: where each value comes from, and what is said about wrong ones."""
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,45 @@ def test_an_override_gives_exactly_that_value(tmp_path: Path, lr: float, steps: 
 def test_the_last_of_two_overrides_wins(tmp_path: Path) -> None:
     config, _ = load_config(write(tmp_path, ""), overrides=("train.rank=4", "train.rank=16"))
     assert config.train.rank == 16
+
+
+NUMBERS = [
+    key
+    for key, value in flatten(Config().model_dump(mode="json")).items()
+    if isinstance(value, int | float) and not isinstance(value, bool)
+]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_no_number_is_without_an_end(tmp_path: Path, key: str) -> None:
+    """Not a number, endless, absurd, a word: refused by name when the project is opened, whichever setting it is."""
+    path = write(tmp_path, "")
+    wrong = ["nan", "inf", "-inf", "1e300", "true", '"\uff12"', "[]", "{}", "9" * 19]
+    wrong += [] if key == "train.seed" else ["-1", "1" + "0" * 12]
+    for value in wrong:
+        with pytest.raises(ConfigError, match=re.escape(key)):
+            load_config(path, overrides=(f"{key}={value}",))
+
+
+@pytest.mark.parametrize("pair", ["[nan, 1]", "[0, inf]", "[-1e300, 1]", "[1, 0]", "[1]", "[1, 2, 3]", "[]"])
+def test_ranges_have_two_ends_in_order(tmp_path: Path, pair: str) -> None:
+    for key in ("train.augment.gamma", "train.augment.gain", "train.betas", "caption.words"):
+        with pytest.raises(ConfigError, match=re.escape(key)):
+            load_config(write(tmp_path, ""), overrides=(f"{key}={pair}",))
+
+
+def test_paths_are_spelled_as_the_disk_spells_them(tmp_path: Path) -> None:
+    """A settings file of one system, files that came over another: the same letters in another Unicode form."""
+    for name in ("L\u00fct.cube", "F\u00fclme"):
+        (tmp_path / unicodedata.normalize("NFD", name)).mkdir()
+    rule = '[[footage.colour]]\nmatch = "*"\nlut = "L\u00fct.cube"\n'
+    path = write(tmp_path, f'# mine\n[footage]\nfolder = "F\u00fclme"\n{rule}[model]\npath = "nowhere/\u00fc"\n')
+    config, _ = load_config(path)
+    assert (tmp_path / config.footage.folder).is_dir() and (tmp_path / config.footage.colour[0].lut).is_dir()
+    assert config.model.path == "nowhere/\u00fc"
+    keep_settings(path, ["train.rank=4", "score.reference.in=F\u00dcLME"])
+    kept, _ = load_config(path)
+    assert (kept.train.rank, kept.score.reference["in"]) == (4, config.footage.folder)
 
 
 def test_a_bare_word_is_a_string(tmp_path: Path) -> None:

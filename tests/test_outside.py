@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import tomllib
+import unicodedata
 from contextlib import suppress
 
 import pytest
@@ -20,6 +21,7 @@ from cinetune.outside import (
     escaped,
     is_file,
     json_lines,
+    on_disk,
     parse_json,
     parse_toml,
     parse_xml,
@@ -174,6 +176,8 @@ def test_tables_are_read_as_spreadsheets_write_them(delimiter, end):
         ("file_name,text\na.mov,a rider, crossing\n", "3 cells under 2 headings"),
         ("file_name,text,text\na.mov,a,b\n", "two of its columns"),
         ("file_name,text\na.mov," + "x" * 200_000, "not a table"),
+        ('file_name,text\na.mov,"a rider\nb.mov,a boat\n', "not a table"),  # the quote would swallow every row after it
+        ('file_name,text\na.mov,"a 12" screen"\n', "not a table"),
         ("file_name" + "," * 2000 + "\n", "no column"),
         ("file_name\n" + "\n" * 300_000, "more than"),
     ],
@@ -181,6 +185,24 @@ def test_tables_are_read_as_spreadsheets_write_them(delimiter, end):
 def test_tables_that_are_none_are_refused_by_row(text, reason):
     with pytest.raises(ConfigError, match=reason):
         list(csv_rows(text, where="a.csv", needs="file_name"))
+
+
+@pytest.mark.parametrize(("made", "asked"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_a_file_is_found_in_another_unicode_form_and_case(tmp_path, made, asked):
+    place = tmp_path / unicodedata.normalize(made, "Gr\u00fcn")
+    place.mkdir()
+    path = place / unicodedata.normalize(made, "Br\u00fccke.png")
+    path.write_bytes(b"x")
+    named = unicodedata.normalize(asked, "Gr\u00fcn/Br\u00fccke.png")
+    for name in (named, named.upper(), named.replace("/", "\\"), f"./{named}", str(tmp_path / named)):
+        assert on_disk(tmp_path, name) == path or on_disk(tmp_path, name).samefile(path)
+    assert on_disk(tmp_path, "gone/x.png") == tmp_path / "gone/x.png"
+    for name in ("x" * 5000, "a\0b", "", "../../etc"):
+        assert on_disk(tmp_path, name) == tmp_path / name
+    (place / "A.mov").write_bytes(b"1")
+    (place / "a.MOV").write_bytes(b"2")
+    several = "Gr\u00fcn/a.mov"
+    assert on_disk(tmp_path, several) == tmp_path / several, "several answer, so none does"
 
 
 @pytest.mark.parametrize(

@@ -206,8 +206,8 @@ def keep_settings(path: Path, overrides: Sequence[str]) -> None:
     from tomlkit.exceptions import TOMLKitError
 
     wanted = load_config(path, overrides=tuple(overrides))[0]
-    document = tomlkit.parse(outside.read_text(path))
     try:
+        document = tomlkit.parse(outside.read_text(path))
         for dotted, value in map(_override, overrides):
             *parents, leaf = dotted.split(".")
             table: Any = document
@@ -219,15 +219,17 @@ def keep_settings(path: Path, overrides: Sequence[str]) -> None:
         text = tomlkit.dumps(document)
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-            if load_config(temporary)[0] != wanted:
+            if load_config(temporary, root=path.parent)[0] != wanted:
                 raise ConfigError("the settings cannot be placed in it", where=str(path), remedy="write them by hand")
     except (TOMLKitError, TypeError, AttributeError) as error:
         raise ConfigError(f"it cannot be changed: {error}", where=str(path), remedy="write them by hand") from error
 
 
-def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config, dict[str, str]]:
-    """The checked configuration and, for each dotted key, where its value came from (`default`, `preset paper`,
-    `cinetune.toml`, `--set`).
+def load_config(
+    path: Path, *, overrides: tuple[str, ...] = (), root: Path | None = None
+) -> tuple[Config, dict[str, str]]:
+    """The checked configuration, its paths as the disk spells them from `root` (the file's own folder) on, and for each
+    dotted key where its value came from (`default`, `preset paper`, `cinetune.toml`, `--set`).
 
     Raises `ConfigError` naming every wrong key at once, with the nearest legal one.
     """
@@ -246,7 +248,7 @@ def load_config(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Config,
             _assign(merged, key, value)
             origins[key] = origin
     try:
-        config = Config.model_validate(merged)
+        config = Config.model_validate(merged, context={"root": path.parent if root is None else root})
     except pydantic.ValidationError as error:
         raise _explain(error, str(path)) from error
     _cross_check(config, str(path))

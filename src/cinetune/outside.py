@@ -45,6 +45,7 @@ __all__ = [
     "is_file",
     "json_lines",
     "name_parts",
+    "on_disk",
     "one_line",
     "parse_json",
     "parse_toml",
@@ -234,7 +235,7 @@ def csv_rows(
     """
     heading = re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]  # some programs end lines by a return alone
     delimiter = max(_DELIMITERS, key=heading.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] = []
     try:
         for row in reader:
@@ -351,6 +352,24 @@ def folded(name: str) -> str:
 def name_parts(name: str) -> tuple[str, ...]:
     """The folders and file of a path of any system, compared form, without `.` and empty parts."""
     return tuple(part for part in folded(name.strip()).replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def on_disk(folder: Path, name: str) -> Path:
+    """`folder / name` as the disk spells it: a part that is not there is looked up in the form in which names are
+    compared, and taken where one entry alone answers. What is not there at all stays as it was written.
+    """
+    try:
+        if (folder / name).exists():
+            return folder / name
+        whole = Path(name.replace("\\", "/"))
+        place = Path(whole.anchor) if whole.anchor else folder
+        for part in whole.relative_to(whole.anchor).parts:
+            if not os.path.lexists(place / part):
+                (part,) = (entry.name for entry in place.iterdir() if folded(entry.name) == folded(part))
+            place /= part
+    except (OSError, ValueError):  # no such folder, a name no disk takes, none or several entries
+        return folder / name
+    return place
 
 
 def same_name(one: str, other: str) -> bool:

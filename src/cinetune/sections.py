@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from pathlib import Path
@@ -11,7 +12,7 @@ import pydantic
 
 from cinetune.artifacts import Method
 from cinetune.catalogue import RELEASES, TARGETS, Release, find_release
-from cinetune.outside import path_text
+from cinetune.outside import on_disk, path_text
 from cinetune.patterns import Pattern, PatternError
 
 __all__ = [
@@ -34,9 +35,19 @@ __all__ = [
 
 
 class Section(pydantic.BaseModel):
-    """Unknown keys and NaN are refused; nothing changes once it is read."""
+    """Unknown keys and NaN are refused; nothing changes once it is read. Every number has a largest value, far above
+    what anybody uses: a slip of the pen ends here, and not in a run that never does.
+    """
 
     model_config = pydantic.ConfigDict(coerce_numbers_to_str=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_word_for_a_number(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and wanted in (int, float):  # true would be 1
+            raise ValueError("a number is wanted, not true or false")
+        return value
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -63,10 +74,27 @@ def _known_targets(targets: str) -> str:
     return targets
 
 
-Between = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
+_Factor = Annotated[float, pydantic.Field(ge=-1000, le=1000)]
+Between = Annotated[tuple[_Factor, _Factor], pydantic.AfterValidator(_ordered)]
 """Lowest and highest value of a random range."""
+_Power = Annotated[float, pydantic.Field(gt=0, le=1000)]
+BetweenPositive = Annotated[tuple[_Power, _Power], pydantic.AfterValidator(_ordered)]
 Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
-PathName = Annotated[str, pydantic.AfterValidator(path_text)]
+_Words = Annotated[int, pydantic.Field(ge=1, le=10_000)]
+
+
+def _path_name(name: str, info: pydantic.ValidationInfo) -> str:
+    """A path as the disk spells it, from the folder of the project file; unchanged where that is not known."""
+    root: Path | None = (info.context or {}).get("root")
+    if not path_text(name) or root is None:
+        return name
+    found = on_disk(root, name)
+    if found == root / name:
+        return name
+    return str(found) if Path(name).is_absolute() else os.path.relpath(found, root)
+
+
+PathName = Annotated[str, pydantic.AfterValidator(_path_name)]
 
 
 class ColourRule(pydantic.BaseModel):
@@ -113,7 +141,7 @@ class ModelSection(Section):
     crop."""
     storage: Literal["plain", "fp8", "int8", "nf4"] = "plain"
     """How the frozen weights of the denoiser's blocks are kept; they compute in `dtype` all the same."""
-    offload_blocks: int = pydantic.Field(default=0, ge=0)
+    offload_blocks: int = pydantic.Field(default=0, ge=0, le=1000)
     """Blocks whose weights stay in host memory and travel to the device each time they are needed."""
     attention: Literal[
         "auto",
@@ -150,7 +178,7 @@ class FootageSection(Section):
     detector: Literal["adaptive", "none"] = "adaptive"
     edit_list_time: Literal["auto", "source", "record"] = "auto"
     """`record` lays edit lists over the finished film, `source` over what it was cut from."""
-    min_shot_seconds: float = pydantic.Field(default=0.5, gt=0)
+    min_shot_seconds: float = pydantic.Field(default=0.5, gt=0, le=3600)
     crop_bars: bool = True
     strict_rights: bool = False
     variable_rate: Literal["resample", "refuse"] = "resample"
@@ -167,20 +195,20 @@ class FootageSection(Section):
 
 
 class PrepareSection(Section):
-    frames: int = pydantic.Field(default=33, ge=5)
+    frames: int = pydantic.Field(default=33, ge=5, le=10_001)
     """Frames of one training window at the model's native rate; must be 4n+1. The paper: 33."""
-    height: int = pydantic.Field(default=0, ge=0)
-    width: int = pydantic.Field(default=0, ge=0)
+    height: int = pydantic.Field(default=0, ge=0, le=16_384)
+    width: int = pydantic.Field(default=0, ge=0, le=16_384)
     """0 = the model's own training size."""
     trigger: str = ""
     """A phrase put before every training caption and every prompt of the look arm; empty = none."""
     windows: Literal["central", "head", "slide", "uniform", "all"] = "central"
     """Where they lie in a shot. `slide` lays one every `stride` frames at the model's rate; 0 = half a window."""
-    stride: int = pydantic.Field(default=0, ge=0)
-    max_windows_per_shot: int = pydantic.Field(default=0, ge=0)
+    stride: int = pydantic.Field(default=0, ge=0, le=100_000)
+    max_windows_per_shot: int = pydantic.Field(default=0, ge=0, le=1_000_000)
     """0 = one for `central` and `uniform`, no limit for the others."""
-    max_windows_per_scene: int = pydantic.Field(default=0, ge=0)
-    min_motion: float = pydantic.Field(default=0.0, ge=0)
+    max_windows_per_scene: int = pydantic.Field(default=0, ge=0, le=1_000_000)
+    min_motion: float = pydantic.Field(default=0.0, ge=0, le=10_000)
     min_sharpness: float = pydantic.Field(default=0.0, ge=0, le=1)
     """Windows with less are left out; 0 = off. Motion is in per cent of the picture's width per second."""
     held_fraction: float = pydantic.Field(default=0.2, ge=0, lt=1)
@@ -198,38 +226,38 @@ class AugmentSection(Section):
     saturation: Between = (0.85, 1.4)
     gain: Between = (0.94, 1.07)
     offset: Between = (-0.05, 0.05)
-    gamma: Between = (0.8, 1.15)
-    grain: float = pydantic.Field(default=0.0, ge=0)
-    blur: float = pydantic.Field(default=0.0, ge=0)
-    variants: int = pydantic.Field(default=4, ge=1)
+    gamma: BetweenPositive = (0.8, 1.15)
+    grain: float = pydantic.Field(default=0.0, ge=0, le=1)
+    blur: float = pydantic.Field(default=0.0, ge=0, le=1000)
+    variants: int = pydantic.Field(default=4, ge=1, le=1000)
     """How many re-graded condition frames are cached for each window."""
     single_frame: float = pydantic.Field(default=0.0, ge=0, le=1)
     """Share of steps on one-frame windows."""
 
 
 class TrainSection(Section):
-    rank: int = pydantic.Field(default=8, ge=1)
-    alpha: float = pydantic.Field(default=16.0, gt=0)
+    rank: int = pydantic.Field(default=8, ge=1, le=4096)
+    alpha: float = pydantic.Field(default=16.0, gt=0, le=1_000_000)
     targets: Annotated[str, pydantic.AfterValidator(_known_targets)] = "cross"
     """Layers to adapt: cross, cross-text, attention, all-linear, or `regex:` and a pattern of whole layer names."""
     init_from: PathName = ""
     """An adapter, of any origin, to start from in place of a fresh one: a file or folder, relative to the project."""
-    lr: float = pydantic.Field(default=3e-5, gt=0)
+    lr: float = pydantic.Field(default=3e-5, gt=0, le=100)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: float = pydantic.Field(default=0.01, ge=0)
+    weight_decay: float = pydantic.Field(default=0.01, ge=0, le=1000)
     warmup: float = pydantic.Field(default=0.05, ge=0, lt=1)
     """Share of `steps` in linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After warm-up: half a cosine down to zero, or no change."""
-    steps: int = pydantic.Field(default=4000, ge=1)
-    batch: int = pydantic.Field(default=1, ge=1)
-    accumulate: int = pydantic.Field(default=4, ge=1)
-    max_grad_norm: float = pydantic.Field(default=1.0, gt=0)
+    steps: int = pydantic.Field(default=4000, ge=1, le=10_000_000)
+    batch: int = pydantic.Field(default=1, ge=1, le=4096)
+    accumulate: int = pydantic.Field(default=4, ge=1, le=100_000)
+    max_grad_norm: float = pydantic.Field(default=1.0, gt=0, le=1_000_000_000)
     ema: Decay = 0.0
     """Decay of a moving average of the adapter, which is then what is evaluated and kept; 0 = off. It looks back about
     1 / (1 - ema) steps."""
     timesteps: Literal["logit-normal", "uniform"] = "logit-normal"
-    shift: float = pydantic.Field(default=3.0, gt=0)
+    shift: float = pydantic.Field(default=3.0, gt=0, le=1000)
     caption_dropout: float = pydantic.Field(default=0.1, ge=0, le=1)
     checkpointing: Literal["auto", "none", "selective", "full"] = "auto"
     """What is computed a second time in the backward, to save memory: nothing, all but attention, or every block;
@@ -241,23 +269,23 @@ class TrainSection(Section):
     augment: AugmentSection = AugmentSection()
     plain_arm: bool = False
     """Also train a second adapter without reference augmentation, as a control."""
-    workers: int = pydantic.Field(default=1, ge=1)
+    workers: int = pydantic.Field(default=1, ge=1, le=1000)
     """Processes that train arms side by side, one CPU thread each; 1 = one arm after the other with all threads."""
-    validate_every: int = pydantic.Field(default=200, ge=1)
-    patience: int = pydantic.Field(default=4, ge=1)
+    validate_every: int = pydantic.Field(default=200, ge=1, le=10_000_000)
+    patience: int = pydantic.Field(default=4, ge=1, le=10_000_000)
     """Evaluations without an LPIPS gain of `min_delta` before training stops."""
-    min_delta: float = pydantic.Field(default=0.001, ge=0)
+    min_delta: float = pydantic.Field(default=0.001, ge=0, le=1_000_000)
     """Never less than the noise that `validation_seeds` measures."""
-    validation_seeds: int = pydantic.Field(default=4, ge=1)
+    validation_seeds: int = pydantic.Field(default=4, ge=1, le=1000)
     """Sampling seeds the untrained model is judged with, to learn how far luck alone moves the distance; 1 = off."""
-    validation_shots: int = pydantic.Field(default=4, ge=1)
-    validation_windows: int = pydantic.Field(default=16, ge=1)
+    validation_shots: int = pydantic.Field(default=4, ge=1, le=10_000)
+    validation_windows: int = pydantic.Field(default=16, ge=1, le=1_000_000)
     """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""
-    validation_steps: int = pydantic.Field(default=8, ge=1)
-    checkpoint_every: int = pydantic.Field(default=100, ge=1)
+    validation_steps: int = pydantic.Field(default=8, ge=1, le=10_000)
+    checkpoint_every: int = pydantic.Field(default=100, ge=1, le=10_000_000)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     """Where the numbers of log.jsonl go as well, as local files beside it."""
-    seed: int = 0
+    seed: int = pydantic.Field(default=0, ge=-(2**62), le=2**62)
 
 
 class ParallelSection(Section):
@@ -266,30 +294,30 @@ class ParallelSection(Section):
     data: Literal["ddp", "fsdp", "hsdp"] = "ddp"
     """Where the frozen base lies: whole on every card, in shards over all, or in shards inside each of `replicas`
     groups. The adapter and its optimiser are always whole."""
-    replicas: int = pydantic.Field(default=0, ge=0)
+    replicas: int = pydantic.Field(default=0, ge=0, le=100_000)
     """`hsdp` only: groups of cards that hold one whole base each; 0 = one for each machine."""
-    ulysses: int = pydantic.Field(default=1, ge=1)
+    ulysses: int = pydantic.Field(default=1, ge=1, le=100_000)
     """Cards that share the tokens of one window (context parallel); neighbours, so keep them inside one machine."""
     backend: Literal["auto", "gloo", "nccl"] = "auto"
-    timeout_minutes: float = pydantic.Field(default=30.0, gt=0)
+    timeout_minutes: float = pydantic.Field(default=30.0, gt=0, le=1_000_000)
     """How long one process waits for another before the run ends."""
 
 
 class KeyframesSection(Section):
     method: Method = "develop"
-    candidates: int = pydantic.Field(default=1, ge=1)
+    candidates: int = pydantic.Field(default=1, ge=1, le=1000)
     strength: float = pydantic.Field(default=0.6, gt=0, le=1)
     """`restyle` only: share of the noise schedule that is run."""
 
 
 class ShootSection(Section):
-    segment_frames: int = pydantic.Field(default=33, ge=5)
-    steps: int = pydantic.Field(default=40, ge=1)
-    guidance: float = pydantic.Field(default=5.0, ge=1)
-    shift: float = pydantic.Field(default=3.0, gt=0)
-    seeds: int = pydantic.Field(default=1, ge=1)
+    segment_frames: int = pydantic.Field(default=33, ge=5, le=10_001)
+    steps: int = pydantic.Field(default=40, ge=1, le=10_000)
+    guidance: float = pydantic.Field(default=5.0, ge=1, le=1000)
+    shift: float = pydantic.Field(default=3.0, gt=0, le=1000)
+    seeds: int = pydantic.Field(default=1, ge=1, le=1000)
     """Seeds rendered for each shot and arm; scores average over them."""
-    overlap: int = pydantic.Field(default=1, ge=1)
+    overlap: int = pydantic.Field(default=1, ge=1, le=10_001)
     """Pictures that a segment shares with the one before it, 4n+1: it is led through them, and adds what follows."""
     anchor: float = pydantic.Field(default=0.0, ge=0, le=1)
     """Strength of the ramped colour anchor to the settled first segment."""
@@ -299,13 +327,13 @@ class ShootSection(Section):
     """`strict`: a segment that is still outside after its tries ends the run (exit code 4)."""
     preview: bool = False
     """A quick look: fewer steps, a smaller picture, steps cached. Labelled, never scored."""
-    preview_steps: int = pydantic.Field(default=6, ge=1)
+    preview_steps: int = pydantic.Field(default=6, ge=1, le=10_000)
     preview_share: float = pydantic.Field(default=0.5, gt=0, le=1)
     """Of each side of the picture."""
     preview_cache: float = pydantic.Field(default=0.1, ge=0, lt=1)
     """Change of the first block's residual under which a step leaves out the other blocks; 0 = none does."""
-    height: int = pydantic.Field(default=0, ge=0)
-    width: int = pydantic.Field(default=0, ge=0)
+    height: int = pydantic.Field(default=0, ge=0, le=16_384)
+    width: int = pydantic.Field(default=0, ge=0, le=16_384)
     executor: Literal["local", "ray", "slurm"] = "local"
     """Who makes the shots: processes on this machine, a Ray cluster, or Slurm jobs."""
     workers: int = pydantic.Field(default=0, ge=0, le=10_000)
@@ -341,7 +369,7 @@ class DeliverSection(Section):
     """Slate and burn-in are for the proxies; every other format is clean."""
     name: str = "{seq}_{shot}_{task}_v{version:03d}"
     seq: str = "SQ010"
-    height: int = pydantic.Field(default=0, ge=0)
+    height: int = pydantic.Field(default=0, ge=0, le=16_384)
     """Picture height of movies (Lanczos from the master); 0 = as generated."""
     arms: tuple[Literal["base", "look", "plain"], ...] = pydantic.Field(default=("base", "look"), min_length=1)
     c2pa_certificate: PathName = ""
@@ -384,7 +412,7 @@ class DesignSection(Section):
     """Measures whose effect is compared between the domains."""
     control: tuple[str, ...] = ("colour_error",)
     """Measures in which the look should beat the plain arm, in the film's domain."""
-    margins: dict[str, Annotated[float, pydantic.Field(gt=0)]] = {}
+    margins: dict[str, Annotated[float, pydantic.Field(gt=0, le=1_000_000)]] = {}
     """How much worse still counts as no worse, by measure in its own unit, in place of the defaults."""
 
 
@@ -397,9 +425,9 @@ class ScoreSection(Section):
     features: tuple[FeatureName, ...] = pydantic.Field(default=("own",), min_length=1)
     """Feature networks to measure with; `cinetune weights` lists them. `own` is the base model's image encoder. The
     first one for frames gives the measures their plain names."""
-    networks: str = "networks"
+    networks: PathName = "networks"
     """Folder that holds the others, one folder each by name; relative to the project."""
-    reference: dict[Literal["in", "out"], str] = {"in": "", "out": ""}
+    reference: dict[Literal["in", "out"], PathName] = {"in": "", "out": ""}
     """Real clips of each domain: a folder of clips, or one movie; empty = the truths that the shot list names."""
     alpha: float = pydantic.Field(default=0.05, gt=0, lt=1)
     design: DesignSection = DesignSection()
@@ -417,19 +445,19 @@ class CaptionSection(Section):
     key_env: str = ""
     """`http`: name of the environment variable with the key; empty = no key is sent."""
     frames: int = pydantic.Field(default=8, ge=1, le=64)
-    size: int = pydantic.Field(default=512, ge=32)
+    size: int = pydantic.Field(default=512, ge=32, le=16_384)
     """Longest side of the pictures shown, in pixels."""
-    words: tuple[int, int] = (80, 100)
+    words: tuple[_Words, _Words] = (80, 100)
     """Fewest and most words of a caption."""
     language: Literal["en", "any"] = "en"
     """`any` leaves out the checks that know English."""
     prompt: str = ""
     """A question of your own; empty = `cinetune.footage.notes.captions.PROMPT`."""
-    workers: int = pydantic.Field(default=2, ge=1)
+    workers: int = pydantic.Field(default=2, ge=1, le=1000)
     """`http`: questions asked at the same time."""
-    timeout: float = pydantic.Field(default=180.0, gt=0)
+    timeout: float = pydantic.Field(default=180.0, gt=0, le=1_000_000)
     """`http`: seconds to wait for an answer."""
-    retries: int = pydantic.Field(default=4, ge=0)
+    retries: int = pydantic.Field(default=4, ge=0, le=1000)
     """`http`: how often a busy or failing server is asked again."""
 
     @pydantic.field_validator("words")

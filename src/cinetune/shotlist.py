@@ -18,7 +18,7 @@ from cinetune.artifacts import Cue, PlannedShot, ShotPlan
 from cinetune.config import SAFE_NAME, read_toml, unknown_key
 from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
-from cinetune.outside import folded, is_file, path_text, read_text, toml_string
+from cinetune.outside import folded, is_file, on_disk, path_text, read_text, toml_string
 from cinetune.timecode import exact_rate
 
 __all__ = [
@@ -64,7 +64,7 @@ def load_shots(path: Path) -> ShotPlan:
     if faults:
         known = lines if isinstance(rows, list) and len(lines) == len(rows) else []
         raise ConfigError("\n  ".join(_words(rows, known, *fault) for fault in faults), where=str(path))
-    return ShotPlan(shots=tuple(_planned(row) for row in rows))
+    return ShotPlan(shots=tuple(_spelled(_planned(row), path.parent) for row in rows))
 
 
 def pick_candidates(path: Path, asked: Sequence[str]) -> None:
@@ -73,9 +73,13 @@ def pick_candidates(path: Path, asked: Sequence[str]) -> None:
     Raises `ConfigError` for a shot that is not there and for what is no number from 0; then nothing is written.
     """
     import tomlkit
+    from tomlkit.exceptions import TOMLKitError
 
     known = [shot.id for shot in load_shots(path).shots]
-    document = tomlkit.parse(read_text(path))
+    try:
+        document = tomlkit.parse(read_text(path))
+    except TOMLKitError as error:
+        raise ConfigError(f"it cannot be changed: {error}", where=str(path), remedy="write `pick` by hand") from error
     rows: Any = document["shot"] if known else []
     for text in asked:
         name, _, number = text.partition("=")
@@ -195,6 +199,17 @@ def _planned(row: Row) -> PlannedShot:
     return shot if shot.reference else replace(shot, reference=shot.keyframe or "")
 
 
+def _spelled(shot: PlannedShot, folder: Path) -> PlannedShot:
+    """The shot with its files as the disk spells them."""
+    named = {key: value for key in (*_PICTURES, "truth") if (value := getattr(shot, key))}
+    return replace(shot, **{key: _relative(folder, value) for key, value in named.items()})
+
+
+def _relative(folder: Path, name: str) -> str:
+    found = on_disk(folder, name)
+    return name if found == folder / name else os.path.relpath(found, folder)
+
+
 def _shot_faults(shot: PlannedShot, row: Row, folder: Path) -> Iterator[tuple[str, str]]:
     if not SAFE_NAME.fullmatch(shot.id):
         yield (
@@ -255,5 +270,5 @@ def _file_faults(role: str, name: str | None, folder: Path) -> Iterator[str]:
         return
     if not Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(folder)):
         yield f"{role} {name!r} is outside the project: copy it into the project folder"
-    elif not is_file(folder / name):
+    elif not is_file(on_disk(folder, name)):
         yield f"{role} {name!r} does not exist: give a path relative to the project folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def test_a_table_becomes_a_shot_list(root: Path, delimiter: str) -> None:
     one, two = load_shots(root / "shots.toml").shots
     assert (one.id, one.prompt, one.seconds, one.seed) == ("sh1", "a rider; at dusk,\talone", 2.5, 3)
     assert (two.id, two.domain, two.seconds, two.camera) == ("sh2", "out", 2.0, "pan")
+
+
+def test_references_are_found_in_another_unicode_form(root: Path) -> None:
+    (root / "ref.png").rename(root / unicodedata.normalize("NFD", "Br\u00fccke.png"))
+    import_shots(root, table(root, "id,prompt,domain,reference\nsh1,a,in,Br\u00fccke.png\n"))
+    (shot,) = load_shots(root / "shots.toml").shots
+    assert (root / shot.reference).is_file() and not unicodedata.is_normalized("NFC", shot.reference)
 
 
 def test_lines_may_end_by_a_return_alone(root: Path) -> None:

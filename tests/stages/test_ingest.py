@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from dataclasses import replace
 from fractions import Fraction
 
@@ -48,17 +49,20 @@ def test_a_clip_is_cut_measured_and_told(project, report):
 
 
 def test_what_speaks_of_no_film_is_said(project, report):
-    write_two_shots(project.root / "footage" / "castle.mp4")
+    write_two_shots(project.root / "footage" / unicodedata.normalize("NFC", "bürg.mp4"))
     table = project.root / "footage" / "metadata.csv"
-    table.write_text("file_name,text\ncastle.mp4,a castle\ncastel.mp4,a typing error\n")
-    rules = [f'[[footage.colour]]\nmatch = "{name}"\nlevels = "full"\n' for name in ("CASTLE*", "*.mxf")]
+    table.write_text("file_name,text\nbürg.mp4,a castle\nbrüg.mp4,a typing error\n")
+    rules = [
+        f'[[footage.colour]]\nmatch = "{name}"\nlevels = "full"\n'
+        for name in (unicodedata.normalize("NFD", "bürg*"), "*.mxf")
+    ]
     record = ingest.run(write_settings(project, "".join(rules)), report)
     (words,) = [text for text in report.warnings if "answers to" in text]
     assert words.splitlines()[1:] == [
-        "  metadata.csv, line 3: 'castel.mp4' is no film here",
+        "  metadata.csv, line 3: 'brüg.mp4' is no film here",
         '  cinetune.toml, footage.colour: match = "*.mxf" fits no file',
     ]
-    assert record.groups["clips"][0].colour.full_range, "a name is compared without its case"
+    assert record.groups["clips"][0].colour.full_range, "a pattern is compared in one Unicode form"
 
 
 def test_bad_files_are_listed_and_the_batch_goes_on(project, report):

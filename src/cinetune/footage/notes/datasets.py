@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import pydantic
 
 from cinetune.errors import ConfigError
-from cinetune.outside import MOST_TABLE, escaped, folded, is_file, json_lines, one_line, read_text, read_toml
+from cinetune.outside import MOST_TABLE, escaped, folded, is_file, json_lines, on_disk, one_line, read_text, read_toml
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = ["Clip", "Dataset", "read_dataset"]
@@ -223,14 +222,12 @@ def _extension(text: str, where: str) -> str:
 
 def _found(path: Path, name: str, where: str) -> Path:
     """A file or folder named from outside, with the separators of any system and in any Unicode form."""
-    spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
-    for spelling in (*spellings, name.replace("\\", "/")):
-        for candidate in (path.parent / spelling, Path(spelling)):
-            try:
-                if spelling and candidate.exists():
-                    return candidate.resolve()
-            except (OSError, ValueError):
-                break  # no disk takes such a name
+    for candidate in (on_disk(path.parent, name), on_disk(Path(), name)):
+        try:
+            if name and candidate.exists():
+                return candidate.resolve()
+        except (OSError, ValueError):
+            break  # no disk takes such a name
     remedy = "mend the path in the dataset file"
     raise ConfigError(f"{name[:200]!r} is not there", where=f"{path}, {where}", remedy=remedy)
 

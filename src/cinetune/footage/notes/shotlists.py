@@ -21,7 +21,7 @@ from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.markers import Marker, otio_markers
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import probe, read_frames
-from cinetune.outside import MOST_TABLE, csv_rows, is_file, read_text
+from cinetune.outside import MOST_TABLE, csv_rows, is_file, on_disk, read_text
 from cinetune.shotlist import check_shots, load_shots, shots_text
 from cinetune.store import atomic_write
 
@@ -113,7 +113,7 @@ def _film(marker: Marker, source: Path) -> Path:
         raise FootageError(f"{marker.label} lies on no media", where=str(source), remedy=remedy)
     named = urlparse(marker.file)
     path = Path(url2pathname(named.path) if named.scheme == "file" else marker.file)
-    for film in (source.parent / path, source.parent / path.name):
+    for film in (on_disk(source.parent, str(path)), on_disk(source.parent, path.name)):
         if is_file(film):
             return film
     remedy = "put the film beside the timeline"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -25,7 +26,7 @@ import numpy as np
 from cinetune.artifacts import Colour
 from cinetune.errors import FootageError
 from cinetune.footage.read.color import camera_curve
-from cinetune.outside import folded, one_line, read_text
+from cinetune.outside import one_line, read_text
 from cinetune.sections import ColourRule
 
 __all__ = ["SPACES", "in_project", "rule_for", "to_display"]
@@ -85,10 +86,12 @@ SPACES = {
 
 def rule_for(rules: Sequence[ColourRule], name: str) -> ColourRule | None:
     """The first rule that fits a file by its path `name` (POSIX, relative to the footage folder) or its file name;
-    in any case and Unicode form.
+    in any Unicode form.
     """
-    names = (folded(name), folded(name.rpartition("/")[2]))
-    return next((rule for rule in rules if any(fnmatchcase(each, folded(rule.match)) for each in names)), None)
+    names = [unicodedata.normalize("NFC", each) for each in (name, name.rpartition("/")[2])]
+    patterns = [unicodedata.normalize("NFC", rule.match) for rule in rules]
+    fitting = (any(fnmatchcase(each, pattern) for each in names) for pattern in patterns)
+    return next((rule for rule, fits in zip(rules, fitting, strict=True) if fits), None)
 
 
 def in_project(rule: ColourRule | None, root: Path) -> ColourRule | None:
@@ -136,9 +139,9 @@ def _lut(path: str, _changed: int) -> Callable[[Array], None]:
         raise FootageError(f"the LUT {path} holds a value that is no number", remedy="export it again")
     with tempfile.TemporaryDirectory(prefix="cinetune-lut-") as folder:  # OpenColorIO reads plain UTF-8, from a file
         plain = Path(folder) / f"lut{Path(path).suffix}"
-        plain.write_text(text, encoding="utf-8")
+        plain.write_text(text.replace("\r\n", "\n").replace("\r", "\n"), encoding="utf-8")
         ocio.ClearAllCaches()  # or a LUT that was changed on disk would come from memory
-        transform = ocio.FileTransform(src=str(plain), interpolation=ocio.INTERP_TETRAHEDRAL)
+        transform = ocio.FileTransform(src=str(plain), interpolation=ocio.INTERP_BEST)
         try:
             processor = ocio.Config.CreateRaw().getProcessor(transform)
             return processor.getDefaultCPUProcessor().applyRGB
