@@ -38,6 +38,12 @@ def called(task: Any) -> str:
     return str(getattr(task, "label", task))
 
 
+def _first_line(error: BaseException) -> str:
+    """What went wrong, in one line; an error may have nothing to say but its name."""
+    said = error.what if isinstance(error, CinetuneError) else "memory ran out" if out_of_memory(error) else str(error)
+    return said.partition("\n")[0][:200] or type(error).__name__
+
+
 @dataclass(slots=True, kw_only=True)
 class Work(Generic[T]):
     """What is to be made, and how it went so far.
@@ -65,8 +71,7 @@ class Work(Generic[T]):
         if not own or (not self.made and len(self.failed) >= _ENOUGH):
             raise error
         if len(self.tasks) > 1:
-            what = error.what if isinstance(error, CinetuneError) else str(error)
-            self.say(f"{called(self.tasks[number])} failed: {what}; the rest goes on")
+            self.say(f"{called(self.tasks[number])} failed: {_first_line(error)}; the rest goes on")
 
     def lost(self, number: int, why: str) -> bool:
         """A worker is gone with a piece. Whether the piece is to be tried again, which is said."""
@@ -85,7 +90,7 @@ class Work(Generic[T]):
         first = self.failed[min(self.failed)]
         if len(self.failed) == 1:
             raise first
-        lines = [f"{called(self.tasks[n])}: {str(e).splitlines()[0]}" for n, e in sorted(self.failed.items())]
+        lines = [f"{called(self.tasks[n])}: {_first_line(e)}" for n, e in sorted(self.failed.items())]
         more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
         raise ModelError(
             "\n    ".join([f"{len(lines)} of {len(self.tasks)} cannot be made", *lines[:10], *more]),
@@ -135,6 +140,9 @@ def _run_here(work: Work[T], workers: int) -> None:
             try:
                 result = maker(task)
             except FAULTS as error:
+                if lost_device(error):  # no further call of this process would go through
+                    what = f"{called(task)}: its card is gone ({_first_line(error)})"
+                    raise ModelError(what, remedy="run again: what is finished is kept") from error
                 work.failing(number, error)
             else:
                 work.finished(number, result)
