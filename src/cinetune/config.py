@@ -49,6 +49,7 @@ __all__ = [
     "flatten",
     "keep_settings",
     "load_config",
+    "need_file",
     "preset_table",
     "read_toml",
     "section_sha",
@@ -165,9 +166,14 @@ def _assign(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file of the project. Raises `ConfigError` when it is missing or is none."""
+    return outside.read_toml(need_file(path))
+
+
+def need_file(path: Path) -> Path:
+    """A file every project has. Raises `ConfigError` when it is missing."""
     if not path.exists():
         raise ConfigError(f"no {path.name} here", where=str(path), remedy="`cinetune new DIR` makes a project")
-    return outside.read_toml(path)
+    return path
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from cinetune.errors import StoreError
 
@@ -31,6 +32,7 @@ __all__ = [
     "growing",
     "inside",
     "locked",
+    "opened",
     "publish",
     "storage_error",
     "sweep",
@@ -234,6 +236,22 @@ def unfinished(root: Path, folder: Path) -> list[Path]:
 
 
 # ---------------------------------------------------------------- links and locks
+
+
+@contextmanager
+def opened(path: Path, *, linked: bool = False) -> Iterator[BinaryIO]:
+    """A file to read, if it is a plain one: a pipe would be waited for, a device never ends. A link is followed where
+    it may be `linked`. Raises `OSError` with the reason.
+    """
+    follow = 0 if linked else os.O_NOFOLLOW
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENXIO, "a folder, a pipe or a device, no file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def inside(root: Path, path: Path) -> Path:

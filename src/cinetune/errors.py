@@ -15,6 +15,8 @@ Each message says what went wrong, where, and how to mend it. The command line t
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "CinetuneError",
     "ClusterError",
@@ -100,11 +102,20 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
+_REFUSED = {
+    errno.EACCES, errno.EPERM, errno.EIO, errno.EROFS, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO,
+    errno.ESTALE, errno.EDQUOT, errno.EFBIG, errno.EMFILE,
+}  # fmt: skip
+"""What a disk says of itself, and no program can foresee. That a file is not there is not among them: we must know."""
+
+
 def ran_out(error: BaseException) -> CinetuneError | None:
-    """Memory or disk that ran out inside a library, as one of our own errors."""
+    """Memory or disk that ran out inside a library, or that refuse, as one of our own errors."""
     if out_of_memory(error):
         remedy = "`cinetune plan` shows what needs how much, and the settings that need less"
         return StoreError("memory ran out; nothing that was finished is lost", remedy=remedy)
     if "No space left on device" in str(error):
         return StoreError("the disk is full; nothing was lost", remedy="free space and run the same command again")
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
+        return StoreError(f"the system refuses a file: {error.strerror}", where=repr(error.filename)[1:-1])
     return None

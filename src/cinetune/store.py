@@ -31,20 +31,21 @@ from typing import Any, TypeVar
 
 from cinetune import artifacts
 from cinetune.artifacts import FileRef, Provenance
-from cinetune.config import Config, flatten, load_config
+from cinetune.config import Config, flatten, load_config, need_file
 from cinetune.durable import (
     atomic_write,
     claimed,
     growing,
     inside,
     locked,
+    opened,
     publish,
     sweep,
     sweep_claims,
     unfinished,
 )
 from cinetune.errors import StoreError
-from cinetune.outside import is_file
+from cinetune.outside import MOST_TOML, is_file, read_bytes
 from cinetune.records import artifact, from_json, sealed, to_json, unsealed
 from cinetune.results import Result
 from cinetune.shotlist import load_shots
@@ -58,8 +59,8 @@ _VOLATILE = {"provenance", "timing", "created_utc", "wall_seconds"}
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    """sha256 of a file's bytes, in hex. Raises `OSError` when it cannot be read, or is no plain file."""
+    with opened(path, linked=True) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -210,7 +211,8 @@ class Store:
     def _read_hashes(self) -> dict[str, list[str]]:
         """A cache: what is no such table is as good as none."""
         try:
-            table = unsealed(self._hash_file.read_bytes(), where=str(self._hash_file)) or {}
+            with opened(self._hash_file) as file:
+                table = unsealed(file.read(), where=str(self._hash_file)) or {}
         except (OSError, StoreError):
             return {}
         return {
@@ -370,7 +372,8 @@ class Store:
         """Raise `StoreError` for a project that another version worked on: nothing in it may be written over."""
         for path in sorted((self.work / "stages").glob("*.json")):
             try:
-                plain = json.loads(path.read_bytes())
+                with opened(path) as file:
+                    plain = json.loads(file.read())
             except (OSError, ValueError, RecursionError):
                 continue  # whoever reads it says what is wrong with it
             if isinstance(plain, dict) and plain.get("schema", artifacts.SCHEMA) != artifacts.SCHEMA:
@@ -426,6 +429,11 @@ class Project:
 
     def shots(self) -> artifacts.ShotPlan:
         return load_shots(self.root / "shots.toml")
+
+    def shots_sha256(self) -> str:
+        """sha256 of the shot list. Raises `ConfigError` when there is none, or it cannot be read."""
+        path = self.root / "shots.toml"
+        return hashlib.sha256(read_bytes(need_file(path), most=MOST_TOML)).hexdigest()
 
     def input_key(
         self, stage: str, *, parents: Sequence[str], sections: Sequence[str], inputs: Mapping[str, str]

@@ -36,7 +36,7 @@ from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter, peak_memory_gib, provenance
 from cinetune.shotlist import spoken
 from cinetune.stage import Made, Stage, make_pieces
-from cinetune.store import Project, Store, content_key, sha256_file
+from cinetune.store import Project, Store, content_key
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -78,7 +78,7 @@ class _Task:
 
 def inputs(project: Project) -> dict[str, str]:
     """Hash of the shot list: prompts and lengths are in it."""
-    return {"shots.toml": sha256_file(project.root / "shots.toml")}
+    return {"shots.toml": project.shots_sha256()}
 
 
 def make(project: Project, report: Reporter) -> Made[Expanded]:

@@ -22,7 +22,7 @@ from cinetune.results import Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter
 from cinetune.shotlist import spoken
 from cinetune.stage import Made, Stage, make_pieces
-from cinetune.store import Project, Store, content_key, sha256_file
+from cinetune.store import Project, Store, content_key
 from cinetune.timecode import exact_rate
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _Task:
 
 def inputs(project: Project) -> dict[str, str]:
     """Hashes of the shot list and of each picture that shots start from."""
-    found = {"shots.toml": sha256_file(project.root / "shots.toml")}
+    found = {"shots.toml": project.shots_sha256()}
     pictures = {_start(shot) for shot in project.shots().shots}
     found |= {"arms": ", ".join(project.config.arms())}
     return found | {picture: project.store.sha256(project.root / picture) for picture in sorted(pictures)}

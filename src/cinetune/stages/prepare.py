@@ -25,6 +25,7 @@ from cinetune.footage.cut.selection import crowded, held_scenes, left_out, repea
 from cinetune.footage.cut.windows import centre_crop, window_frames
 from cinetune.footage.notes.sidecars import GENERATED, CaptionRow, captions_of, rights_csv, sidecar_files, unheard
 from cinetune.footage.video import read_clip
+from cinetune.outside import is_file
 from cinetune.pages.sheet import WindowCard, render_sheet, start_label, strip
 from cinetune.records import artifact
 from cinetune.results import Ingested, Prepared
@@ -51,7 +52,7 @@ class _Seen:
 def inputs(project: Project) -> dict[str, str]:
     """sha256 of the caption sidecars, and the model's geometry."""
     folder = project.root / project.config.footage.folder
-    files = [*sidecar_files(folder), *folder.glob(GENERATED)] if folder.is_dir() else []
+    files = [*sidecar_files(folder), *filter(is_file, folder.glob(GENERATED))] if folder.is_dir() else []
     hashes = {Path(os.path.relpath(path, project.root)).as_posix(): sha256_file(path) for path in files}
     base = project.config.model.base()
     return hashes | {"geometry": f"{base.width}x{base.height}, {base.rate} fps, multiples of {base.multiple}"}

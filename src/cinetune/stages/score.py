@@ -17,7 +17,7 @@ from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Scored
 from cinetune.runtime import Reporter
 from cinetune.scoring.nets import network_folder
 from cinetune.stage import Made, Stage
-from cinetune.store import Project, content_key, sha256_file
+from cinetune.store import Project, content_key
 
 __all__ = ["STAGE", "inputs", "make", "run"]
 
@@ -30,7 +30,7 @@ def inputs(project: Project) -> dict[str, str]:
     of the measures.
     """
     truths = [shot.truth for shot in project.shots().shots if shot.truth is not None]
-    found = {"shots.toml": sha256_file(project.root / "shots.toml"), "measures": f"version {VERSION}"}
+    found = {"shots.toml": project.shots_sha256(), "measures": f"version {VERSION}"}
     found |= {truth: project.store.sha256(project.root / truth) for truth in truths}
     named = {name for name in project.config.score.reference.values() if name}
     named |= {str(network_folder(project, name)) for name in project.config.score.features if name != "own"}
