@@ -6,7 +6,7 @@ A field is a group of records in the stage's file; a field that an older file la
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from cinetune.artifacts import (
     Arm,
@@ -25,8 +25,10 @@ from cinetune.artifacts import (
     Veto,
     Window,
 )
+from cinetune.errors import StoreError
 
 __all__ = [
+    "ById",
     "Cached",
     "Delivered",
     "Expanded",
@@ -38,6 +40,17 @@ __all__ = [
     "Scored",
     "Trained",
 ]
+
+
+V = TypeVar("V")
+
+
+class ById(dict[str, V]):
+    """Records by their id. Asking for one that is not there raises `StoreError`: two stages' files do not fit."""
+
+    def __missing__(self, name: str) -> V:
+        remedy = "run `cinetune run`; if it says nothing is stale, `cinetune ingest --again`"
+        raise StoreError(f"the project's records do not fit together: none is called {name[:80]!r}", remedy=remedy)
 
 
 class Result(Protocol):
@@ -54,9 +67,14 @@ class Ingested:
     rejected: tuple[Rejected, ...] = ()
 
     @property
-    def by_id(self) -> dict[str, FootageClip]:
+    def by_id(self) -> ById[FootageClip]:
         """The clips by their id."""
-        return {clip.id: clip for clip in self.clips}
+        return ById({clip.id: clip for clip in self.clips})
+
+    def __post_init__(self) -> None:
+        clips = self.by_id
+        for shot in self.shots:
+            _ = clips[shot.clip]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +82,11 @@ class Prepared:
     stage: ClassVar[str] = "prepare"
     windows: tuple[Window, ...] = ()
     measures: tuple[Measures, ...] = ()
+
+    @property
+    def by_id(self) -> ById[Window]:
+        """The windows by their id."""
+        return ById({window.id: window for window in self.windows})
 
     @property
     def training(self) -> tuple[Window, ...]:

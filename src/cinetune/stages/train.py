@@ -330,7 +330,7 @@ class _Run:
         from cinetune.training import HeldShot
 
         store = self.project.store
-        clips, windows = store.need(Ingested).by_id, {window.id: window for window in store.need(Prepared).windows}
+        clips, windows = store.need(Ingested).by_id, store.need(Prepared).by_id
         shots: list[HeldShot] = []
         for file in files:
             window = windows[file.id]
