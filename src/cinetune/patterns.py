@@ -46,13 +46,15 @@ class _State:
 
 
 class Pattern:
-    """A compiled pattern. Raises `PatternError` for what it cannot take."""
+    """A compiled pattern. Patterns that have one list `taken` share their steps. Raises `PatternError` for what it
+    cannot take.
+    """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, taken: list[int] | None = None) -> None:
         if len(text) > _MOST_LETTERS:
             raise PatternError(f"the pattern has more than {_MOST_LETTERS} letters")
         self.text = text
-        self._steps = 0
+        self._taken = [0] if taken is None else taken
         self._states = _Compiler(text).compiled()
         plain = all(state.choice is None and not state.stand for state in self._states[:-1])
         self._length = len(self._states) - 1 if plain else None  # of every text it matches, where there is one
@@ -85,8 +87,8 @@ class Pattern:
                 waiting += state.choice
             elif (state.stand == "^" and place == 0) or (state.stand == "$" and place == len(text)):
                 waiting.append(number + 1)
-        self._steps += len(found) + 1
-        if self._steps > _MOST_STEPS:
+        self._taken[0] += len(found) + 1
+        if self._taken[0] > _MOST_STEPS:
             raise PatternError("the pattern takes too long")
         return found
 

@@ -290,6 +290,28 @@ def test_a_pattern_that_never_ends_does_not_hang(tmp_path: Path, table: dict[str
     assert float(state["blocks.0.attn2.to_q.lora_B.weight"][0, 0]) == 2.0  # no row fits, so lora_alpha holds
 
 
+@pytest.mark.timeout(60)
+def test_many_patterns_have_their_limit_together(tmp_path: Path) -> None:
+    a, b = "base_model.model.blocks.0.attn2.to_q.lora_A.weight", "base_model.model.blocks.0.attn2.to_q.lora_B.weight"
+    save_file({a: torch.ones(4, 8), b: torch.ones(8, 4)}, tmp_path / "adapter_model.safetensors")
+    table = {f"(.*.*.*.*)*{number}!": 4 for number in range(4000)}
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8, "alpha_pattern": table}))
+    with pytest.raises(WeightsError, match="too long"):
+        read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("alpha", [0, True, "0", "much", None])
+def test_a_strength_that_is_none(tmp_path: Path, alpha: object) -> None:
+    folder = peft_folder(tmp_path / "adapter", lambda key: f"base_model.model.{key}")
+    settings = json.loads((folder / "adapter_config.json").read_text()) | {"lora_alpha": alpha}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    if alpha is None:
+        assert read_adapter(folder), "nothing is said: alpha = rank"
+        return
+    with pytest.raises(WeightsError, match="header is damaged"):
+        read_adapter(folder)
+
+
 @pytest.mark.parametrize(
     "table", [[1], {"(?=a)b": 4}, {"(": 4}, {str(n): 4 for n in range(6000)}, {"blocks.0.attn2.to_q": []}]
 )
@@ -350,6 +372,11 @@ NONE = {f"{Q}.lora_A.weight": torch.zeros(0, 8), f"{Q}.lora_B.weight": torch.zer
         FOUR | {f"{Q}.alpha": torch.tensor(float("nan"))},
         FOUR | {f"transformer.{Q}.lora_B.weight": torch.ones(8, 4)},
         FOUR | {f"{Q}.lora_A.weight": torch.ones(4, 8, 1)},
+        FOUR | {f"{Q}.alpha": torch.tensor(0.0)},
+        FOUR | {f"{Q}.lora_A.weight": torch.ones(4, 8, dtype=torch.int64)},
+        FOUR | {f"{Q}.lora_B.weight": torch.ones(8, 4, dtype=torch.bool)},
+        {key.replace("0", "\uff10"): value for key, value in FOUR.items()},
+        {key.replace("0", "9" * 5000): value for key, value in FOUR.items()},
     ],
 )
 @pytest.mark.parametrize("settings", ["{}", json.dumps({"transformer.lora_alpha": 4})])

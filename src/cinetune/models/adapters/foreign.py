@@ -32,6 +32,7 @@ __all__ = ["adapter_metadata", "read_adapter"]
 
 _PART = re.compile(r"(.+?)\.lora_(A|B|down|up)(?:\.(?!weight$|bias$)\w+)?(?:\.weight)?")
 _MOST_PATTERNS = 5000
+_MOST_LETTERS = 100_000  # of all rows of `alpha_pattern`; one for each of 400 layers has 16,000
 _SIDE = {"A": "A", "down": "A", "B": "B", "up": "B"}
 _OTHER_KINDS = (
     (r"dora_scale$|lora_magnitude_vector", "a DoRA: its magnitudes"),
@@ -65,6 +66,8 @@ class _Declared:
             alpha = alpha if alpha is not None else settings.get("lora_alpha")
             if alpha is None:
                 return 1.0
+            if isinstance(alpha, bool) or float(alpha) == 0:
+                raise ValueError(f"an alpha of {alpha!r} is no strength")
             scale = float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         except (TypeError, ValueError, OverflowError) as error:
             raise WeightsError(f"the adapter's header is damaged: {error}", where=str(path)) from error
@@ -91,21 +94,22 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
     declared = _declared(file, header, tensors)
     alphas = _alphas(tensors, file)
     state: dict[str, Tensor] = {}
-    for key, value in tensors.items():
+    for key, kept in tensors.items():
         if key.endswith(".alpha"):
             continue
         found = _PART.fullmatch(key)
         module = layer_name(found[1]) if found else None
-        if found is None or module is None or value.ndim != 2:
+        if found is None or module is None or kept.ndim != 2:
             raise WeightsError(
                 f"{key!r} is not a layer of a Wan LoRA",
                 where=str(file),
                 remedy="it was made for another model, or is of another kind",
             )
-        side, value = _SIDE[found[2]], value.float()
+        side, value = _SIDE[found[2]], kept.float()
         name = f"{module}.lora_{side}.weight"
-        if value.numel() == 0 or name in state:
-            what = f"{key!r} has the shape {tuple(value.shape)}" if name not in state else f"{module} is in it twice"
+        if value.numel() == 0 or name in state or not kept.is_floating_point():
+            what = f"{key!r} is {str(kept.dtype).removeprefix('torch.')} of the shape {tuple(kept.shape)}"
+            what = f"{module} is in it twice" if name in state else what
             raise WeightsError(f"the adapter is damaged: {what}", where=str(file))
         if side == "B":
             rank = value.shape[1]
@@ -120,8 +124,8 @@ def _alphas(tensors: dict[str, Tensor], file: Path) -> dict[str, float]:
     alphas: dict[str, float] = {}
     for key, value in tensors.items():
         if key.endswith(".alpha"):
-            if value.numel() != 1:
-                raise WeightsError(f"the adapter is damaged: {key!r} is no number", where=str(file))
+            if value.numel() != 1 or not bool(value):
+                raise WeightsError(f"the adapter is damaged: {key!r} is no number, or 0", where=str(file))
             spelling = key.removesuffix(".alpha")
             alphas[layer_name(spelling) or spelling] = float(value)
     return alphas
@@ -209,9 +213,10 @@ def _patterns(table: Any) -> tuple[tuple[Pattern, Any], ...]:
     """The rows of `alpha_pattern`. Raises `ValueError`."""
     if table is None:
         return ()
-    if not isinstance(table, dict) or len(table) > _MOST_PATTERNS:
-        raise ValueError(f"alpha_pattern is no table of at most {_MOST_PATTERNS} rows")
-    return tuple((Pattern(key), value) for key, value in table.items())
+    if not isinstance(table, dict) or len(table) > _MOST_PATTERNS or sum(map(len, table)) > _MOST_LETTERS:
+        raise ValueError(f"alpha_pattern is no table of at most {_MOST_PATTERNS} rows and {_MOST_LETTERS} letters")
+    taken = [0]
+    return tuple((Pattern(key, taken=taken), value) for key, value in table.items())
 
 
 def _fits(pattern: Pattern, module: str) -> bool:

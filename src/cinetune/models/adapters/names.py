@@ -64,10 +64,10 @@ def original_name(key: str) -> str:
     """
     if key == "scale_shift_table":
         return "head.modulation"
-    if found := re.fullmatch(r"(blocks\.\d+)\.scale_shift_table", key):
+    if found := re.fullmatch(r"(blocks\.\d+)\.scale_shift_table", key, re.ASCII):
         return f"{found[1]}.modulation"
     module, _, kind = key.rpartition(".")
-    if found := re.fullmatch(r"(blocks\.\d+)\.(.+)", module):
+    if found := re.fullmatch(r"(blocks\.\d+)\.(.+)", module, re.ASCII):
         name = _IN_BLOCK.get(found[2])
         name = name and f"{found[1]}.{name}"
     else:
@@ -84,7 +84,7 @@ def bare_name(spelling: str) -> str:
 
 def layer_name(spelling: str) -> str | None:
     """`blocks.N.layer` in diffusers' names from a layer's name in an adapter file of any origin; None = not one."""
-    found = re.fullmatch(r"lora_unet__?blocks_(\d+)_(\w+)", spelling)
-    found = found or re.fullmatch(_PREFIX + r"blocks\.(\d+)\.(.+)", spelling)
+    found = re.fullmatch(r"lora_unet__?blocks_(\d{1,4})_(\w+)", spelling, re.ASCII)
+    found = found or re.fullmatch(_PREFIX + r"blocks\.(\d{1,4})\.(.+)", spelling, re.ASCII)
     layer = _SPELLINGS.get(found[2]) if found else None
     return f"blocks.{found[1]}.{layer}" if found and layer else None
