@@ -143,6 +143,9 @@ class ModelSection(Section):
     """How the frozen weights of the denoiser's blocks are kept; they compute in `dtype` all the same."""
     offload_blocks: int = pydantic.Field(default=0, ge=0, le=1000)
     """Blocks whose weights stay in host memory and travel to the device each time they are needed."""
+    vae_tile: int = pydantic.Field(default=0, ge=0, le=8192, multiple_of=16)
+    """Side in pixels of the tiles that the VAE takes a picture in, at least 128; 0 = whole. Only for cards that cannot
+    hold it: tiles show."""
     attention: Literal[
         "auto",
         "native",
@@ -163,6 +166,8 @@ class ModelSection(Section):
     @pydantic.model_validator(mode="after")
     def _of_the_family(self) -> ModelSection:
         known = [name for name, row in RELEASES.items() if row.family == self.family]
+        if 0 < self.vae_tile < 128:
+            raise ValueError(f"model.vae_tile must be 0 or at least 128, not {self.vae_tile}")
         if self.release and self.release not in known:
             raise ValueError(f"model.release must be one of {', '.join(known)}, not {self.release!r}")
         return self

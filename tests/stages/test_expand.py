@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from cinetune.errors import GateFailed, ScoreError
 from cinetune.files import master_frames, stream_master
 from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
-from cinetune.generation import Reel, Take, plan_segments
+from cinetune.generation import Reel, Take, chain, plan_segments
 from cinetune.metrics import colour_drift
 from cinetune.results import Keyframed, Trained
 from cinetune.runtime import Quiet
@@ -193,6 +194,34 @@ def test_a_shot_that_was_killed_between_segments_goes_on_and_ends_the_same(
     assert record.output_sha == serial[1].output_sha
     assert made == [1, 0, 1, 0, 1]
     assert not folder.exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("work", ["generate", "pictures"])
+def test_a_shot_that_was_killed_inside_a_segment_ends_the_same(
+    template: Path, tmp_path: Path, serial: tuple[Project, StageRecord], work: str
+) -> None:
+    """Killed when the second segment of the second shot is denoised, or one of its pictures is decoded."""
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    child = os.fork()
+    if child == 0:
+        real, calls = getattr(chain, work), list[int]()
+
+        def then_die(*given: Any, **named: Any) -> Any:
+            calls.append(1)
+            made = real(*given, **named)
+            if len(calls) < 2:
+                return made
+            if work == "pictures":
+                next(made)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(chain, work, then_die)
+        expand.run(Project(root), Quiet())
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert len(list((root / "work" / "units" / "expand").glob("*.json"))) < 4
+    assert expand.run(Project(root), Quiet()).output_sha == serial[1].output_sha
 
 
 def test_damaged_and_foreign_segments_are_made_again(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def load_model(
                 dtype=place.dtype,
                 clip_preprocess=section.clip_preprocess,
                 parts=parts,
+                tile=section.vae_tile,
                 place=partial(place_on_device, section=section, device=place),
             )
         case family:
@@ -101,4 +102,5 @@ def model_identity(section: ModelSection, *, device: Device | None = None) -> di
         "attention": choose_attention(section.attention, place)[0],
         "clip_preprocess": section.clip_preprocess,
         "computed by": ", ".join((*versions, f"revision {_REVISION}")),
+        **({"vae_tile": str(section.vae_tile)} if section.vae_tile else {}),
     }

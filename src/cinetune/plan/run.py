@@ -118,7 +118,7 @@ class Run:
         """Training: a step, or decoding a held-out shot where that needs more. The autoencoder is loaded for it."""
         train = self.config.train
         memory = training_memory(self.denoiser, self.tokens, rank=train.rank, targets=train.targets, setting=setting)
-        decoding = self._convolved(decoding_bytes(self.encoders, *self.train_size))
+        decoding = self._decoding(self.config.prepare.frames, self.train_size)
         live = max(memory.live, decoding - memory.kept)
         return replace(memory, live=live, encoders=4 * self.encoders.vae_parameters())
 
@@ -126,8 +126,21 @@ class Run:
         """Encoding one window with its first frames."""
         frames, size = self.config.prepare.frames, self.train_size
         clips = min(self.firsts, clips_at_once(frames, *size))
-        live = self._convolved(encoding_bytes(self.encoders, frames, *size, clips=clips))
+        live = self._encoding(frames, size, clips)
         return Memory(weights=0, live=live, encoders=encoder_bytes(self.encoders, self.setting.bytes_each))
+
+    def _encoding(self, frames: int, size: tuple[int, int], clips: int = 1) -> int:
+        return self._convolved(encoding_bytes(self.encoders, frames, *self._tile(size), clips=clips))
+
+    def _decoding(self, frames: int, size: tuple[int, int]) -> int:
+        """Tiles are decoded through all frames, one after the other; they are joined in host memory."""
+        tile = self._tile(size)
+        held = 0 if tile == size else FLOAT32 * 3 * frames * tile[0] * tile[1]
+        return self._convolved(decoding_bytes(self.encoders, *tile)) + held
+
+    def _tile(self, size: tuple[int, int]) -> tuple[int, int]:
+        tile = self.config.model.vae_tile
+        return (min(size[0], tile), min(size[1], tile)) if tile else size
 
     def _convolved(self, size: int) -> int:
         """Small models run on the CPU, where convolutions have no workspaces to speak of."""
@@ -145,8 +158,8 @@ class Run:
         called = 0 if self.base.small else max(text, eye)
         live = max(
             denoising_bytes(self.denoiser, tokens, targets=train.targets, rank=train.rank, setting=setting),
-            self._convolved(encoding_bytes(self.encoders, frames, *size)) - beside,
-            self._convolved(decoding_bytes(self.encoders, *size)) - beside,
+            self._encoding(frames, size) - beside,
+            self._decoding(frames, size) - beside,
             called - beside,
         )
         adapters = self.looks * 4 * self.denoiser.adapter_parameters(train.rank, train.targets)

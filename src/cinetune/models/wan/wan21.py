@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from cinetune.models.files import weights
 from cinetune.models.memory.fit import release
 from cinetune.models.prompts import TEXT_TOKENS, clean_prompt
 from cinetune.models.wan.conv import use_fast_conv3d
+from cinetune.models.wan.tiles import in_tiles
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = ["WanVideo", "pad_text", "wan21_meta"]
@@ -76,6 +78,7 @@ class WanVideo:
         self._tokenizer = tokenizer
         self._image_encoder = image_encoder
         self.together = False
+        self.tile = 0
         self._told: dict[tuple[str, ...], list[Tensor]] = {}
         self._clip_preprocess = clip_preprocess
         self._clip_mean, self._clip_std = (torch.tensor(v).view(1, 3, 1, 1) for v in clip_mean_std)
@@ -100,9 +103,11 @@ class WanVideo:
         clip_preprocess: Preprocess = "squash",
         parts: Parts = "all",
         place: Callable[[Any], Any] | None = None,
+        tile: int = 0,
     ) -> WanVideo:
         """Read a folder in diffusers layout, from disk only.
 
+        `tile` is the side of the VAE's tiles in pixels, 0 = whole pictures.
         `place` brings the denoiser from the CPU to its device in its own way (`cinetune.models.memory.fit`).
         `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
         Raises `WeightsError` when files are missing, damaged or of another model, `ConfigError` when nothing says which
@@ -115,13 +120,15 @@ class WanVideo:
         with torch.random.fork_rng(devices=[]):  # some loaders fill layers with random numbers first
             modules = _load(folder, kind, device, parts, place)
         processor = _config(folder, "image_processor/preprocessor_config.json")
-        return cls(
+        model = cls(
             info=_info(folder, find_release(family, release=release, folder=folder)),
             dtype=kind,
             clip_mean_std=(processor["image_mean"], processor["image_std"]),
             clip_preprocess=clip_preprocess,
             **modules,
         )
+        model.tile = tile
+        return model
 
     @property
     def info(self) -> ModelInfo:
@@ -177,9 +184,15 @@ class WanVideo:
         self._check_size(x_BCTHW.shape[-2:], frames=x_BCTHW.shape[2])
         if self._transformer is not None:
             release(self._transformer)
-        x = x_BCTHW.to(self.device, torch.float32)
-        latents = self._vae.encode(x, return_dict=False)[0].mode()
-        return (latents - self._mean.to(x.device)) * self._scale.to(x.device)
+        if self.tile and max(x_BCTHW.shape[-2:]) > self.tile:
+            scale = Fraction(1, self._info.stride_space)
+            latents = in_tiles(x_BCTHW, self.tile, scale, self._posterior).to(self.device)
+        else:
+            latents = self._posterior(x_BCTHW)
+        return (latents - self._mean.to(latents.device)) * self._scale.to(latents.device)
+
+    def _posterior(self, x_BCTHW: Tensor) -> Tensor:
+        return self._vae.encode(x_BCTHW.to(self.device, torch.float32), return_dict=False)[0].mode()
 
     @torch.no_grad()
     def condition_latent(self, first_BCHW: Tensor, frames: int) -> Tensor:
@@ -298,10 +311,23 @@ class WanVideo:
     def decode(self, z_BCfhw: Tensor) -> Iterator[Tensor]:
         """Pixel chunks `BCtHW` in [-1, 1], one latent frame at a time (1 frame, then 4, 4...): constant memory for any
         length, and joined they equal a whole decode bit for bit. The convolution history is this call's own, so calls
-        may be interleaved.
+        may be interleaved. With a `tile` (pixels) smaller than the picture, tile by tile, and one chunk of all frames:
+        see `cinetune.models.wan.tiles`.
         """
         if self._transformer is not None:
             release(self._transformer)
+        if self.tile and self.tile < max(z_BCfhw.shape[-2:]) * self._info.stride_space:
+            stride = self._info.stride_space
+            yield in_tiles(
+                z_BCfhw,
+                self.tile // stride,
+                Fraction(stride),
+                lambda z: torch.cat([c.cpu() for c in self._stream(z)], dim=2),
+            )
+        else:
+            yield from self._stream(z_BCfhw)
+
+    def _stream(self, z_BCfhw: Tensor) -> Iterator[Tensor]:
         decoder = self._vae.decoder
         history: list[Any] = [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
         z = z_BCfhw.to(self.device, torch.float32) / self._scale.to(self.device) + self._mean.to(self.device)
