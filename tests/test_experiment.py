@@ -69,7 +69,11 @@ def test_the_answer_is_written_down_with_how_it_was_measured(project: Project) -
 def test_the_design_is_said_before_anything_is_rendered(project: Project) -> None:
     said = "\n".join(announce(project, "ood"))
     assert "8 shots, against history" in said and "clip_kid closer (in)" in said
-    assert "found four times in five" in said and "no truth, so structure is not measured" in said
+    assert (
+        "found four times in five" in said
+        and "no truth: structure is held against the same shot without" in said
+        and "structure_kept guard (out)" in said
+    )
 
 
 def test_what_is_missing_is_said_at_once(template: Path, capsys: pytest.CaptureFixture[str]) -> None:

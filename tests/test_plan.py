@@ -277,3 +277,18 @@ def test_pocket_is_billed_on_the_cores_it_is_meant_for(tmp_path: Path) -> None:
     answer = dict(made.answer)
     assert answer["card"].startswith("none: 2 CPU cores") and answer["for"].startswith("40 windows assumed, a 5 s shot")
     assert "price" in answer and "others" not in answer
+
+
+def test_power_is_said_before_anything_is_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = planned(tmp_path, 'preset = "pocket"\n')
+    shot = '[[shot]]\nid = "{0}"\nprompt = "a hill"\ndomain = "{1}"\nreference = "r.png"\nseed = 1\n\n'
+    text = "".join(shot.format(f"{domain}{number}", domain) for domain in ("in", "out") for number in range(8))
+    (root.root / "shots.toml").write_text(text, encoding="utf-8")
+    (root.root / "r.png").write_bytes(b"")
+    made = make_plan(root)
+    assert "8 shots in domain `in`: an effect of d >= 1.16" in made.power[1]
+    assert not (tmp_path / "work").exists(), "a dry run declares nothing"
+    assert main(["plan", "-C", str(root.root)]) == 0
+    assert "16 shots a domain would show d >= 0.75" in capsys.readouterr().out
+    wrong = Project(root.root, overrides=('score.design.closer=["beauty"]',))
+    assert any("'beauty', which is not measured" in warning for warning in make_plan(wrong).warnings)

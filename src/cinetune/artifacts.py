@@ -19,6 +19,7 @@ __all__ = [
     "Claim",
     "ClipMeasures",
     "Colour",
+    "CopySheet",
     "Cue",
     "Delivery",
     "Design",
@@ -464,7 +465,8 @@ class Claim:
 @artifact
 class Design:
     """The experiment as declared: `sha` is over everything but `shots` (by domain) and `declared_utc`, the time at
-    which this design was first seen in the project. `power` says in words what so many shots can show."""
+    which this design was first seen in the project. `power` says in words what so many shots can show. Words hold for
+    kinds of shots that at least one in `rarest` is of; rarer ones may not be among them."""
 
     arms: tuple[Arm, ...]
     seeds: int
@@ -474,6 +476,7 @@ class Design:
     power: tuple[str, ...]
     sha: str
     declared_utc: str
+    rarest: int = 3
     schema: int = SCHEMA
 
 
@@ -491,9 +494,20 @@ class Veto:
 
 
 @artifact
+class CopySheet:
+    """The shots of an arm that lie nearest to training frames, generated above real, and in words what came of it."""
+
+    arm: Arm
+    picture: FileRef
+    said: str
+    schema: int = SCHEMA
+
+
+@artifact
 class Score:
     """One number with its meaning. `better` is the direction that is good; `low`/`high` a 95 % interval and `low90`/
-    `high90` a 90 % one; `n` the count of shots, `harmed` how many of them moved the wrong way.
+    `high90` a 90 % one; `n` the count of shots, `harmed` how many of them moved the wrong way, `harmed_most` the
+    largest share of such shots that this leaves possible (one-sided 95 % bound).
 
     A row of a declared claim has its kind in `claim`, a `verdict` in words, and `adjusted`, its p after step-down
     over all claims of the page. Any other row is exploratory: no word, but `q`, its p after Benjamini and
@@ -513,6 +527,7 @@ class Score:
     q: float | None = None
     n: int = 0
     harmed: int | None = None
+    harmed_most: float | None = None
     claim: Literal["", "closer", "guard", "interaction"] = ""
     margin: float | None = None
     verdict: str = ""

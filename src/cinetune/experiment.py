@@ -44,8 +44,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
         quick={"shoot.seeds": "1"},
         measures=(
-            "clip_kid", "clip_fid", "cmmd", "clip_kid_film", "clip_fid_film", "structure", "gradients", "colour_error",
-            "drift", "luma_flicker", "motion_error",
+            "clip_kid", "clip_fid", "cmmd", "clip_kid_film", "clip_fid_film", "structure", "structure_kept",
+            "gradients", "colour_error", "drift", "luma_flicker", "motion_error",
         ),
     )
 }  # fmt: skip
@@ -107,16 +107,16 @@ def check(project: Project) -> list[str]:
     missing at once.
     """
     from cinetune.metrics.sets import LEAST_CLIPS
-    from cinetune.metrics.stats import LEAST_FOR_WORDS
+    from cinetune.metrics.stats import least_shots
 
-    shots = project.shots().shots
+    shots, least = project.shots().shots, least_shots(project.config.score.design.rarest)
     problems: list[str] = []
     notes: list[str] = []
     worlds: tuple[tuple[Domain, str], ...] = (("in", "the film's own world"), ("out", "another world"))
     for domain, world in worlds:
         own = [shot for shot in shots if shot.domain == domain]
-        if len(own) < LEAST_FOR_WORDS:
-            problems.append(f'{len(own)} shots in {world} (domain = "{domain}"), {LEAST_FOR_WORDS} or more are needed')
+        if len(own) < least:
+            problems.append(f'{len(own)} shots in {world} (domain = "{domain}"), {least} or more are needed')
         named = project.config.score.reference.get(domain, "")
         truths = sum(shot.truth is not None for shot in own)
         if named and not (project.root / named).exists():
@@ -128,7 +128,8 @@ def check(project: Project) -> list[str]:
         else:
             notes.append(f"{domain}: {len(own)} shots, against {named or f'{truths} truths of the shots'}")
         if truths < len(own):
-            notes.append(f"{domain}: {len(own) - truths} shots have no truth, so structure is not measured on them")
+            lacking = f"{len(own) - truths} shots have no truth"
+            notes.append(f"{domain}: {lacking}: structure is held against the same shot without the look")
     if problems:
         remedy = "docs/ood.md walks through it"
         raise ConfigError("the experiment cannot be run:\n  - " + "\n  - ".join(problems), remedy=remedy)

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from cinetune.artifacts import (
     Arm,
+    CopySheet,
     Delivery,
     Design,
     FileRef,
@@ -137,6 +138,7 @@ class Scored:
     scorecards: tuple[Scorecard, ...] = ()
     design: tuple[Design, ...] = ()
     vetoes: tuple[Veto, ...] = ()
+    copies: tuple[CopySheet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

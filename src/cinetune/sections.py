@@ -419,6 +419,9 @@ class DesignSection(Section):
     """Measures in which the look should beat the plain arm, in the film's domain."""
     margins: dict[str, Annotated[float, pydantic.Field(gt=0, le=1_000_000)]] = {}
     """How much worse still counts as no worse, by measure in its own unit, in place of the defaults."""
+    rarest: int = pydantic.Field(default=3, ge=3, le=100)
+    """One shot in so many may be of a kind that the look breaks, and words still hold; the rarer, the more shots a word
+    needs: 8 for one in three, 23 for one in eight."""
 
 
 FeatureName = Literal[

@@ -55,8 +55,9 @@ def made(
     noise: float = 0.3,
     arms=("base", "look"),
 ) -> Results:
-    """Clips whose every metric is a shot level, plus `gain` for the look, plus seed noise."""
+    """Clips whose every metric is a shot level, plus `gain` for the look, plus seed noise of its own."""
     rng = np.random.default_rng(1)
+    draws = {row.name: np.random.default_rng([2, *row.name.encode()]) for row in METRICS}
     domains = {f"in{k}": "in" for k in range(inside)} | {f"out{k}": "out" for k in range(outside)}
     clips = []
     for shot, domain in domains.items():
@@ -64,7 +65,7 @@ def made(
         for arm in arms:
             for seed in range(seeds):
                 gained = 0 if arm != "look" else gain if domain == "in" else gain_out
-                values = {row.name: (level + gained + rng.normal(0, noise), "") for row in METRICS}
+                values = {name: (level + gained + own.normal(0, noise), "") for name, own in draws.items()}
                 clips.append(Measured(arm=arm, shot=shot, seed=seed, values=values))
     return Results(clips=tuple(clips), domains=domains, spread={"tone_w1": 1.25})  # type: ignore[arg-type]
 
@@ -213,6 +214,34 @@ def test_below_eight_shots_there_is_no_verdict_and_below_six_no_p() -> None:
     assert score(card(cards, "both"), "tone_w1").p is None
     seven = score(card(scorecards(made(inside=7, gain=-30), RULES), "in"), "tone_w1")
     assert seven.p == 2 / 128 and seven.verdict == "cannot tell" and "no verdict below 8" in seven.why
+
+
+def test_kinds_of_shots_too_rare_to_be_met_are_refused_in_words() -> None:
+    """A look that breaks one shot in eight breaks none of eight in a third of all cases: no test on them can see it.
+    Who must know says so in the design, and below 23 shots there is no word.
+    """
+    strict = rules(*CLAIMS)
+    strict = replace(strict, design=replace(strict.design, rarest=8))
+    for count, word in ((22, "cannot tell"), (23, "improved")):
+        found = card(scorecards(made(inside=count), strict), "in")
+        assert score(found, "tone_w1").verdict == word
+        assert any("no verdict below 23" in warning for warning in found.warnings) == (count == 22)
+    few = score(card(scorecards(made(), strict), "in"), "tone_w1")
+    assert "no verdict below 23" in few.why and "up to 31% of such shots may not be among them" in few.why
+    assert few.harmed == 0 and few.harmed_most == pytest.approx(1 - 0.05 ** (1 / 8))
+    assert score(card(scorecards(made(), RULES), "both"), "tone_w1").harmed_most is None
+
+
+def test_without_a_truth_structure_can_be_kept_and_never_be_called_lost() -> None:
+    claims = rules(claim("guard", "structure_kept", margin=0.02))
+
+    def kept(loss: float) -> Score:
+        rng = np.random.default_rng(4)
+        results = changed(made(), lambda c: {"structure_kept": 1 - (c.arm == "look") * loss * rng.uniform(0.8, 1.2)})
+        return score(card(scorecards(results, claims), "in"), "structure_kept")
+
+    assert kept(0.001).verdict == "no worse"
+    assert kept(0.2).verdict == "cannot tell" and "without a truth nobody can say" in kept(0.2).why
 
 
 def test_tied_effects_are_refused_in_words() -> None:

@@ -52,6 +52,7 @@ def test_the_hash_is_over_the_design_and_not_over_the_shots() -> None:
         config(margins={"palette": 2.0, "colour_error": 2.0}),
         config(guards=["palette"]),
         config(arms=["base"]),
+        config(rarest=8),
     ):
         assert declare(other, shots=shots).sha != one.sha
     assert declare(config(margins={"palette": 2.0}), shots=shots).sha == one.sha, "no claim is on it"
@@ -62,6 +63,15 @@ def test_power_is_said_in_words_for_each_domain() -> None:
     assert "8 shots in domain `in`: an effect of d >= 1.16 is found four times in five by one test alone" in lines[0]
     assert lines[1] == "5 shots in domain `out`: no verdict below 8"
     assert "10 shots a domain would show d >= 1.00" in lines[2]
+
+
+def test_where_no_truth_is_known_structure_is_held_against_the_shot_without_the_look() -> None:
+    claims = declare(config(guards=["structure", "luma_flicker"]), shots={"in": 8, "out": 8}, no_truth=["out"]).claims
+    guards = [(c.metric, c.domain, c.margin) for c in claims if c.kind == "guard"]
+    assert guards == [
+        ("structure", "in", 0.02), ("luma_flicker", "in", 0.1),
+        ("structure_kept", "out", 0.02), ("luma_flicker", "out", 0.1),
+    ]  # fmt: skip
 
 
 def test_a_measure_that_does_not_exist_is_refused_wherever_it_is_named() -> None:

@@ -45,6 +45,26 @@ def test_frechet_equals_the_matrix_square_root(n, m, d):
     assert frechet(a, b) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("decades", [4, 8, 14])
+def test_frechet_keeps_its_digits_when_the_spectrum_falls_steeply(decades: int):
+    """Axes that are independent have the closed form sum (s_a - s_b)^2, whatever the span of their spreads."""
+    spreads = np.logspace(0, -decades / 2, 24)
+    a, b = (
+        with_moments(np.zeros(24), np.diag(spreads**2)),
+        with_moments(np.zeros(24), np.diag((2 * spreads) ** 2), seed=1),
+    )
+    assert frechet(a, b) == pytest.approx((spreads**2).sum(), rel=1e-6)
+
+
+def test_kid_of_one_set_is_worked_out_by_halves_and_in_blocks(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(37, 5)), rng.normal(size=(23, 5)) + 0.3
+    blocks = [row // 3 for row in range(37)]
+    whole = [kid(x, y), kid(x, y, blocks_x=blocks)]
+    monkeypatch.setattr("cinetune.metrics.distances._ROWS", 7)
+    assert [kid(x, y), kid(x, y, blocks_x=blocks)] == pytest.approx(whole, rel=1e-12)
+
+
 def test_frechet_laws():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 6)), rng.normal(size=(25, 6)) * 2

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 from cinetune.errors import ScoreError
-from cinetune.metrics import conformal_p, leave_one_scene_out, nearest_training, training_neighbours
+from cinetune.metrics import conformal_p, copying_limit, leave_one_scene_out, nearest_training, training_neighbours
 
 D, SCENES = 24, 32
 
@@ -63,6 +64,33 @@ def test_a_copy_that_the_base_makes_too_is_not_blamed_on_the_look(film):
     training, _ = film
     found = training_neighbours([training[0][:3]], [training[0][:3]], training, scenes=scene_names())
     assert found[0].excess == 0 and not found[0].suspect
+
+
+def test_a_page_of_new_clips_is_seldom_suspected(film):
+    """100 pages of a look that copies nothing, 16 shots each, 12 scenes: one page in twenty at most, and 9 of 100 is
+    what chance makes of that (p = .05). By the rank among scenes alone most pages would be.
+    """
+    _, middle = film
+    rng = np.random.default_rng(6)
+    suspected = ranked = 0
+    for _ in range(100):
+        clips = [middle + rng.normal(size=D) + 0.2 * rng.normal(size=(2, D)) for _ in range(12 + 32)]
+        training, look, base = clips[:12], clips[12:28], clips[28:]
+        found = training_neighbours(look, base, training, scenes=[f"s{i}" for i in range(12)])
+        suspected += any(one.suspect for one in found)
+        ranked += any(one.p <= 1 / 13 and one.excess > 0 for one in found)
+    assert suspected <= 9 and ranked > 50
+
+
+def test_the_limit_rises_with_the_number_of_shots_and_holds_for_one():
+    """One probe: the 95 % quantile of the distribution that the cosines come from, which scipy knows."""
+    nearest = scipy_stats.gumbel_r(1.0, 0.1)
+    calibration = np.tanh(nearest.rvs(4000, random_state=7))
+    assert np.arctanh(copying_limit(calibration, probes=1)) == pytest.approx(nearest.ppf(0.95), abs=0.02)
+    limits = [copying_limit(calibration[:12], probes=count) for count in (1, 16, 96)]
+    assert limits == sorted(limits) and limits[-1] < 1
+    with pytest.raises(ScoreError, match="2 scenes"):
+        copying_limit([0.1, 0.2], probes=1)
 
 
 def test_new_scenes_get_uniform_p(film):

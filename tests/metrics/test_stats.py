@@ -18,6 +18,7 @@ from cinetune.metrics import (
     harmed_at_most,
     interval_between,
     jackknife_error,
+    least_shots,
     pseudo_values,
     step_down,
     tied,
@@ -54,7 +55,7 @@ def test_below_six_shots_there_is_an_effect_and_no_p():
 
 def test_interval_of_even_effects_is_students():
     d = np.linspace(-1, 3, 9)
-    half = scipy_stats.t.ppf(1 - 0.06 / 2, 8) * scipy_stats.sem(d)
+    half = scipy_stats.t.ppf(1 - 0.066 / 2, 8) * scipy_stats.sem(d)
     assert effect_interval(d) == pytest.approx((1 - half, 1 + half))
     assert effect_interval([3.0]) == (None, None)
     low, high = effect_interval([2.0] * 7)
@@ -67,14 +68,14 @@ def test_interval_of_skewed_effects_solves_halls_equation():
     low, high = effect_interval(d)
     n, mean, sd = len(d), d.mean(), d.std(ddof=1)
     g = (1 + 8 / n) * scipy_stats.skew(d, bias=False)
-    bound = scipy_stats.t.ppf(1 - 0.06 / 2, n - 1) / np.sqrt(n)
+    bound = scipy_stats.t.ppf(1 - 0.066 / 2, n - 1) / np.sqrt(n)
 
     def hall(centre: float) -> float:
         t = (mean - centre) / sd
         return t + g * t**2 / 3 + g**2 * t**3 / 27 + g / (6 * n)
 
     assert high == pytest.approx(optimize.brentq(lambda c: hall(c) + bound, mean, mean + 20 * sd))
-    student = scipy_stats.t.ppf(1 - 0.06 / 2, n - 1) * sd / np.sqrt(n)
+    student = scipy_stats.t.ppf(1 - 0.066 / 2, n - 1) * sd / np.sqrt(n)
     assert low == pytest.approx(mean - student) and high > mean + 1.3 * student
     turned = effect_interval(-d)
     assert (-turned[1], -turned[0]) == pytest.approx((low, high))
@@ -96,7 +97,7 @@ def test_an_error_from_the_reference_widens_interval_and_p():
     d = named(np.random.default_rng(4).normal(1, 0.2, 8))
     sure, unsure = effect(d), effect(d, error=1.0)
     assert sure.value == unsure.value and sure.p == 2 / 256
-    quantile = scipy_stats.t.ppf(1 - 0.03, 7)
+    quantile = scipy_stats.t.ppf(1 - 0.033, 7)
     for a, b in ((sure.low, unsure.low), (sure.high, unsure.high)):
         assert abs(b - unsure.value) == pytest.approx(np.hypot(a - sure.value, quantile))
     assert unsure.p > 0.05
@@ -108,7 +109,7 @@ def test_between_two_domains():
     found = effect_between(named(x, "in"), named(y, "out"))
     assert found.value == pytest.approx(x.mean() - y.mean()) and found.n == 8
     assert found.p == pytest.approx(scipy_stats.ttest_ind(x, y, equal_var=False).pvalue, abs=0.04)
-    (low_x, high_x), (low_y, high_y) = (effect_interval(part, confidence=0.94) for part in (x, y))
+    (low_x, high_x), (low_y, high_y) = (effect_interval(part, confidence=0.945) for part in (x, y))
     low, high = interval_between(x, y)
     assert low == pytest.approx(found.value - np.hypot(x.mean() - low_x, high_y - y.mean()))
     assert high == pytest.approx(found.value + np.hypot(high_x - x.mean(), y.mean() - low_y))
@@ -169,6 +170,15 @@ def test_share_of_harmed_shots_that_cannot_be_excluded():
     assert harmed_at_most(8, 8) == 1
     bound = harmed_at_most(3, 12)
     assert scipy_stats.binom.cdf(3, 12, bound) == pytest.approx(0.05)
+
+
+def test_so_many_shots_meet_a_kind_that_is_so_rare():
+    """19 times in 20: (1 - 1/k)^n <= .05 at n, and not at n - 1."""
+    assert [least_shots(k) for k in (3, 8, 20)] == [8, 23, 59]
+    for rarest in (8, 20):
+        n = least_shots(rarest)
+        assert (1 - 1 / rarest) ** n <= 0.05 < (1 - 1 / rarest) ** (n - 1)
+        assert harmed_at_most(0, n) <= 1 / rarest < harmed_at_most(0, n - 1)
 
 
 def test_ties_are_seen():

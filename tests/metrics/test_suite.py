@@ -54,6 +54,7 @@ def evidence(net: FeatureNet) -> Evidence:
             truth_TD=embed(net, truth),
         ),
         net=ClipMaps(net.model),
+        twin_THWC=film,
         drift=1.5,
         seam_ratio=1.1,
     )
@@ -95,6 +96,13 @@ def test_a_blur_costs_structure_and_a_grade_does_not(evidence: Evidence) -> None
     blurred, graded = measure(replace(evidence, frames_THWC=soft)), measure(evidence)
     for name in ("structure", "gradients"):
         assert (blurred[name][0] or 0) < (graded[name][0] or 0) - 0.001, name
+
+
+def test_structure_without_a_truth_is_held_against_the_twin(evidence: Evidence) -> None:
+    assert measure(replace(evidence, twin_THWC=evidence.frames_THWC))["structure_kept"][0] == pytest.approx(1, abs=1e-9)
+    grade, blur = evidence.frames_THWC**1.1, gaussian_filter(evidence.frames_THWC, (0, 2, 2, 0))
+    kept = [measure(replace(evidence, frames_THWC=film, twin_THWC=evidence.frames_THWC)) for film in (grade, blur)]
+    assert 1 > (kept[0]["structure_kept"][0] or 0) > (kept[1]["structure_kept"][0] or 0)
 
 
 def test_the_curve_is_the_distance_frame_by_frame(evidence: Evidence) -> None:

@@ -58,6 +58,13 @@ def test_wan21_is_measured_with_its_own_encoder_and_nothing_of_the_pocket(first:
     assert clip.values["clip_text"] == (None, "own knows no words; add clip-l to score.features")
 
 
+def test_without_a_truth_structure_is_held_against_base_of_the_same_seed(first: Taken) -> None:
+    values = {c.arm: c.values for c in first.clips if c.shot == first.clips[0].shot}
+    assert values["base"]["structure_kept"][0] == pytest.approx(1, abs=1e-9)
+    assert 0.5 < (values["look"]["structure_kept"][0] or 0) < 1
+    assert values["look"]["structure"] == (None, "no truth is known for these shots")
+
+
 def test_each_domain_has_its_own_reference_and_the_film(first: Taken) -> None:
     assert first.protocol["references"] == "in: 6 clips of history; out: 6 clips of future"
     for domain in ("in", "out"):
@@ -149,6 +156,8 @@ def test_a_planted_copy_is_vetoed_with_a_picture_and_a_mere_grade_is_not(root: P
     picture = found.vetoes[0].picture
     assert picture is not None and Project(root).store.path(picture).is_file()
     assert (root / "work" / "score" / "copies-look.webp").is_file()
+    assert [(sheet.arm, sheet.picture) for sheet in found.copies] == [("look", picture)]
+    assert len(first.copies) == 1, "the nearest pairs are drawn whatever comes out"
 
 
 def test_a_missing_arm_leaves_no_rows_and_no_copies(root: Path) -> None:

@@ -194,10 +194,11 @@ def report(
         return
     if beside:
         from cinetune.console import table
-        from cinetune.report.beside import side_by_side
+        from cinetune.report.beside import side_by_side, write_beside
 
         opened_all = [open_project(folder, settings if folder == project else None) for folder in (project, *beside)]
         tell(table([tuple(row) for row in side_by_side(opened_all)]))
+        tell(f"\nopen   {write_beside(opened_all)}")
         return
     if form != "html":
         from cinetune.report.formats import FORMATS

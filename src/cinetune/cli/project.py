@@ -101,6 +101,7 @@ def plan(
         "Time on each card, with the settings as they are": cards,
         "Rates": rates,
         "What fits which card, for the same clips a step and the same segments": list(made.fits),
+        "What so many shots can show (declared before any is rendered)": [(line,) for line in made.power],
         f"Settings{'' if every else ' that are not the default (--all lists every one)'}": [
             (key, json.dumps(value), origin) for key, (value, origin) in chosen.items()
         ],

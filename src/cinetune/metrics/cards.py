@@ -14,7 +14,7 @@ import numpy as np
 
 from cinetune.artifacts import Arm, Design, Domain, Score, Scorecard, Veto
 from cinetune.metrics.claims import Row, put_in_words
-from cinetune.metrics.stats import LEAST_FOR_WORDS, Estimate, effect, effect_between
+from cinetune.metrics.stats import Estimate, effect, effect_between, harmed_at_most, least_shots
 from cinetune.metrics.suite import CONTENT, METRICS
 
 __all__ = ["Measured", "Results", "Rules", "SetEffect", "scorecards"]
@@ -103,7 +103,8 @@ def scorecards(results: Results, rules: Rules) -> list[Scorecard]:
         for card, own in made:
             cards.append(card)
             rows += own
-    words = iter(put_in_words(rows, rules.design.claims, alpha=rules.design.alpha, vetoes=results.vetoes))
+    design = rules.design
+    words = iter(put_in_words(rows, design.claims, alpha=design.alpha, vetoes=results.vetoes, rarest=design.rarest))
     return [replace(card, effects=tuple(itertools.islice(words, len(card.effects)))) for card in cards]
 
 
@@ -178,7 +179,7 @@ def _card(results: Results, rules: Rules, arm: Arm, versus: Arm, domain: Domain)
         effects=tuple(row.score for row in rows),
         per_shot=per_shot,
         protocol=rules.protocol,
-        warnings=rules.warnings + _small({domain: len(shots)}),
+        warnings=rules.warnings + _small({domain: len(shots)}, rules.design),
         curves=_curves(results, shots, (arm, versus, "floor", "ceiling")),
     )
     return [(card, rows)]
@@ -233,7 +234,7 @@ def _between(
         effects=tuple(row.score for row in rows),
         per_shot={},
         protocol=rules.protocol | {"reading": reading},
-        warnings=rules.warnings + _small({"in": len(card.shots), "out": len(other.shots)}),
+        warnings=rules.warnings + _small({"in": len(card.shots), "out": len(other.shots)}, rules.design),
     )
     return made, rows
 
@@ -264,12 +265,13 @@ def _curves(results: Results, shots: Sequence[str], arms: Sequence[str]) -> dict
 
 def _estimated(score: Score, estimate: Estimate, sample: Mapping[str, float]) -> Score:
     """The score with its numbers; `harmed` counts the shots of `sample` that moved the wrong way."""
-    harmed = None
+    harmed, most = None, None
     if sample and score.better != "none":
         harmed = sum(value > 0 if score.better == "lower" else value < 0 for value in sample.values())
+        most = harmed_at_most(harmed, len(sample))
     return replace(
         score, value=estimate.value, low=estimate.low, high=estimate.high, low90=estimate.low90, high90=estimate.high90,
-        p=estimate.p, n=estimate.n, harmed=harmed, why=estimate.why,
+        p=estimate.p, n=estimate.n, harmed=harmed, harmed_most=most, why=estimate.why,
     )  # fmt: skip
 
 
@@ -280,10 +282,11 @@ def _reason(results: Results, metric: str) -> str:
     return "no finite number came of it" if any(value is not None for value, _ in found) else "not measured"
 
 
-def _small(counts: Mapping[str, int]) -> tuple[str, ...]:
+def _small(counts: Mapping[str, int], design: Design) -> tuple[str, ...]:
     """What to know about the number of shots."""
+    least = least_shots(design.rarest)
     return tuple(
-        f"{count} shots in domain `{domain}`: no verdict below {LEAST_FOR_WORDS}; a medium effect needs 12"
+        f"{count} shots in domain `{domain}`: no verdict below {least}; a medium effect needs 12"
         for domain, count in counts.items()
-        if count < LEAST_FOR_WORDS
+        if count < least
     )

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cinetune.artifacts import Arm, Claim, Score, Veto
-from cinetune.metrics.stats import LEAST_FOR_WORDS, Hypothesis, benjamini_hochberg, step_down, tied
+from cinetune.metrics.stats import Hypothesis, benjamini_hochberg, harmed_at_most, least_shots, step_down, tied
+from cinetune.metrics.suite import NO_TRUTH
 
 __all__ = ["Row", "put_in_words"]
 
@@ -32,9 +33,17 @@ class Row:
 
 
 def put_in_words(
-    rows: Sequence[Row], claims: Sequence[Claim], *, alpha: float, vetoes: Sequence[Veto] = (), draws: int = 10_000
+    rows: Sequence[Row],
+    claims: Sequence[Claim],
+    *,
+    alpha: float,
+    vetoes: Sequence[Veto] = (),
+    rarest: int = 3,
+    draws: int = 10_000,
 ) -> list[Score]:
-    """The score of each row, judged. Deterministic: the same rows give the same words."""
+    """The score of each row, judged. Deterministic: the same rows give the same words. There are none where a kind of
+    shot that one in `rarest` is of may not be among the shots.
+    """
     found = {(row.arm, row.versus, row.domain, row.score.metric): index for index, row in enumerate(rows)}
     claimed = {
         index: claim
@@ -47,7 +56,7 @@ def put_in_words(
         scores[index] = replace(scores[index], claim=claim.kind, margin=claim.margin)
         if scores[index].value is None:
             continue
-        refused = _refused(rows[index])
+        refused = _refused(rows[index], rarest)
         if refused is None:
             open_claims.append((index, claim))
         else:
@@ -63,7 +72,7 @@ def put_in_words(
     return scores
 
 
-def _refused(row: Row) -> tuple[str, str] | None:
+def _refused(row: Row, rarest: int) -> tuple[str, str] | None:
     """Why a claim gets no test; None if it does."""
     score = row.score
     if score.better == "none":
@@ -73,8 +82,9 @@ def _refused(row: Row) -> tuple[str, str] | None:
         if (lost > 0) if score.better == "lower" else (lost < 0):
             levels = f"the truth itself reads {row.truth_level:.3g}, {row.versus} {row.versus_level:.3g}"
             return "not valid here", f"{levels}, which would be better"
-    if score.n < LEAST_FOR_WORDS:
-        return "cannot tell", f"{score.n} shots; no verdict below {LEAST_FOR_WORDS}"
+    if score.n < (least := least_shots(rarest)):
+        missed = f"what befalls up to {harmed_at_most(0, score.n):.0%} of such shots may not be among them"
+        return "cannot tell", f"{score.n} shots; no verdict below {least}: {missed}"
     if any(tied(list(sample.values())) for sample in row.samples):
         return "cannot tell", "too many shots have the very same effect for the test and the interval to hold"
     return None
@@ -112,6 +122,11 @@ def _word(score: Score, claim: Claim, p: float, p_margin: float | None, alpha: f
         kept = score.high < claim.margin if score.better == "lower" else score.low > -claim.margin
     if kept:
         return "no worse", f"a loss, but inside the margin of {claim.margin:g}" if lost else ""
+    if lost and score.metric in NO_TRUTH.values():
+        return (
+            "cannot tell",
+            "it differs from the shot without the look; without a truth nobody can say whether for worse",
+        )
     return ("worse" if lost else "cannot tell"), ""
 
 

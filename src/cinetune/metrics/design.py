@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -13,16 +13,16 @@ from typing import Literal
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from cinetune.artifacts import Arm, Claim, Design, Keyframe
+from cinetune.artifacts import Arm, Claim, Design, Domain, Keyframe
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.metrics.sets import FILM, SETS
-from cinetune.metrics.stats import LEAST_FOR_WORDS
-from cinetune.metrics.suite import METRICS
+from cinetune.metrics.stats import harmed_at_most, least_shots
+from cinetune.metrics.suite import METRICS, NO_TRUTH
 from cinetune.store import Project, content_key
 
-__all__ = ["MARGINS", "claims_of", "declare", "declared", "detectable", "shared"]
+__all__ = ["MARGINS", "claims_of", "declare", "declared", "detectable", "planned", "shared"]
 
 MARGINS: dict[str, float] = {
     "tone_w1": 1.0,
@@ -33,6 +33,7 @@ MARGINS: dict[str, float] = {
     "lpips": 0.02,
     "tlp": 0.01,
     "structure": 0.02,
+    "structure_kept": 0.02,
     "gradients": 0.02,
     "content": 0.02,
     "motion_error": 0.05,
@@ -57,13 +58,22 @@ def declared(project: Project) -> Design:
 
     Raises `ConfigError` as `declare` does.
     """
-    found = declare(project.config, shots=Counter(shot.domain for shot in project.shots().shots))
+    found = planned(project)
     first = project.store.unit("design", found.sha, Design, lambda: found)
     return replace(found, declared_utc=first.declared_utc)
 
 
-def declare(config: Config, *, shots: Mapping[str, int]) -> Design:
-    """The design that a project's settings declare, for so many shots by domain.
+def planned(project: Project) -> Design:
+    """The design as it would be declared now; nothing is written down. Raises `ConfigError` as `declare` does."""
+    shots = project.shots().shots
+    truths = {shot.domain for shot in shots if shot.truth is not None}
+    counts = Counter(shot.domain for shot in shots)
+    return declare(project.config, shots=counts, no_truth=[domain for domain in counts if domain not in truths])
+
+
+def declare(config: Config, *, shots: Mapping[str, int], no_truth: Collection[Domain] = ()) -> Design:
+    """The design that a project's settings declare, for so many shots by domain; `no_truth` names domains in which no
+    shot has one, see `suite.NO_TRUTH`.
 
     Raises `ConfigError` for a measure that does not exist, claimed or given a margin.
     """
@@ -75,10 +85,10 @@ def declare(config: Config, *, shots: Mapping[str, int]) -> Design:
             raise ConfigError(
                 f"score.design names {name!r}, which is not measured", remedy=f"one of {', '.join(sorted(known))}"
             )
-    arms, claims = config.arms(), claims_of(config)
+    arms, claims = config.arms(), claims_of(config, no_truth)
     plain = [
         list(arms), list(section.domains), config.shoot.seeds, config.score.alpha,
-        [[c.kind, c.metric, c.arm, c.versus, c.domain, c.margin] for c in claims],
+        [[c.kind, c.metric, c.arm, c.versus, c.domain, c.margin] for c in claims], section.rarest,
     ]  # fmt: skip
     return Design(
         arms=arms,
@@ -86,13 +96,14 @@ def declare(config: Config, *, shots: Mapping[str, int]) -> Design:
         alpha=config.score.alpha,
         claims=claims,
         shots=dict(shots),
-        power=_power(shots, len(claims), config.score.alpha),
+        power=_power(shots, len(claims), config.score.alpha, least_shots(section.rarest)),
+        rarest=section.rarest,
         sha=content_key("design", plain),
         declared_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def claims_of(config: Config) -> tuple[Claim, ...]:
+def claims_of(config: Config, no_truth: Collection[Domain] = ()) -> tuple[Claim, ...]:
     """Every declared claim. The look is held against the base model with the trigger phrase where that arm is there, so
     that a claim is about the adapter alone.
     """
@@ -107,7 +118,7 @@ def claims_of(config: Config) -> tuple[Claim, ...]:
         Claim(kind=kind, metric=name, arm="look", versus=versus, domain=domain, margin=margins.get(name))
         for kind, names in kinds
         for domain in section.domains
-        for name in names
+        for name in (NO_TRUTH.get(name, name) if domain in no_truth else name for name in names)
     ]
     if {"in", "out"} <= set(section.domains):
         claims += [
@@ -162,17 +173,18 @@ def detectable(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     return root
 
 
-def _power(shots: Mapping[str, int], claims: int, alpha: float) -> tuple[str, ...]:
+def _power(shots: Mapping[str, int], claims: int, alpha: float, least: int) -> tuple[str, ...]:
     """What so many shots can show, a line for each domain."""
     lines = []
     for domain, n in shots.items():
-        if n < LEAST_FOR_WORDS:
-            lines.append(f"{n} shots in domain `{domain}`: no verdict below {LEAST_FOR_WORDS}")
+        if n < least:
+            lines.append(f"{n} shots in domain `{domain}`: no verdict below {least}")
             continue
         alone, all_apart = detectable(n, alpha=alpha), detectable(n, alpha=alpha / max(1, claims))
         lines.append(
             f"{n} shots in domain `{domain}`: an effect of d >= {alone:.2f} is found four times in five by one test "
-            f"alone, d >= {all_apart:.2f} among {claims} claims that have nothing to do with each other"
+            f"alone, d >= {all_apart:.2f} among {claims} claims that have nothing to do with each other; what befalls "
+            f"up to {harmed_at_most(0, n):.0%} of such shots may not be among them"
         )
     if shots and min(shots.values()) > 1:
         more = 2 * min(shots.values())

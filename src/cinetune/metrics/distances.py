@@ -29,16 +29,17 @@ def frechet(a_ND: ArrayLike, b_ND: ArrayLike) -> float:
 
     `|m_a - m_b|^2 + tr S_a + tr S_b - 2 tr (S_a S_b)^(1/2)` (Dowson & Landau 1982; Heusel et al. 2017), covariances
     with `1/(N-1)`. The last trace is the nuclear norm of `A B^T` with `A`, `B` the centred rows over `sqrt(N-1)`:
-    exact when `N < D`, and no matrix square root. float64. Range [0, inf), in squared feature units; the two sets may
-    differ in N. Small N biases it upward by a lot: print `split_level` beside it. Raises `ScoreError` for fewer than
-    two rows.
+    exact when `N < D`, and no matrix square root. With more rows than columns it is read off the eigenvalues of
+    `L^T S_b L`, `S_a = L L^T`, where these span less than ten decades and so keep their digits. float64. Range [0,
+    inf), in squared feature units; the two sets may differ in N. Small N biases it upward by a lot: print `split_level`
+    beside it. Raises `ScoreError` for fewer than two rows.
     """
     a, b = feature_rows(a_ND, name="frechet a", least=2), feature_rows(b_ND, name="frechet b", least=2)
     same_width(a, b)
     shift = a.mean(0) - b.mean(0)
-    a, b = _root(a), _root(b)
-    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
-    return max(0.0, float(shift @ shift + (a * a).sum() + (b * b).sum() - 2 * cross))
+    a, b = _centred(a), _centred(b)
+    spread = np.einsum("nd,nd->", a, a) + np.einsum("nd,nd->", b, b)
+    return max(0.0, float(shift @ shift + spread - 2 * _nuclear(a, b)))
 
 
 def kid(
@@ -67,7 +68,8 @@ def kid(
             raise ScoreError("shared_blocks needs the clip labels of both sets", where="kid")
         both = _labels([*blocks_x, *blocks_y], len(x) + len(y), "kid blocks")
         in_x, across = both[: len(x)], both[len(x) :]
-    return _pair_mean(x, x, in_x, in_x) + _pair_mean(y, y, in_y, in_y) - 2 * _pair_mean(x, y, in_x, across)
+    within = _pair_mean(x, x, in_x, in_x, same=True) + _pair_mean(y, y, in_y, in_y, same=True)
+    return within - 2 * _pair_mean(x, y, in_x, across)
 
 
 def kid_blocked(clips_x: Sequence[ArrayLike], clips_y: Sequence[ArrayLike]) -> float:
@@ -78,7 +80,10 @@ def kid_blocked(clips_x: Sequence[ArrayLike], clips_y: Sequence[ArrayLike]) -> f
 
 def cubic(x_ND: Array, y_MD: Array) -> Array:
     """Kernel of KID (Binkowski et al. 2018): `(x.y / D + 1)^3`, `[N, M]`."""
-    return (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** 3
+    found = x_ND @ y_MD.T
+    found /= x_ND.shape[1]
+    found += 1
+    return found * found * found
 
 
 def gaussian(x_ND: Array, y_MD: Array) -> Array:
@@ -203,14 +208,19 @@ def _one_width(clips: Sequence[ArrayLike]) -> list[Array]:
     return rows
 
 
-def _pair_mean(x_ND: Array, y_MD: Array, in_x: np.ndarray, in_y: np.ndarray) -> float:
-    """Mean kernel over the pairs whose labels differ, a thousand rows at a time."""
+def _pair_mean(x_ND: Array, y_MD: Array, in_x: np.ndarray, in_y: np.ndarray, *, same: bool = False) -> float:
+    """Mean kernel over the pairs whose labels differ, a thousand rows at a time. `same`: x and y are one set, and of
+    its symmetric kernel only what lies on and above the diagonal blocks is worked out.
+    """
     total, count = 0.0, 0
     for start in range(0, len(x_ND), _ROWS):
         part = slice(start, start + _ROWS)
-        keep = in_x[part, None] != in_y
-        total += float(cubic(x_ND[part], y_MD).sum(where=keep))
-        count += int(keep.sum())
+        rest = slice(start, None) if same else slice(None)
+        kernel, keep = cubic(x_ND[part], y_MD[rest]), in_x[part, None] != in_y[rest]
+        once = len(kernel) if same else kernel.shape[1]
+        for columns, times in ((slice(0, once), 1), (slice(once, None), 2)):
+            total += times * float(kernel[:, columns].sum(where=keep[:, columns]))
+            count += times * int(keep[:, columns].sum())
     if count == 0:
         raise ScoreError(
             "a set has only one clip, no pair is left to compare", where="kid", remedy="score two or more shots"
@@ -218,11 +228,26 @@ def _pair_mean(x_ND: Array, y_MD: Array, in_x: np.ndarray, in_y: np.ndarray) -> 
     return total / count
 
 
-def _root(x_ND: Array) -> Array:
-    """A matrix R, at most D rows, with `R^T R` the covariance of `x_ND`."""
-    centred = (x_ND - x_ND.mean(0)) / np.sqrt(len(x_ND) - 1)
-    # QR keeps the cross product D x D when there are more rows than columns; the nuclear norm is unchanged.
-    return np.asarray(np.linalg.qr(centred, mode="r")) if centred.shape[0] > centred.shape[1] else centred
+def _centred(x_ND: Array) -> Array:
+    """A matrix A, of as many rows, with `A^T A` the covariance of `x_ND`."""
+    return (x_ND - x_ND.mean(0)) / np.sqrt(len(x_ND) - 1)
+
+
+def _nuclear(a_ND: Array, b_ND: Array) -> float:
+    """Sum of the singular values of `A B^T`."""
+    width = a_ND.shape[1]
+    if min(len(a_ND), len(b_ND)) > width:
+        try:
+            root = np.linalg.cholesky(a_ND.T @ a_ND)
+        except np.linalg.LinAlgError:
+            root = None
+        if root is not None:
+            squares = np.linalg.eigvalsh(root.T @ (b_ND.T @ b_ND) @ root)
+            if squares[0] > 1e-10 * squares[-1]:
+                return float(np.sqrt(squares).sum())
+    # QR keeps the cross product at most D x D; the nuclear norm is unchanged.
+    a, b = (np.linalg.qr(x, mode="r") if len(x) > width else x for x in (a_ND, b_ND))
+    return float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
 
 
 def _labels(blocks: Sequence[object], rows: int, name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats as scipy_stats
 
 from cinetune.errors import ScoreError
 from cinetune.metrics.checks import Array, same_width, unit_rows
@@ -13,6 +14,7 @@ __all__ = [
     "NearestTraining",
     "Neighbour",
     "conformal_p",
+    "copying_limit",
     "leave_one_scene_out",
     "nearest_training",
     "training_neighbours",
@@ -33,8 +35,9 @@ class Neighbour:
 class NearestTraining:
     """One generated clip against the training set.
 
-    `p` is how often real, unrelated scenes are this close; `excess` is look minus base similarity for the same inputs
-    (the base model cannot have memorised). `suspect` asks a person to look at the pair; it is not a verdict.
+    `p` is how often real, unrelated scenes are this close, for this clip alone; `excess` is look minus base similarity
+    for the same inputs (the base model cannot have memorised). `suspect` asks a person to look at the pair; it is not a
+    verdict.
     """
 
     look: Neighbour
@@ -90,6 +93,24 @@ def conformal_p(similarity: float, calibration: ArrayLike) -> float:
     return float((1 + (values >= similarity).sum()) / (values.size + 1))
 
 
+def copying_limit(calibration: ArrayLike, *, probes: int, alpha: float = 0.05) -> float:
+    """Cosine that not one of `probes` unrelated clips passes, with probability 1 - `alpha`.
+
+    A nearest neighbour is the largest of many cosines, so Fisher's `atanh` of it is taken to be Gumbel's (Gumbel 1958),
+    fitted to the calibration by moments. Its quantile at level alpha / probes (Bonferroni) is moved out as Student's
+    prediction bound for one more scene is beyond the normal quantile, as mean and deviation come from few scenes. A
+    rank among some dozen scenes cannot go below one in a dozen, and so cannot speak for many shots at once. Raises
+    `ScoreError` for fewer than three scenes.
+    """
+    z = np.arctanh(np.asarray(calibration, dtype=np.float64).clip(-1 + 1e-9, 1 - 1e-9))
+    if len(z) < 3:
+        raise ScoreError(f"{len(z)} scenes do not say how near unrelated ones are", where="memorisation")
+    level = alpha / probes
+    gumbel = -np.sqrt(6) / np.pi * (np.euler_gamma + np.log(-np.log1p(-level)))
+    unsure = float(scipy_stats.t.isf(level, len(z) - 1) / scipy_stats.norm.isf(level)) * np.sqrt(1 + 1 / len(z))
+    return float(np.tanh(z.mean() + gumbel * unsure * z.std(ddof=1)))
+
+
 def training_neighbours(
     look: Sequence[ArrayLike],
     base: Sequence[ArrayLike],
@@ -97,21 +118,22 @@ def training_neighbours(
     *,
     scenes: Sequence[str],
     alpha: float = 0.05,
+    probes: int | None = None,
 ) -> list[NearestTraining]:
     """Nearest training frames for each look clip and its base twin (same input, prompt and seed), features `[T_i, D]`.
 
-    A clip is suspect when `p <= max(alpha, 1 / (scenes + 1))` and its base twin, which cannot have memorised, is
-    neither that close nor closer. Probe with first frames from outside the training set only: an image-to-video model
-    repeats its input.
+    A clip is suspect when it passes `copying_limit` for `probes` clips (those of the page; by default these) and its
+    base twin, which cannot have memorised, neither does nor is closer. Probe with first frames from outside the
+    training set only: an image-to-video model repeats its input.
     """
     if len(look) != len(base):
         raise ScoreError(f"{len(look)} look clips for {len(base)} base clips", where="memorisation")
     calibration = leave_one_scene_out(training, scenes)
-    limit = max(alpha, 1 / (len(calibration) + 1))
+    limit = copying_limit(calibration, probes=max(1, probes or len(look)), alpha=alpha)
     found = []
     for with_look, without in zip(look, base, strict=True):
         near, near_base = nearest_training(with_look, training), nearest_training(without, training)
         p, excess = conformal_p(near.similarity, calibration), near.similarity - near_base.similarity
-        alone = excess > 0 and conformal_p(near_base.similarity, calibration) > limit
-        found.append(NearestTraining(look=near, base=near_base, p=p, excess=excess, suspect=p <= limit and alone))
+        suspect = near.similarity > limit and excess > 0 and near_base.similarity <= limit
+        found.append(NearestTraining(look=near, base=near_base, p=p, excess=excess, suspect=suspect))
     return found

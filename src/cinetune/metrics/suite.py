@@ -33,6 +33,7 @@ __all__ = [
     "CONTENT",
     "FRAME_STEP",
     "METRICS",
+    "NO_TRUTH",
     "SET_STEP",
     "Evidence",
     "Metric",
@@ -54,13 +55,17 @@ SET_STEP = 8
 CLOUD_PIXELS = 4000
 CONTENT = ("clip_kid", "clip_reference")
 """Metrics of what is in the picture, not of its grade: outside the film's world, closeness to the film is no merit."""
+NO_TRUTH = {"structure": "structure_kept"}
+"""Where no truth is known, what is held against the same shot without the look. A difference from that is a change, for
+better or worse, never a loss.
+"""
 # Speeds this small (% of the short side per frame) are one speed: a ratio to a still truth would have no meaning.
 STILL_SPEED = 0.05
 # Likewise for pulsing (L*) and warp error: half an 8-bit value of each.
 STEADY_FLICKER = 0.2
 STEADY_WARP = (0.5 / 255) ** 2
 
-Needs = Literal["film", "truth", "clip", "text", "perceptual", "joins", "keyframe"]
+Needs = Literal["film", "truth", "twin", "clip", "text", "perceptual", "joins", "keyframe"]
 Frames = NDArray[np.floating]
 
 
@@ -82,7 +87,8 @@ class Evidence:
     """One shot and what it is held against; None = not known.
 
     Frames `THWC` in [0, 1]; `cloud_N3` from `cloud`, `film_N3` from `nearest_scenes` of the truth or of the base arm,
-    the same for every arm; `net` for perceptual distance; `drift` and `seam_ratio` as measured when it was made.
+    the same for every arm; `twin_THWC` is the same shot and seed without the look, given where there is no truth; `net`
+    for perceptual distance; `drift` and `seam_ratio` as measured when it was made.
     `missing` gives reasons that the caller knows better, by need.
     """
 
@@ -90,6 +96,7 @@ class Evidence:
     cloud_N3: Array
     film_N3: Array | None = None
     truth_THWC: Frames | None = None
+    twin_THWC: Frames | None = None
     clip: Semantics | None = None
     net: PerceptualNet | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -135,6 +142,7 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
     missing = {
         "film": "" if evidence.film_N3 is not None else "the film has no training windows",
         "truth": "" if evidence.truth_THWC is not None else "no truth is known for these shots",
+        "twin": "" if evidence.twin_THWC is not None else "the shot without the look is not known",
         "clip": "" if evidence.clip is not None else "no feature network is here",
         "text": "" if evidence.clip is not None and evidence.clip.text_D is not None else "no network knows words",
         "perceptual": "" if evidence.net is not None else "no network for perceptual distance is here",
@@ -176,9 +184,13 @@ def _net(e: Evidence) -> PerceptualNet:
 def _pair(e: Evidence) -> tuple[Frames, Frames]:
     """The shot and its truth. A truth that ends early cuts both; one of another size raises `ScoreError`."""
     assert e.truth_THWC is not None
-    same_shape(e.frames_THWC.shape[1:], e.truth_THWC.shape[1:])
-    frames = min(len(e.frames_THWC), len(e.truth_THWC))
-    return e.frames_THWC[:frames], e.truth_THWC[:frames]
+    return _cut(e.frames_THWC, e.truth_THWC)
+
+
+def _cut(shot: Frames, other: Frames) -> tuple[Frames, Frames]:
+    same_shape(shot.shape[1:], other.shape[1:])
+    frames = min(len(shot), len(other))
+    return shot[:frames], other[:frames]
 
 
 def signed(frames_THWC: Frames) -> Tensor:
@@ -211,6 +223,12 @@ def _tlp(e: Evidence) -> float:
 def _structure(e: Evidence) -> float:
     shot, truth = _pair(e)
     return float(structure_similarity(shot[1:], truth[1:]).mean())
+
+
+def _kept(e: Evidence) -> float:
+    assert e.twin_THWC is not None
+    shot, twin = _cut(e.frames_THWC, e.twin_THWC)
+    return float(structure_similarity(shot[1:], twin[1:]).mean())
 
 
 def _gradients(e: Evidence) -> float:
@@ -276,6 +294,7 @@ METRICS: tuple[Metric, ...] = (
         name="colour_error", unit="dE2000", better="lower", needs=("truth",), measure=lambda e: colour_error(*_pair(e))
     ),
     Metric(name="structure", unit="SSIM, luma alone", better="higher", needs=("truth",), measure=_structure),
+    Metric(name="structure_kept", unit="SSIM, luma alone", better="higher", needs=("twin",), measure=_kept),
     Metric(name="gradients", unit="correlation", better="higher", needs=("truth",), measure=_gradients),
     Metric(name="content", unit="cosine to truth", better="higher", needs=("truth", "clip"), measure=_content),
     # The protocol names the network: LPIPS where its weights are, else the maps of the model's own encoder.

@@ -29,7 +29,8 @@ __all__ = ["SIZES", "Plan", "explain_shortage", "make_plan"]
 class Plan:
     """What `cinetune plan` shows. `answer` and `facts` are (what, how much) pairs in words, the
     answer first of all: card, hours, disk, money; `memory` the parts of training in
-    GB; `cards` and `fits` tables whose first row names the columns; `warnings` what stands in the way."""
+    GB; `cards` and `fits` tables whose first row names the columns; `power` what so many shots can show; `warnings`
+    what stands in the way."""
 
     answer: tuple[tuple[str, str], ...]
     stages: tuple[StageStatus, ...]
@@ -38,6 +39,7 @@ class Plan:
     memory: tuple[tuple[str, float], ...]
     cards: tuple[tuple[str, ...], ...]
     fits: tuple[tuple[str, ...], ...]
+    power: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -51,6 +53,7 @@ def make_plan(project: Project, *, price: float | None = None) -> Plan:
         shots, warnings = [shot.seconds for shot in planned], [*warnings, *_cut_prompts(project, planned)]
     except CinetuneError as error:
         shots, warnings = [], [*warnings, f"shots.toml: {error.what}"]
+    power, said = _power(project) if shots else ((), [])
     facts: list[tuple[str, str]] = []
     if run is not None:
         facts = [*_model_facts(run), *_training_facts(run), *_shooting_facts(run, shots)]
@@ -63,10 +66,24 @@ def make_plan(project: Project, *, price: float | None = None) -> Plan:
         chosen[key] = (value, origin)
     return Plan(
         answer=_answer(run, shots, price) if run else (),
-        stages=tuple(status(project)), settings=chosen, facts=tuple(facts), warnings=tuple(warnings),
+        stages=tuple(status(project)), settings=chosen, facts=tuple(facts), power=power,
+        warnings=(*warnings, *said),
         memory=memory_rows(run.memory(run.setting)) if run else (), cards=_card_rows(run, shots) if run else (),
         fits=fit_rows(run) if run else (),
     )  # fmt: skip
+
+
+def _power(project: Project) -> tuple[tuple[str, ...], list[str]]:
+    """What the declared design can show with these shots, said before any is rendered; or what is wrong with it."""
+    from cinetune.metrics.design import planned
+
+    try:
+        design = planned(project)
+    except CinetuneError as error:
+        return (), [str(error)]
+    seeds = f"{design.seeds} seed{'' if design.seeds == 1 else 's'}"
+    asked = f"{len(design.claims)} claims in one family at {design.alpha:g}: arms {', '.join(design.arms)}, {seeds}"
+    return (asked, *design.power), []
 
 
 def _cut_prompts(project: Project, shots: Sequence[PlannedShot]) -> list[str]:

@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "as_csv", "as_json", "as_markdown"]
 
 _COLUMNS: tuple[str, ...] = (
     "arm", "versus", "domain", "metric", "version", "unit", "better", "claim", "margin", "value", "low", "high",
-    "low90", "high90", "p", "adjusted", "q", "n", "harmed", "verdict", "why",
+    "low90", "high90", "p", "adjusted", "q", "n", "harmed", "harmed_most", "verdict", "why",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def as_markdown(title: str, cards: Sequence[Scorecard], design: Design | None) -
             if row.declared:
                 score = row.score
                 p = "" if score.adjusted is None else f"{score.adjusted:.2g}"
-                harmed = "" if score.harmed is None else f"{score.harmed} of {score.n}"
+                harmed = row.harmed.replace(" shots moved the wrong way", "")
                 cells = [f"{card.arm} - {card.versus}, {card.domain}", row.title, row.effect, row.interval, p, harmed]
                 lines.append("| " + " | ".join(_cell(cell) for cell in [*cells, row.word]) + " |")
     lines += ["", *(f"- {_cell(warning)}" for warning in dict.fromkeys(w for card in cards for w in card.warnings))]

@@ -21,6 +21,10 @@ _TITLES = {
     "palette": ("palette distance", "Main colours of the shot against the film's main colours."),
     "colour_error": ("colour error to the truth", "Against the shot as the film itself would show it."),
     "structure": ("structure", "Edges and shapes against the truth's, whatever the grade (SSIM on standardised luma)."),
+    "structure_kept": (
+        "structure (no truth)",
+        "Edges and shapes against the same shot and seed without the look, as no truth is known. 1: the same drawing.",
+    ),
     "gradients": ("edges", "Correlation of brightness gradients with the truth's."),
     "content": ("content", "Agreement with the truth in what is in the picture."),
     "lpips": ("perceptual distance to the truth", "Frame by frame, the given first frame left out."),
@@ -181,10 +185,11 @@ def _arrow(score: Score) -> str:
 
 
 def _harmed(score: Score) -> str:
-    """How many shots moved the wrong way, and what share of such shots cannot be excluded."""
+    """How many shots moved the wrong way, and what share of all such shots that leaves possible."""
     if score.harmed is None or not score.n:
         return ""
-    return f"{score.harmed} of {score.n} shots moved the wrong way"
+    said = f"{score.harmed} of {score.n} shots moved the wrong way"
+    return said if score.harmed_most is None else f"{said} (of all such shots, up to {score.harmed_most:.0%} may)"
 
 
 def answers(cards: Sequence[Scorecard]) -> list[Answer]:

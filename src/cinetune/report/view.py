@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cinetune.artifacts import Keyframe, Look, PlannedShot, Scorecard, Veto
+from cinetune.artifacts import CopySheet, Keyframe, Look, PlannedShot, Scorecard
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.pages import charts, media, sheets
 from cinetune.records import read_log
@@ -76,7 +76,8 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "answers": answers,
         "warnings": _warnings(cards, story),
         "alarms": _alarms(training),
-        "vetoes": [_veto(project, veto) for veto in story.scored.vetoes],
+        "vetoes": [veto.why for veto in story.scored.vetoes],
+        "copies": [(sheet.said, _sheet(project, sheet)) for sheet in story.scored.copies],
         "design": story.scored.design[0] if story.scored.design else None,
         "claim_titles": {
             claim.metric: verdicts.title_of(claim.metric) for d in story.scored.design for claim in d.claims
@@ -142,10 +143,8 @@ def _alarms(training: dict[str, Any]) -> list[str]:
     return [f"Training, {end['look'].arm}: {alarm}" for end in training["ends"] for alarm in end["alarms"]]
 
 
-def _veto(project: Project, veto: Veto) -> dict[str, Any]:
-    picture = veto.picture
-    shown = None if picture is None else media.picture_uri(media.open_picture(project.store.path(picture)))
-    return {"arm": veto.arm, "domain": veto.domain, "why": veto.why, "picture": shown}
+def _sheet(project: Project, sheet: CopySheet) -> str:
+    return media.picture_uri(media.open_picture(project.store.path(sheet.picture)))
 
 
 def _deliveries(story: _Story) -> list[tuple[str, str, int, int]]:

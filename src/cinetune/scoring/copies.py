@@ -1,7 +1,8 @@
 """Does the look repeat training clips? Nearest neighbours, a picture of the nearest pairs, and a veto.
 
 Closeness to the film rewards copying it. Where a shot of a trained arm lies nearer to a training frame than unrelated
-scenes of the film lie to each other, and its base twin does not, "closer to the film" may not be said.
+scenes of the film lie to each other, and its base twin does not, "closer to the film" may not be said. How near that is
+allows for the number of shots on the page.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cinetune.artifacts import Arm, Domain, FileRef, Kept, Veto
+from cinetune.artifacts import Arm, CopySheet, Domain, FileRef, Kept, Veto
 from cinetune.metrics.cards import DOMAINS
 from cinetune.metrics.memorisation import NearestTraining
 from cinetune.scoring.clips import Source
@@ -45,9 +46,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copies:
-    """What the search found: vetoes, sentences for the protocol and the reader."""
+    """What the search found: vetoes, pictures, sentences for the protocol and the reader."""
 
     vetoes: tuple[Veto, ...] = ()
+    sheets: tuple[CopySheet, ...] = ()
     said: str = "not measured"
     warnings: tuple[str, ...] = ()
 
@@ -72,21 +74,27 @@ def find_copies(
     if len(set(scenes)) < LEAST_SCENES:
         return Copies(said=f"not measured: {len(set(scenes))} scenes cannot say how near unrelated ones are")
     twins = {(probe.shot, probe.seed): probe for probe in probes if probe.arm == "base"}
+    by_arm = {arm: [p for p in probes if p.arm == arm and (p.shot, p.seed) in twins] for arm in TRAINED}
+    everyone = sum(map(len, by_arm.values()))
     vetoes: list[Veto] = []
-    said: list[str] = []
-    for arm in TRAINED:
-        own = [probe for probe in probes if probe.arm == arm and (probe.shot, probe.seed) in twins]
+    sheets: list[CopySheet] = []
+    for arm, own in by_arm.items():
         if not own:
             continue
         base = [twins[probe.shot, probe.seed].features_TD for probe in own]
-        found = training_neighbours([p.features_TD for p in own], base, list(features), scenes=scenes)
+        look = [probe.features_TD for probe in own]
+        found = training_neighbours(look, base, list(features), scenes=scenes, probes=everyone)
         picture = _picture(project, arm, own, found, film)
         suspects = [(probe, near) for probe, near in zip(own, found, strict=True) if near.suspect]
         nearest = max(near.look.similarity for near in found)
-        said.append(f"{arm}: {len(suspects)} of {len(own)} suspect, nearest cosine {nearest:.3f}")
+        said = f"{arm}: {len(suspects)} of {len(own)} suspect, nearest cosine {nearest:.3f}"
+        sheets.append(CopySheet(arm=arm, picture=picture, said=said))
         vetoes += _vetoes(arm, suspects, measures, picture)
-    calibrated = f"{title}; calibrated on {len(set(scenes))} scenes, beside the base twin"
-    return Copies(vetoes=tuple(vetoes), said=f"{'; '.join(said)} ({calibrated})" if said else "no trained arm")
+    if not sheets:
+        return Copies(said="no trained arm")
+    calibrated = f"{title}; calibrated on {len(set(scenes))} scenes for {everyone} shots at once, beside the base twin"
+    said = f"{'; '.join(sheet.said for sheet in sheets)} ({calibrated})"
+    return Copies(vetoes=tuple(vetoes), sheets=tuple(sheets), said=said)
 
 
 def _vetoes(

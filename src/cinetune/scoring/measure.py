@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import ClipMeasures, Domain, PlannedShot, Veto
+from cinetune.artifacts import ClipMeasures, CopySheet, Domain, PlannedShot, Veto
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.runtime import Reporter, choose_device
 from cinetune.scoring.clips import Source, kept_cloud, kept_features, shot_source, truth_source
@@ -37,6 +37,7 @@ class Taken:
     clips: tuple[Measured, ...]
     sets: tuple[SetEffect, ...]
     vetoes: tuple[Veto, ...]
+    copies: tuple[CopySheet, ...]
     spread: dict[str, float]
     protocol: dict[str, str]
     warnings: tuple[str, ...]
@@ -50,6 +51,8 @@ class _Bench:
     nets: Nets
     film: Film
     missing: Mapping[str, str]
+    versus: str
+    """The arm that claims hold the look against."""
     model: Any = None
 
     def encoders(self) -> Any:
@@ -72,13 +75,15 @@ def take(project: Project, sequences: Sequence[FilmSequence], report: Reporter) 
     bench = _Bench(
         project=project, nets=nets, film=read_film(project, nets, report),
         missing=missing_needs(nets, project.config.score.features),
+        versus="trigger" if "trigger" in project.config.arms() else "base",
     )  # fmt: skip
     references = read_references(project, list(planned.values()), sequences, nets, report)
     measured = _measure_all(bench, sequences, planned, report)
     sets, warnings = _sets(bench, sequences, planned, references)
     copies = _copies(bench, sequences, planned, [effect.metric for effect in sets])
     return Taken(
-        clips=tuple(measured), sets=tuple(sets), vetoes=copies.vetoes, spread=_spread(bench.film),
+        clips=tuple(measured), sets=tuple(sets), vetoes=copies.vetoes, copies=copies.sheets,
+        spread=_spread(bench.film),
         protocol=_protocol(bench, references, copies),
         warnings=(*references.warnings, *warnings, *copies.warnings, *_notes(bench)),
     )  # fmt: skip
@@ -99,11 +104,15 @@ def _measure_all(
             # The scenes a shot is held against are chosen once, from the truth or the base arm: never per arm.
             home = truth or shot_source(bench.project, next((s for s in own if s.arm == "base"), own[0]))
             near = nearest_scenes(kept_cloud(bench.project, home), bench.film.clouds) if bench.film.clouds else None
+            twins = {s.seed: shot_source(bench.project, s) for s in own if s.arm == bench.versus} if not truth else {}
             for sequence in own:
                 source = shot_source(bench.project, sequence)
-                given = _Given(shot=shot, source=source, truth=truth, home=home.key, near_N3=near)
+                given = _Given(
+                    shot=shot, source=source, truth=truth, home=home.key, near_N3=near, twin=twins.get(sequence.seed)
+                )  # fmt: skip
                 found.append(_measured(bench, given, arm=sequence.arm, seed=sequence.seed, made=sequence))
-                source.let_go()
+                for one in (source, *twins.values()):
+                    one.let_go()
                 bar.advance(1, source.label)
             if truth is not None:
                 found += _anchors(bench, shot, truth, near)
@@ -114,13 +123,16 @@ def _measure_all(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """A clip to measure and what it is held against; `home` names the clip that chose the scenes `near_N3`."""
+    """A clip to measure and what it is held against; `home` names the clip that chose the scenes `near_N3`, `twin` is
+    the same shot and seed without the look, where there is no truth.
+    """
 
     shot: PlannedShot
     source: Source
     truth: Source | None
     home: str
     near_N3: np.ndarray | None
+    twin: Source | None = None
 
 
 def _measured(bench: _Bench, given: _Given, *, arm: str, seed: int, made: FilmSequence | None = None) -> Measured:
@@ -133,7 +145,7 @@ def _measured(bench: _Bench, given: _Given, *, arm: str, seed: int, made: FilmSe
         "measures", VERSION, [f"{row.name}/{row.version}" for row in METRICS], given.source.key,
         given.truth.key if given.truth else "", given.home if given.near_N3 is not None else "", bench.film.key,
         [net.identity for net in bench.nets], bench.nets.perceptual[1], given.shot.prompt, dict(bench.missing),
-        [arm if made is None else "", drift, seam],
+        [arm if made is None else "", drift, seam, given.twin.key if given.twin else ""],
     )  # fmt: skip
 
     def make() -> ClipMeasures:
@@ -165,9 +177,10 @@ def _evidence(bench: _Bench, given: _Given) -> Evidence:
         cloud_N3=kept_cloud(bench.project, given.source),
         film_N3=given.near_N3,
         truth_THWC=given.truth.frames() if given.truth else None,
+        twin_THWC=given.twin.frames() if given.twin else None,
         clip=_semantics(bench, given),
         net=bench.nets.perceptual_net(),
-        missing=bench.missing,
+        missing=bench.missing | ({"twin": "the shot has a truth to be held against"} if given.truth else {}),
     )
 
 

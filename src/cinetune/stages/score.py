@@ -22,7 +22,7 @@ from cinetune.store import Project, content_key
 __all__ = ["STAGE", "inputs", "make", "run"]
 
 # Part of the stage's key: raise it when the same shots would be measured or judged otherwise.
-VERSION = 4
+VERSION = 5
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -72,7 +72,7 @@ def make(project: Project, report: Reporter) -> Made[Scored]:
         warnings=_warnings(design, sequences) + taken.warnings,
     )
     cards = scorecards(results, rules)
-    result = Scored(scorecards=tuple(cards), design=(design,), vetoes=tuple(results.vetoes))
+    result = Scored(scorecards=tuple(cards), design=(design,), vetoes=tuple(results.vetoes), copies=taken.copies)
     return Made(result=result, notes=_notes(cards))
 
 
@@ -104,7 +104,7 @@ def _check_made_alike(sequences: Sequence[FilmSequence]) -> None:
 def _protocol(
     design: Design, sequences: Sequence[FilmSequence], measured: Mapping[str, str], unshared: str
 ) -> dict[str, str]:
-    from cinetune.metrics.stats import LEAST_FOR_WORDS
+    from cinetune.metrics.stats import least_shots
 
     protocol = {
         "model": "; ".join(f"{name} {value}" for name, value in sequences[0].made_by.items()) if sequences else "none",
@@ -114,8 +114,8 @@ def _protocol(
         "frames": ", ".join(sorted({f"{s.frames} at {s.rate} fps, {s.width}x{s.height}" for s in sequences})),
         "test": "whole shots change sign, in all measures at once; step-down on the largest (Westfall & Young)",
         "interval": "95 %, the wider of Student's t and Hall's for skewed effects",
-        "words": f"from {LEAST_FOR_WORDS} shots on; the 95 % interval must clear zero or the margin; none for a "
-        "measure on which the truth reads worse than base",
+        "words": f"from {least_shots(design.rarest)} shots on, for kinds of shots that one in {design.rarest} is of; "
+        "the 95 % interval must clear zero or the margin; none for a measure on which the truth reads worse than base",
         "noise": "base against base with other seeds, a band and no margin"
         if len({s.seed for s in sequences}) > 1
         else "not measured",
