@@ -16,6 +16,7 @@ import pytest
 from cinetune.artifacts import (
     Arm,
     Colour,
+    CopySheet,
     Delivery,
     FileRef,
     FootageClip,
@@ -35,6 +36,7 @@ from cinetune.artifacts import (
 )
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
+from cinetune.metrics import harmed_at_most
 from cinetune.records import log_line
 from cinetune.store import Project
 from cinetune.timecode import Span
@@ -336,6 +338,7 @@ def _score(
         q=None if claim else p,
         n=n,
         harmed=harmed,
+        harmed_most=None if harmed is None else harmed_at_most(harmed, n),
         claim=claim,
         margin=margin,
         verdict=verdict,
@@ -413,7 +416,9 @@ def _scores(project: Project, plan: list[PlannedShot]) -> None:
         )
         for (arm, versus, domain), scores in effects.items()
     ]
-    project.store.save_stage("score", "k7", {"scorecards": cards}, made=MADE)
+    pairs = keep(project, ".png", lambda path: write_png16(path, np.concatenate([paint(1, 0, graded=1)] * 2)))
+    sheet = CopySheet(arm="look", picture=pairs, said="look: 0 of 3 suspect, nearest cosine 0.812")
+    project.store.save_stage("score", "k7", {"scorecards": cards, "copies": [sheet]}, made=MADE)
 
 
 @pytest.fixture(scope="session")

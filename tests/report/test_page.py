@@ -117,7 +117,8 @@ def test_verdicts_are_in_words_with_their_numbers(page: _Page) -> None:
         "Yes at home, unclear away; it costs structure.",
         "Over 2 shots in the film's own world, the look sits closer to the film than the base model",
         "tone-curve distance 9.41 → 3.62 L*, change −5.8 (95 % interval −7.1 to −4.5; 90 % −6.8 to −4.8 against a "
-        "margin of 1), p 0.0078, 0 of 8 shots moved the wrong way: ●improved",
+        "margin of 1), p 0.0078, 0 of 8 shots moved the wrong way (of all such shots, up to 31% may): ●improved",
+        "Does it copy? look: 0 of 3 suspect, nearest cosine 0.812",
         "For scale: the film's own scenes 4.10; noise, base against base 0.21",
     ):
         assert said in page.words

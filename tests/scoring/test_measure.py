@@ -11,10 +11,10 @@ import torch
 from transformers import Dinov2Config, Dinov2Model
 
 from cinetune.errors import ConfigError, FootageError
-from cinetune.footage.video import write_video
+from cinetune.footage.video import read_window, write_video
 from cinetune.metrics import networks
 from cinetune.models.wan import pocket
-from cinetune.results import Expanded
+from cinetune.results import Expanded, Ingested, Prepared
 from cinetune.runtime import Quiet
 from cinetune.scoring.measure import Taken, take
 from cinetune.store import Project
@@ -146,10 +146,14 @@ def test_a_planted_copy_is_vetoed_with_a_picture_and_a_mere_grade_is_not(root: P
     assert first.vetoes == ()
     assert first.protocol["memorisation"].startswith("look: 0 of 16 suspect")
 
-    def stolen(arm: str, number: int) -> np.ndarray:
-        return moving_picture(100, warmth=0.12) if (arm, number) == ("look", 0) else graded(arm, number)
+    project = Project(root)
+    window = project.store.need(Prepared).training[0]
+    clip = project.store.need(Ingested).by_id[window.clip]
 
-    shoot_by_hand(Project(root), stolen)
+    def stolen(arm: str, number: int) -> np.ndarray:
+        return read_window(root, clip, window) if (arm, number) == ("look", 0) else graded(arm, number)
+
+    shoot_by_hand(project, stolen)
     found = taken(root, *REFERENCES)
     assert [(veto.arm, veto.domain) for veto in found.vetoes] == [("look", "in")]
     assert {"clip_kid", "clip_fid_film", "clip_reference"} <= set(found.vetoes[0].metrics)
