@@ -344,6 +344,12 @@ class ShootSection(Section):
     workers: int = pydantic.Field(default=0, ge=0, le=10_000)
     """Processes, actors or jobs side by side, each with the model in memory; 0 = one for each card. On a machine with
     cards there is never more than one for each."""
+    split_guidance: bool = False
+    """Under `torchrun`: of the two passes of guidance each of two processes makes one."""
+    ulysses: int = pydantic.Field(default=1, ge=1, le=100_000)
+    """Under `torchrun`: processes that share the tokens of one pass."""
+    shard: bool = False
+    """Under `torchrun`: the frozen base lies in shards over all processes, which then make one shot at a time."""
     options: dict[str, str | int | float] = {}
     """Of the executor: Slurm's by submitit's names (`slurm_partition`, `timeout_min`), Ray's for each actor."""
 

@@ -21,8 +21,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from cinetune.config import section_sha
 from cinetune.durable import append
-from cinetune.errors import WeightsError
-from cinetune.processes import join_group
+from cinetune.errors import CinetuneError, ModelError, WeightsError
+from cinetune.processes import Processes, join_group
 from cinetune.records import log_line, read_log
 from cinetune.results import Result
 from cinetune.runtime import Reporter, choose_device, provenance
@@ -132,7 +132,7 @@ def make_pieces(
     kind: Callable[..., T],
     tasks: Sequence[Any],
     *,
-    open_for: Callable[[Sequence[Any]], Callable[[Store], Callable[[Any], T]]],
+    open_for: Callable[[Sequence[Any]], Callable[..., Callable[[Any], T]]],
     called: str,
 ) -> list[T]:
     """The record of every `Task`, those that were made before read from the store.
@@ -141,7 +141,13 @@ def make_pieces(
     `shoot.executor` (it must pickle; here the model is loaded) and gives the function that makes one record. `called`
     is what the pieces are to a person. What cannot be made does not stop the rest: at the end its error is raised, or
     one that lists all; the finished ones stay.
+
+    Several processes that `torchrun` started share the pieces out, each to a group of them (`shoot.split_guidance`,
+    `shoot.ulysses`, `shoot.shard`); all of them must call this.
     """
+    processes = join_group(project.config.model, project.config.parallel)
+    if processes.size > 1:
+        return _make_together(project, report, stage, kind, tasks, processes=processes, open_for=open_for)
     store, shoot = project.store, project.config.shoot
     missing = [task for task in tasks if not store.has_unit(stage, task.key)]
     if missing:
@@ -159,6 +165,43 @@ def make_pieces(
                 tasks=missing, open_maker=opener, say=report.warn, done=lambda task, _: bar.advance(1, task.label)
             )
             run_tasks(work, workers=shoot.workers, executor=shoot.executor, options={**shoot.options, **own})
+    return [store.made_unit(stage, task.key, kind) for task in tasks]
+
+
+def _make_together(
+    project: Project,
+    report: Reporter,
+    stage: str,
+    kind: Callable[..., T],
+    tasks: Sequence[Any],
+    *,
+    processes: Processes,
+    open_for: Callable[[Sequence[Any]], Callable[..., Callable[[Any], T]]],
+) -> list[T]:
+    """Every process of a group makes all its pieces, step by step with the others; one of them keeps them."""
+    from cinetune.generation import partition_for
+
+    store, config, failed = project.store, project.config, list[CinetuneError]()
+    missing = processes.same([task for task in tasks if not store.has_unit(stage, task.key)])
+    if missing:
+        device = choose_device(config.model.device, config.model.dtype)
+        part = partition_for(processes, config.shoot, device.name.partition(":")[0])
+        report.say(part.describe())
+        make = open_for(missing)(store, part=part)
+        with report.progress(stage, len(part.mine(missing))) as bar:
+            for task in part.mine(missing):
+                try:
+                    if part.keeps():
+                        with _logged(store, stage, task):
+                            store.unit(stage, task.key, kind, lambda task=task: make(task))
+                    else:
+                        make(task)
+                except ModelError as error:  # of this piece, and alike in all processes of the group
+                    failed.append(error)
+                bar.advance(1, task.label)
+    for error in processes.gather(failed[0] if failed else None):
+        if error is not None:
+            raise error
     return [store.made_unit(stage, task.key, kind) for task in tasks]
 
 

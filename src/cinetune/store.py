@@ -411,7 +411,7 @@ class Store:
             yield
 
 
-_WHO = ("shoot.executor", "shoot.workers", "shoot.options")
+_WHO = ("shoot.executor", "shoot.workers", "shoot.options", "shoot.split_guidance", "shoot.shard")
 """Settings of who does the work. No byte depends on them."""
 
 

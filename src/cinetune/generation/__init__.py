@@ -24,6 +24,7 @@ from cinetune.generation.keyframe import (
     look_distance,
     make_candidate,
 )
+from cinetune.generation.partition import Partition, partition, partition_for
 from cinetune.generation.preview import StepCached, preview_size
 from cinetune.generation.reel import Reel
 from cinetune.generation.segment import Recipe, centre_box, coded, fit_picture, generate, pictures, starting_noise
@@ -35,6 +36,7 @@ __all__ = [
     "Candidate",
     "Cast",
     "Opening",
+    "Partition",
     "Recipe",
     "Reel",
     "Rules",
@@ -57,6 +59,8 @@ __all__ = [
     "look_distance",
     "make_candidate",
     "measured",
+    "partition",
+    "partition_for",
     "pictures",
     "plan_segments",
     "preview_size",

@@ -17,12 +17,19 @@ from cinetune.generation.executors import FAULTS, Maker, Work, lost_device, one_
 __all__ = ["run_on_ray"]
 
 
+_PATIENCE = 60.0
+"""Seconds after which it is said that nobody has a place."""
+
+
 class _Actor:
     """What runs on a node: the maker, opened once."""
 
     def __init__(self, open_maker: Any) -> None:
         with one_thread():
             self._maker: Maker = open_maker()
+
+    def ready(self) -> None:
+        """Answers once the model is loaded."""
 
     def make(self, task: Any) -> tuple[bool, Any]:
         """(whether it was made, its result or the error)."""
@@ -72,44 +79,67 @@ def _join(ray: Any) -> None:
 
 
 def _run(ray: Any, work: Work[Any], hire: Any, count: int) -> None:
+    """Pieces go to actors that have loaded the model: one that waits for a place, as after the loss of a node, would
+    keep its piece from those that are there.
+    """
     waiting = deque(range(len(work.tasks)))
     opener = ray.put(work.open_maker)
-    actors = [hire.remote(opener) for _ in range(count)]
+    joining: dict[Any, Any] = {}  # by the promise to be ready
+    idle: list[Any] = []
     busy: dict[Any, tuple[int, Any]] = {}  # by the promise of a result: the piece and who makes it
     deaths = 0
+
+    def hire_one() -> None:
+        actor = hire.remote(opener)
+        joining[actor.ready.remote()] = actor
+
+    for _ in range(count):
+        hire_one()
     try:
         while waiting or busy:
-            while waiting and actors:
-                number, actor = waiting.popleft(), actors.pop()
+            while waiting and idle:
+                number, actor = waiting.popleft(), idle.pop()
                 busy[actor.make.remote(work.tasks[number])] = (number, actor)
-            for promise in ray.wait(list(busy), num_returns=1)[0]:
-                number, actor = busy.pop(promise)
-                try:
-                    made, value = ray.get(promise)
-                except ray.exceptions.ActorDiedError as error:
+            ended = ray.wait([*busy, *joining], num_returns=1, timeout=_PATIENCE)[0]
+            if not ended and not busy:
+                work.say(
+                    f"no actor has a place on the cluster for {_PATIENCE:.0f} s; `ray status` says what is missing"
+                )
+            for promise in ended:
+                number, actor = busy.pop(promise) if promise in busy else (None, joining.pop(promise))
+                value, why = _heard(ray, promise)
+                if not why:
+                    idle.append(actor)
+                    if number is not None:
+                        (work.finished if value[0] else work.failing)(number, value[1])
+                    continue
+                if number is None:
                     deaths += 1
-                    _check_opened(error, deaths, count, work)
-                    if work.lost(number, "its actor or node died"):
-                        waiting.appendleft(number)
-                    actors.append(hire.remote(opener))
-                    continue
-                except ray.exceptions.ActorUnavailableError:
-                    if work.lost(number, "its node cannot be reached"):
-                        waiting.appendleft(number)
-                    ray.kill(actor)
-                    actors.append(hire.remote(opener))
-                    continue
-                actors.append(actor)
-                (work.finished if made else work.failing)(number, value)
+                    _check_opened(value, deaths, count)
+                elif work.lost(number, why):
+                    waiting.appendleft(number)
+                ray.kill(actor)
+                hire_one()
     finally:
-        for actor in [*actors, *(actor for _, actor in busy.values())]:
+        for actor in [*idle, *joining.values(), *(actor for _, actor in busy.values())]:
             ray.kill(actor)
 
 
-def _check_opened(error: Exception, deaths: int, count: int, work: Work[Any]) -> None:
-    """Raise what kept an actor from loading the model: the next one would end like it."""
-    cause = getattr(error, "cause", None) or error.__cause__
-    if "creation task" in str(error) or (cause is not None and not work.made and deaths > count):
+def _heard(ray: Any, promise: Any) -> tuple[Any, str]:
+    """What was promised, or the error and why the actor is lost."""
+    try:
+        return ray.get(promise), ""
+    except ray.exceptions.ActorDiedError as error:
+        return error, "its actor or node died"
+    except ray.exceptions.ActorUnavailableError as error:
+        return error, "its node cannot be reached"
+
+
+def _check_opened(error: Exception, deaths: int, count: int) -> None:
+    """Raise what kept an actor from loading the model: the next one would end like it. One whose node died while it
+    loaded is replaced, as often as there are actors.
+    """
+    if "creation task" in str(error) or deaths > count:
         last = [line for line in str(error).splitlines() if line.strip()][-1]
         what = f"an actor cannot load the model: {last[:300]}"
         raise ModelError(what, where="Ray", remedy="see `ray logs`") from error

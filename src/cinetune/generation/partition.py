@@ -24,8 +24,9 @@ from cinetune.errors import ConfigError
 from cinetune.models.family import Conditioning, VideoModel
 from cinetune.models.memory.spread import check_shares, shard_base, share_tokens
 from cinetune.processes import Processes
+from cinetune.sections import ShootSection
 
-__all__ = ["Partition", "partition"]
+__all__ = ["Partition", "partition", "partition_for"]
 
 T = TypeVar("T")
 
@@ -107,6 +108,22 @@ def partition(
     grid = init_device_mesh(kind, shape, mesh_dim_names=("shots", "guidance", "ring", "ulysses"))
     return Partition(
         rank=processes.rank, size=processes.size, guidance=guidance, ulysses=ulysses, shard=shard, grid=grid
+    )
+
+
+def partition_for(processes: Processes, section: ShootSection, kind: str) -> Partition:
+    """The partition that `[shoot]` asks for. Raises `ConfigError` when the numbers do not divide, or an executor is
+    asked for besides.
+    """
+    if section.executor != "local" or section.workers > 1:
+        what = f"{processes.size} processes of torchrun, and shoot.executor = {section.executor!r} with its own workers"
+        raise ConfigError(what, remedy='start without torchrun, or set shoot.executor = "local" and shoot.workers = 0')
+    return partition(
+        processes,
+        guidance=2 if section.split_guidance else 1,
+        ulysses=section.ulysses,
+        shard=section.shard,
+        kind=kind,
     )
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cinetune.generation import Cast, Reel, Take
+    from cinetune.generation import Cast, Partition, Reel, Take
     from cinetune.models.family import VideoModel
 
 __all__ = ["STAGE", "inputs", "make", "run"]
@@ -106,7 +106,7 @@ def make(project: Project, report: Reporter) -> Made[Expanded]:
 
 STAGE = Stage(
     result=Expanded, make=make, inputs=inputs, parents=(Ingested, Prepared, Trained, Keyframed),
-    sections=("model", "shoot"), model=True,
+    sections=("model", "shoot"), model=True, together=True,
 )  # fmt: skip
 run = STAGE.run
 
@@ -216,6 +216,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         "tries": shoot.tries,
         "cache": shoot.preview_cache if shoot.preview else 0,
         "preview": shoot.preview,
+        **({"ulysses": shoot.ulysses} if shoot.ulysses > 1 else {}),
     }
     tasks: list[_Task] = []
     for keyframe in keyframes:
@@ -245,35 +246,28 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
 
 
 def _open(
-    config: Config, adapters: Mapping[Arm, Path], film: _Film | None, store: Store
+    config: Config, adapters: Mapping[Arm, Path], film: _Film | None, store: Store, part: Partition | None = None
 ) -> Callable[[_Task], Sequence]:
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
     from cinetune.generation import Cast
 
-    cast = Cast(config.model, adapters)
+    cast = Cast(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
     limits = film.limits(store, cast.model) if film else None
     return lambda task: _make(store, config, cast, limits, task)
 
 
 def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task: _Task) -> Sequence:
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import Reel, drift, plan_segments, prompted, shot_frames
+    from cinetune.generation import Reel, drift
 
     started, keyframe, model = time.monotonic(), task.keyframe, cast.wear(task.keyframe.arm)
-    frames = shot_frames(task.shot.seconds, model.info.rate, model.info.stride_time)
-    segments = plan_segments(
-        frames,
-        config.shoot.segment_frames,
-        shot_seed=task.shot.seed,
-        seed_index=keyframe.seed,
-        candidate=keyframe.picked if keyframe.method in DEVELOPS else 0,
-        overlap=config.shoot.overlap,
-    )
-    cues = [replace(cue, prompt=full_caption(task.trigger, spoken(task.shot, cue.prompt))) for cue in task.shot.prompts]
-    segments = prompted(segments, cues, model.info.rate)
+    segments = _planned(config, model, task)
+    frames = sum(segment.frames for segment in segments)
     picture = read_image(store.path(keyframe.image))
     height, width = picture.shape[:2]
-    reel, made, last = Reel(store.work / NAME / task.key), list[Segment](), picture
+    # Several processes make a segment together or not at all, so they do not read what one of them may be clearing.
+    reel = None if cast.part else Reel(store.work / NAME / task.key)
+    made, last = list[Segment](), picture
 
     def parts() -> Iterator[np.ndarray]:
         nonlocal last
@@ -284,7 +278,8 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
 
     with store.new_object(".safetensors") as (path, done):
         stream_master(path, parts(), (frames, height, width, 3))
-    reel.clear()
+    if reel is not None:
+        reel.clear()
     wall = time.monotonic() - started
     seams = [_kept(segment).seam for segment in made[1:]]
     return Sequence(
@@ -305,7 +300,11 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
         made_by=task.made_by,
         limits=limits,
         preview=config.shoot.preview,
-        timing=Timing(devices=1, wall_seconds=round(wall, 3), peak_gib=round(peak_memory_gib(), 3)),
+        timing=Timing(
+            devices=cast.part.group_size if cast.part else 1,
+            wall_seconds=round(wall, 3),
+            peak_gib=round(peak_memory_gib(), 3),
+        ),
         provenance=provenance(
             seed=task.shot.seed,
             config_sha=section_sha(config, STAGE.sections),
@@ -314,6 +313,23 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
             wall_seconds=wall,
         ),
     )
+
+
+def _planned(config: Config, model: VideoModel, task: _Task) -> tuple[Segment, ...]:
+    """The segments of a shot, with the prompt that holds in each."""
+    from cinetune.generation import plan_segments, prompted, shot_frames
+
+    frames = shot_frames(task.shot.seconds, model.info.rate, model.info.stride_time)
+    segments = plan_segments(
+        frames,
+        config.shoot.segment_frames,
+        shot_seed=task.shot.seed,
+        seed_index=task.keyframe.seed,
+        candidate=task.keyframe.picked if task.keyframe.method in DEVELOPS else 0,
+        overlap=config.shoot.overlap,
+    )
+    cues = [replace(cue, prompt=full_caption(task.trigger, spoken(task.shot, cue.prompt))) for cue in task.shot.prompts]
+    return prompted(segments, cues, model.info.rate)
 
 
 def _kept(segment: Segment) -> Try:
@@ -326,7 +342,7 @@ def _takes(
     model: VideoModel,
     limits: Limits | None,
     task: _Task,
-    planned: tuple[Reel, tuple[Segment, ...]],
+    planned: tuple[Reel | None, tuple[Segment, ...]],
 ) -> Iterator[Take]:
     """The segments of a shot: those that a stopped run finished, then the rest, each kept as it comes."""
     import torch
@@ -350,7 +366,7 @@ def _takes(
         shift=settings.shift,
     )
     state: State | None = None
-    for take in reel.finished(segments):
+    for take in reel.finished(segments) if reel else ():
         state = advanced(state, take)
         yield take
     rules = Rules(overlap=settings.overlap, anchor=settings.anchor, limits=limits, tries=settings.tries)
@@ -358,7 +374,8 @@ def _takes(
     shooter = StepCached(model, settings.preview_cache) if caching else model
     try:
         for take in shoot(shooter, opening, recipe, segments, rules, state):
-            reel.keep(state.done if state else 0, take)
+            if reel is not None:
+                reel.keep(state.done if state else 0, take)
             state = advanced(state, take)
             yield take
     finally:

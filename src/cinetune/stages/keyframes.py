@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from cinetune.generation import Cast
+    from cinetune.generation import Cast, Partition
 
 __all__ = ["STAGE", "inputs", "make", "run"]
 
@@ -94,7 +94,7 @@ def make(project: Project, report: Reporter) -> Made[Keyframed]:
 
 STAGE = Stage(
     result=Keyframed, make=make, inputs=inputs, parents=(Ingested, Prepared, Trained),
-    sections=("model", "keyframes", "shoot"), model=True,
+    sections=("model", "keyframes", "shoot"), model=True, together=True,
 )  # fmt: skip
 run = STAGE.run
 
@@ -225,6 +225,7 @@ def _settings(config: Config, shot: PlannedShot, method: Method) -> dict[str, An
             "shift": shoot.shift,
             "candidates": _count(config, shot, method),
         }
+        settings |= {"ulysses": shoot.ulysses} if shoot.ulysses > 1 else {}
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
 
@@ -249,12 +250,16 @@ def _film(project: Project, windows: Sequence[Window], clips: Mapping[str, Foota
 
 
 def _open(
-    config: Config, adapters: Mapping[Arm, Path], film: list[np.ndarray] | None, store: Store
+    config: Config,
+    adapters: Mapping[Arm, Path],
+    film: list[np.ndarray] | None,
+    store: Store,
+    part: Partition | None = None,
 ) -> Callable[[_Task], Keyframe]:
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
     from cinetune.generation import Cast
 
-    cast = Cast(config.model, adapters)
+    cast = Cast(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
     return lambda task: _make(store, config, cast, film, task)
 
 
