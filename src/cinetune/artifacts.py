@@ -38,6 +38,7 @@ __all__ = [
     "Reading",
     "Rejected",
     "Rights",
+    "SceneMatch",
     "Score",
     "Scorecard",
     "Segment",
@@ -285,7 +286,8 @@ class Cue:
 class PlannedShot:
     """A shot to be made.
 
-    `sequence` names the scene it is cut into; it is checked and kept, and deliveries are still named by `deliver.seq`.
+    `sequence` names the scene it is cut into: its shots are held against each other; deliveries are still named by
+    `deliver.seq`.
     `reference` is a picture file relative to the project folder; `keyframe` a painted first picture that is taken as it
     is; `last` a picture to arrive at; `truth` an optional video file of what the film itself would show (known only on
     the backlot or for held-out shots). `prompts` take over later in the shot; `camera` is put behind every prompt.
@@ -363,6 +365,23 @@ class Try:
     drift: float
     flicker: float
     over: tuple[str, ...]
+
+
+@artifact
+class SceneMatch:
+    """How far the shots of one scene (`PlannedShot.sequence`) are from each other, as means over pairs: difference of
+    mean L* and distance of their palettes (`cinetune.metrics.scene_spread`). `who` is an arm, or `film` for the mean of
+    the film's own scenes, which have neither name nor seed; `keyframe_...` is the same between first pictures.
+    """
+
+    scene: str
+    who: str
+    seed: int
+    shots: int
+    light: float
+    palette: float
+    keyframe_light: float
+    keyframe_palette: float
 
 
 @artifact

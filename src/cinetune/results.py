@@ -20,6 +20,7 @@ from cinetune.artifacts import (
     Look,
     Measures,
     Rejected,
+    SceneMatch,
     Scorecard,
     Sequence,
     Shot,
@@ -124,6 +125,7 @@ class Keyframed:
 class Expanded:
     stage: ClassVar[str] = "expand"
     sequences: tuple[Sequence, ...] = ()
+    scenes: tuple[SceneMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

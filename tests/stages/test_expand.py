@@ -20,7 +20,7 @@ from cinetune.files import master_frames, stream_master
 from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
 from cinetune.generation import Reel, Take, chain, plan_segments
-from cinetune.metrics import colour_drift
+from cinetune.metrics import colour_drift, scene_spread
 from cinetune.results import Keyframed, Trained
 from cinetune.runtime import Quiet
 from cinetune.stages import deliver, expand, keyframes, score
@@ -272,6 +272,31 @@ def test_a_later_prompt_and_the_camera_reach_the_model(template: Path, tmp_path:
     trigger = Project(root).store.need(Trained).looks[0].trigger
     assert prompts["sh0", "base"] == ["", ""] and prompts["sh1", "base"] == ["", "rain, slow pan"]
     assert prompts["sh1", "look"][1] == ", ".join(part for part in (trigger, "rain, slow pan") if part)
+
+
+def test_shots_of_one_scene_are_held_against_each_other(
+    template: Path, tmp_path: Path, serial: tuple[Project, StageRecord]
+) -> None:
+    root = Path(shutil.copytree(serial[0].root, tmp_path / "p"))
+    assert serial[1].groups["scenes"] == ()
+    text = (root / "shots.toml").read_text().replace("seconds = 0.8", 'seconds = 0.8\nsequence = "SQ010"')
+    (root / "shots.toml").write_text(text)
+    project = Project(root)
+    prepared = project.store.need_stage("prepare")
+    windows = [replace(window, scene="one") for window in prepared.groups["windows"]]
+    project.store.save_stage("prepare", "test", {"windows": windows}, made=prepared.provenance)
+    keyframes.run(project, Quiet())
+    record = expand.run(project, Quiet())
+    base, look, film = record.groups["scenes"]
+    assert [(one.scene, one.who, one.shots) for one in (base, look, film)] == [
+        ("SQ010", "base", 2),
+        ("SQ010", "look", 2),
+        ("", "film", 2),
+    ]
+    shots = [master(project, one)[::8] / 65535 for one in record.groups["sequences"] if one.arm == "look"]
+    assert look.palette == pytest.approx(scene_spread(shots).palette, rel=1e-4) and look.palette > 0
+    assert look.keyframe_light == pytest.approx(scene_spread([shot[:1] for shot in shots]).light, rel=1e-4)
+    assert film.light > 0 and any("scene SQ010 look" in note for note in record.notes)
 
 
 def test_a_preview_is_smaller_labelled_held_against_the_full_shot_and_never_scored(

@@ -3,6 +3,7 @@
 No files are read here but one checked weight file, and no model is ours.
 """
 
+from cinetune.metrics.consistency import SceneSpread, scene_spread
 from cinetune.metrics.distances import (
     FrechetTable,
     KernelTable,
@@ -100,6 +101,7 @@ __all__ = [
     "Palette",
     "PerceptualNet",
     "ReferenceSimilarity",
+    "SceneSpread",
     "SplitTone",
     "Stillness",
     "alexnet_lpips",
@@ -142,6 +144,7 @@ __all__ = [
     "perceptual_distance",
     "pseudo_values",
     "reference_similarity",
+    "scene_spread",
     "seam_ratios",
     "shrink",
     "split_level",

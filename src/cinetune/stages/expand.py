@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from cinetune.artifacts import (
@@ -23,6 +24,7 @@ from cinetune.artifacts import (
     Limits,
     Look,
     PlannedShot,
+    SceneMatch,
     Segment,
     Sequence,
     Timing,
@@ -31,7 +33,7 @@ from cinetune.artifacts import (
 )
 from cinetune.config import Config, section_sha
 from cinetune.errors import GateFailed
-from cinetune.files import OPENING, WHITE, full_caption, master_frames, stream_master, trigger_of
+from cinetune.files import OPENING, WHITE, full_caption, master_frames, master_slice, stream_master, trigger_of
 from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter, peak_memory_gib, provenance
 from cinetune.shotlist import spoken
@@ -56,6 +58,9 @@ SHORT = 9  # pictures: two parts that share one, each of two latent frames (`cin
 # Clips of the film that they are taken from. Each costs a pass through the VAE; the highest of so many readings stands
 # for a 95th percentile.
 LIMIT_CLIPS = 16
+# The film's scenes that a shot list's are held against, and of which pictures.
+SCENES = 8
+SOME = 8
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
 PROXY_HEIGHT = 240
 
@@ -101,7 +106,9 @@ def make(project: Project, report: Reporter) -> Made[Expanded]:
     if failed and project.config.shoot.gate == "strict":
         remedy = 'raise shoot.tries, choose other seeds in the shot list, or set shoot.gate = "report"'
         raise GateFailed("\n  ".join(failed), where="expand", remedy=remedy)
-    return Made(result=Expanded(sequences=tuple(sequences)), notes=[*notes, *_notes(sequences, failed)])
+    scenes = tuple(_scenes(project, sequences))
+    notes += _notes(sequences, failed) + [_of_scene(one) for one in scenes if one.who != "film"]
+    return Made(result=Expanded(sequences=tuple(sequences), scenes=scenes), notes=notes)
 
 
 STAGE = Stage(
@@ -124,6 +131,54 @@ def _notes(sequences: list[Sequence], failed: list[str]) -> list[str]:
     if failed:
         lines.append(f"{len(failed)} of {len(segments)} segments are not like true shots of the film: {failed[0]}")
     return lines
+
+
+def _scenes(project: Project, sequences: list[Sequence]) -> Iterator[SceneMatch]:
+    """Shots of one scene against each other in each arm and seed, and what the film's own scenes read."""
+    scene_of = {shot.id: shot.sequence for shot in project.shots().shots if shot.sequence}
+    found: dict[tuple[str, Arm, int], list[Sequence]] = {}
+    for made in sequences:
+        if made.shot in scene_of:
+            found.setdefault((scene_of[made.shot], made.arm, made.seed), []).append(made)
+    together = {place: shots for place, shots in found.items() if len(shots) > 1}
+    if not together:
+        return
+    from cinetune.footage.video import read_window
+    from cinetune.metrics import scene_spread
+
+    for (scene, arm, seed), shots in together.items():
+        films = [_few(project.store.path(shot.video)) for shot in shots]
+        whole, first = scene_spread(films), scene_spread([film[:1] for film in films])
+        yield SceneMatch(
+            scene=scene, who=arm, seed=seed, shots=len(shots), light=whole.light, palette=whole.palette,
+            keyframe_light=first.light, keyframe_palette=first.palette,
+        )  # fmt: skip
+    clips, own = project.store.need(Ingested).by_id, dict[str, dict[str, Window]]()
+    for window in project.store.need(Prepared).windows:
+        own.setdefault(window.scene, {}).setdefault(window.shot, window)
+    spreads = []
+    for shots in [list(shots.values()) for shots in own.values() if len(shots) > 1][:SCENES]:
+        films = [read_window(project.root, clips[window.clip], window)[::SOME] for window in shots]
+        spreads.append((len(films), scene_spread(films), scene_spread([film[:1] for film in films])))
+    if spreads:
+        counts, whole, first = zip(*spreads, strict=True)
+        yield SceneMatch(
+            scene="", who="film", seed=0, shots=sum(counts),
+            light=fmean(one.light for one in whole), palette=fmean(one.palette for one in whole),
+            keyframe_light=fmean(one.light for one in first), keyframe_palette=fmean(one.palette for one in first),
+        )  # fmt: skip
+
+
+def _few(master: Path) -> np.ndarray:
+    """Every eighth picture of a shot, `THWC`."""
+    return (master_slice(master)[::SOME] / WHITE).astype("float32")
+
+
+def _of_scene(one: SceneMatch) -> str:
+    return (
+        f"scene {one.scene} {one.who} seed {one.seed}, {one.shots} shots: light L* {one.light:.1f} and palette "
+        f"{one.palette:.1f} apart (keyframes {one.keyframe_light:.1f}, {one.keyframe_palette:.1f})"
+    )
 
 
 def _previewed(project: Project, sequences: list[Sequence]) -> list[str]:
