@@ -148,8 +148,8 @@ def _empty_denoiser(project: Project) -> nn.Module:
 
     folder = model_folder(project.config.model)
     weights.need_folder(folder)
-    config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
-    with torch.device("meta"):
+    config = weights.read_config(folder, "transformer/config.json")
+    with weights.built_from(folder), torch.device("meta"):
         denoiser = WanTransformer3DModel.from_config(config)
     assert isinstance(denoiser, WanTransformer3DModel)
     return denoiser

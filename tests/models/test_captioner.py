@@ -134,5 +134,5 @@ def test_folders_that_hold_no_captioner(folders, copy, tmp_path):
 
 def test_weights_that_do_not_load(copy):
     (copy / "tokenizer.json").write_text("{")
-    with pytest.raises(WeightsError, match="cannot be loaded"):
+    with pytest.raises(WeightsError, match="no model can be made"):
         LocalCaptioner(copy)

@@ -13,7 +13,10 @@ from cinetune.catalogue import RELEASES
 from cinetune.errors import WeightsError
 from cinetune.models import load_model, model_ref
 from cinetune.models.files import weights
+from cinetune.models.wan.wan21 import WanVideo
+from cinetune.plan import make_plan
 from cinetune.sections import ModelSection
+from cinetune.store import Project
 
 
 def _edit(folder: Path, **changes: object) -> None:
@@ -81,6 +84,40 @@ def test_missing_weights_say_what_to_download(tmp_path: Path) -> None:
             attempt(section)
         assert "hf download Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --local-dir" in str(caught.value)
         assert "Apache-2.0" in str(caught.value) and "model.path" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (f"{part}/config.json", damage)
+        for part in ("vae", "transformer", "text_encoder", "image_encoder")
+        for damage in ("junk", "list", "deep", "null", "latin", "counts", "empty")
+    ],
+)
+def test_a_configuration_of_which_no_model_can_be_made(
+    tiny_folder: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    """Refused by the loader and said by `plan`, in words; whose library it hurts depends on the part."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    table = json.loads((folder / name).read_text())
+    named = {
+        key: value for key, value in table.items() if key.startswith("_") or key in ("architectures", "model_type")
+    }
+    counts = {key: "x" for key, value in table.items() if type(value) is int}
+    text = {
+        "junk": "{", "list": "[]", "deep": "[" * 100_000, "null": "null", "latin": "",
+        "counts": json.dumps(table | counts), "empty": json.dumps(named),
+    }[damage]  # fmt: skip
+    data = text.encode()
+    if damage == "latin":
+        data = json.dumps(table | {"x": "caf\u00e9"}, ensure_ascii=False).encode("latin-1")
+    (folder / name).write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        WanVideo.from_folder(folder, family="pocket")
+    assert "no reason given" not in str(caught.value)
+    (tmp_path / "cinetune.toml").write_text(f"[model]\npath = {json.dumps(str(folder))}\n")
+    make_plan(Project(tmp_path))
 
 
 def test_sizes_are_those_of_the_published_parts() -> None:

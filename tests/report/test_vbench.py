@@ -49,3 +49,11 @@ def test_results_of_other_videos_are_refused(salt_road: Project, tmp_path: Path)
     (out / "look" / "results_1_eval_results.json").write_text("[1, 2]")
     with pytest.raises(ScoreError):
         compared(salt_road, out)
+    results(out, "look", 0.75)
+    path = out / "look" / "results_1_eval_results.json"
+    body = json.loads(path.read_text())
+    for odd in ("nan", "-inf", None, [], "1e999", {}):
+        body["motion_smoothness"][1][0]["video_results"] = odd
+        path.write_text(json.dumps(body))
+        with pytest.raises(ScoreError, match="not VBench results"):
+            compared(salt_road, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from cinetune.cli.common import (
     tell,
     verb,
 )
+from cinetune.errors import ConfigError
 from cinetune.presets import Preset
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ def plan(
     from cinetune.console import table
     from cinetune.plan import make_plan
 
+    if price is not None and not math.isfinite(price):
+        raise ConfigError(f"--price {price} is no price", remedy="write --price 2.50")
     made = make_plan(open_project(project, settings), price=price)
     if as_json:
         tell(json.dumps(dataclasses.asdict(made), indent=1))

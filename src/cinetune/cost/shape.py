@@ -198,24 +198,62 @@ WAN21_ENCODERS = Encoders(
 )  # fmt: skip
 
 
+_MOST = 10_000_000  # of anything that a configuration counts
+
+
 def denoiser_of(shape: Mapping[str, Any], *, image_tokens: int, multiple: int) -> Denoiser:
-    """The shape in a denoiser's `config.json`."""
+    """The shape in a denoiser's `config.json`. Raises `ValueError` for one that is none."""
     known = Denoiser(
-        layers=shape["num_layers"], width=shape["num_attention_heads"] * shape["attention_head_dim"],
-        heads=shape["num_attention_heads"], ffn=shape["ffn_dim"], channels_in=shape["in_channels"],
-        channels_out=shape["out_channels"], text_width=shape["text_dim"], image_width=shape["image_dim"],
-        frequencies=shape["freq_dim"],
-    )  # fmt: skip
+        layers=_count(shape, "num_layers"),
+        width=_count(shape, "num_attention_heads") * _count(shape, "attention_head_dim"),
+        heads=_count(shape, "num_attention_heads"),
+        ffn=_count(shape, "ffn_dim"),
+        channels_in=_count(shape, "in_channels"),
+        channels_out=_count(shape, "out_channels"),
+        text_width=_count(shape, "text_dim"),
+        image_width=_count(shape, "image_dim"),
+        frequencies=_count(shape, "freq_dim"),
+    )
     return replace(known, image_tokens=image_tokens, multiple=multiple)
 
 
 def encoders_of(vae: Mapping[str, Any], text: Mapping[str, Any], eye: Mapping[str, Any]) -> Encoders:
-    """The shapes in the `config.json` of autoencoder, text encoder and image encoder."""
+    """The shapes in the `config.json` of autoencoder, text encoder and image encoder. Raises `ValueError` likewise."""
     return Encoders(
-        vae_base=vae["base_dim"], vae_latent=vae["z_dim"], vae_mult=tuple(vae["dim_mult"]),
-        vae_blocks=vae["num_res_blocks"], vae_down=tuple(vae["temperal_downsample"]), text_layers=text["num_layers"],
-        text_width=text["d_model"], text_inner=text["num_heads"] * text["d_kv"], text_ffn=text["d_ff"],
-        text_words=text["vocab_size"], text_heads=text["num_heads"], eye_layers=eye["num_hidden_layers"],
-        eye_width=eye["hidden_size"], eye_ffn=eye["intermediate_size"], eye_side=eye["image_size"],
-        eye_patch=eye["patch_size"],
-    )  # fmt: skip
+        vae_base=_count(vae, "base_dim"),
+        vae_latent=_count(vae, "z_dim"),
+        vae_mult=_counts(vae, "dim_mult"),
+        vae_blocks=_count(vae, "num_res_blocks"),
+        vae_down=_flags(vae, "temperal_downsample"),
+        text_layers=_count(text, "num_layers"),
+        text_width=_count(text, "d_model"),
+        text_inner=_count(text, "num_heads") * _count(text, "d_kv"),
+        text_ffn=_count(text, "d_ff"),
+        text_words=_count(text, "vocab_size"),
+        text_heads=_count(text, "num_heads"),
+        eye_layers=_count(eye, "num_hidden_layers"),
+        eye_width=_count(eye, "hidden_size"),
+        eye_ffn=_count(eye, "intermediate_size"),
+        eye_side=_count(eye, "image_size"),
+        eye_patch=_count(eye, "patch_size"),
+    )
+
+
+def _count(table: Mapping[str, Any], key: str) -> int:
+    """Raises `ValueError` for what is no number of layers, channels or words."""
+    value = table.get(key)
+    if type(value) is not int or not 0 < value <= _MOST:
+        raise ValueError(f"{key} = {value!r:.60} is no count")
+    return value
+
+
+def _counts(table: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    value = table.get(key)
+    return tuple(_count({key: each}, key) for each in (value if isinstance(value, list) else [None]))
+
+
+def _flags(table: Mapping[str, Any], key: str) -> tuple[bool, ...]:
+    value = table.get(key)
+    if not isinstance(value, list) or not all(type(each) is bool for each in value):
+        raise ValueError(f"{key} = {value!r:.60} is no list of true and false")
+    return tuple(value)

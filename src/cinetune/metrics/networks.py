@@ -349,7 +349,9 @@ def convert(row: Network, files: Sequence[Path], folder: Path) -> Path:
             )  # fmt: skip
         tensors |= _state_dict(file)
     target = folder / FILE
-    kept = {_lpips_key(key): value.contiguous() for key, value in tensors.items() if not key.startswith(_UNUSED)}
+    kept = {
+        _lpips_key(key): value.contiguous().clone() for key, value in tensors.items() if not key.startswith(_UNUSED)
+    }
     with atomic_write(target) as temporary:
         save_file(kept, temporary)
         try:
@@ -371,6 +373,11 @@ def _lpips_key(key: str) -> str:
     return key.replace("lins.", "lin") if key.startswith("lins.") else key
 
 
+def _is_named_tensor(pair: tuple[object, object]) -> bool:
+    name, value = pair
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
+
+
 def _state_dict(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise WeightsError("there is no such file", where=str(file))
@@ -384,6 +391,6 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
         raise WeightsError(what, where=str(file)) from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(map(_is_named_tensor, found.items())):
         raise WeightsError("it holds more than named tensors", where=str(file))
     return dict(found)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from cinetune.catalogue import Release, find_release
 from cinetune.config import Config
@@ -47,6 +45,7 @@ from cinetune.store import Project
 __all__ = ["Run", "in_words", "shapes_of"]
 
 
+_CONFIGS = ("transformer", "vae", "text_encoder", "image_encoder")
 _PUBLISHED = {"wan21": (WAN21, WAN21_ENCODERS)}
 """Shapes of families whose weights need not be there to be planned with."""
 
@@ -270,23 +269,17 @@ def shapes_of(project: Project) -> tuple[Run | None, list[str]]:
     try:
         folder = model_folder(model)
         weights.need_folder(folder)
+        with weights.built_from(folder):
+            configs = [weights.read_config(folder, f"{part}/config.json") for part in _CONFIGS]
+            encoders = encoders_of(*configs[1:])
+            denoiser = denoiser_of(configs[0], image_tokens=encoders.eye_tokens, multiple=base.multiple)
     except CinetuneError as error:
         found.append(str(error))
         if model.family not in _PUBLISHED:
             return None, found
         denoiser, encoders = _PUBLISHED[model.family]
         return Run(project=project, base=base, denoiser=denoiser, encoders=encoders), found
-    parts = ("vae", "text_encoder", "image_encoder")
-    encoders = encoders_of(*(_json(folder / part / "config.json") for part in parts))
-    denoiser = denoiser_of(
-        _json(folder / "transformer" / "config.json"), image_tokens=encoders.eye_tokens,
-        multiple=base.multiple,
-    )  # fmt: skip
     return Run(project=project, base=base, denoiser=denoiser, encoders=encoders), found
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def bytes_each(config: Config, *, small: bool) -> int:

@@ -8,6 +8,7 @@ what VBench's `--mode=custom_input --prompt_file` takes. In: its `*_eval_results
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ def _levels(folder: Path, sequences: tuple[FilmSequence, ...], arm: str) -> dict
             for dimension, (_, videos) in body.items():
                 for video in videos:
                     shot = names[Path(video["video_path"]).name]
-                    found.setdefault(dimension, {}).setdefault(shot, []).append(float(video["video_results"]))
+                    value = float(video["video_results"])
+                    if not math.isfinite(value):
+                        raise ValueError(f"{dimension} of {shot} is {value}")
+                    found.setdefault(dimension, {}).setdefault(shot, []).append(value)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             remedy = "give it the videos of `report --vbench`, and take its results as they are"
             raise ScoreError(

@@ -17,6 +17,7 @@ from jinja2 import TemplateError
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 
 from cinetune.errors import ModelError, WeightsError
+from cinetune.models.files.weights import built_from
 from cinetune.outside import parse_json, read_text
 
 __all__ = ["Captioner", "LocalCaptioner"]
@@ -37,16 +38,12 @@ class LocalCaptioner:
     def __init__(self, folder: Path, *, device: str = "cpu", dtype: str = "float32") -> None:
         """Raises `WeightsError` for a folder that transformers cannot read."""
         self._folder = folder
-        try:
+        with built_from(folder):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._images: Any = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise WeightsError(
-                f"the captioning model cannot be loaded: {error}", where=str(folder), remedy="download it again"
-            ) from error
         self._model: Any = model.to(device).eval()
         self._template = _chat_template(folder, self._tokenizer)
         self._picture = self._tokenizer.convert_ids_to_tokens(self._model.config.image_token_id)

@@ -9,12 +9,15 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cinetune.catalogue import RELEASES
-from cinetune.errors import StoreError, WeightsError
+from cinetune.errors import CinetuneError, StoreError, WeightsError, out_of_memory
+from cinetune.outside import one_line, parse_json, read_text
 from cinetune.records import sealed, unsealed
 from cinetune.store import atomic_write, sha256_file
 
@@ -24,11 +27,13 @@ __all__ = [
     "adapter_file",
     "adapter_settings",
     "adapter_sha256",
+    "built_from",
     "captioner_sha256",
     "check",
     "keep_sha256",
     "known_sha256",
     "need_folder",
+    "read_config",
     "stamp",
     "weights_sha256",
 ]
@@ -51,6 +56,9 @@ _SIDECAR_BYTES = 256 << 20
 _HEADER_BYTES = 100_000_000
 """The longest header that the safetensors library itself reads."""
 
+
+_AGAIN = "download a complete copy again"
+_UNBUILT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 CAPTIONERS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 """Values of `model_type` that `cinetune.models.captioning.captioner` can run."""
@@ -168,6 +176,31 @@ def _check_files(part: Path) -> list[str]:
             return [f"{part.name} holds pickled weights only, which are refused because loading one can run code"]
         return [f"{part.name} holds no .safetensors file"]
     return [f"{part.name}/{name} is {problem}" for name in sorted(names) if (problem := _damage(part / name))]
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """A configuration of a weights folder. Raises `WeightsError`."""
+    path = folder / name
+    table = parse_json(read_text(path, refuse=WeightsError), where=str(path), refuse=WeightsError)
+    if not isinstance(table, dict):
+        raise WeightsError("it is no table", where=str(path), remedy=_AGAIN)
+    return table
+
+
+@contextmanager
+def built_from(folder: Path) -> Iterator[None]:
+    """What a library says when a folder's files make no model, as `WeightsError`; that memory ran out stays itself."""
+    from huggingface_hub.errors import StrictDataclassError  # only where it will be imported anyway
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (*_UNBUILT, SafetensorError, StrictDataclassError) as error:
+        if out_of_memory(error) or isinstance(error, CinetuneError):
+            raise
+        said = one_line(str(error))[:300] or "no reason given"
+        what = f"no model can be made of these files: {type(error).__name__}: {said}"
+        raise WeightsError(what, where=str(folder), remedy=_AGAIN) from error
 
 
 def _damage(path: Path) -> str:

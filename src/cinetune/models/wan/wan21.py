@@ -6,7 +6,6 @@ here because the pipeline cannot be given cached parts, several clips, or the or
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -117,16 +116,17 @@ class WanVideo:
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
         kind = getattr(torch, dtype)
-        with torch.random.fork_rng(devices=[]):  # some loaders fill layers with random numbers first
+        named = find_release(family, release=release, folder=folder)
+        with weights.built_from(folder), torch.random.fork_rng(devices=[]):  # some loaders draw random numbers first
             modules = _load(folder, kind, device, parts, place)
-        processor = _config(folder, "image_processor/preprocessor_config.json")
-        model = cls(
-            info=_info(folder, find_release(family, release=release, folder=folder)),
-            dtype=kind,
-            clip_mean_std=(processor["image_mean"], processor["image_std"]),
-            clip_preprocess=clip_preprocess,
-            **modules,
-        )
+            processor = weights.read_config(folder, "image_processor/preprocessor_config.json")
+            model = cls(
+                info=_info(folder, named),
+                dtype=kind,
+                clip_mean_std=(processor["image_mean"], processor["image_std"]),
+                clip_preprocess=clip_preprocess,
+                **modules,
+            )
         model.tile = tile
         return model
 
@@ -374,6 +374,7 @@ def _load(
         networks |= {"text_encoder": (UMT5EncoderModel, kind), "image_encoder": (CLIPVisionModel, torch.float32)}
     loaded: dict[str, Any] = dict.fromkeys(weights.COMPONENTS)
     for name, (network, dtype) in networks.items():
+        weights.read_config(folder, f"{name}/config.json")  # the libraries would take what is none for a network's name
         which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
         part: Any = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
         waits = name in ("text_encoder", "image_encoder") and "transformer" in networks  # until it is called
@@ -391,10 +392,6 @@ def _freed(which: str) -> ModelError:
     )
 
 
-def _config(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((folder / name).read_text(encoding="utf-8"))
-
-
 def _check_embedding(encoder: UMT5EncoderModel, folder: Path) -> None:
     # some transformers releases left this table at zero when loading Wan's files: every prompt then means the same
     table = encoder.encoder.embed_tokens.weight
@@ -407,7 +404,7 @@ def _check_embedding(encoder: UMT5EncoderModel, folder: Path) -> None:
 
 
 def _info(folder: Path, release: Release) -> ModelInfo:
-    vae, transformer = _config(folder, "vae/config.json"), _config(folder, "transformer/config.json")
+    vae, transformer = (weights.read_config(folder, f"{part}/config.json") for part in ("vae", "transformer"))
     return ModelInfo(
         release=release,
         latent_channels=vae["z_dim"],
