@@ -114,9 +114,15 @@ def test_only_what_changed_is_made_again(template: Path, tmp_path: Path) -> None
 
 def test_all_arms_share_one_candidate_chosen_by_no_score_of_the_page(template: Path, tmp_path: Path) -> None:
     root = copy(template, tmp_path / "p")
-    made = run(root, "keyframes.candidates=3", "shoot.seeds=2")[1].groups["keyframes"]
-    plain = run(root)[1].groups["keyframes"]
-    for place in {(k.shot, k.seed) for k in made}:
+    project, record = run(root, "keyframes.candidates=3", "shoot.seeds=2")
+    made, plain = record.groups["keyframes"], run(root)[1].groups["keyframes"]
+    assert len(record.notes) == 4 and all("keeps most of the reference's edges" in note for note in record.notes)
+    sheet = read_image(project.store.work / "keyframes" / "candidates.png")
+    assert sheet.shape[0] > 12 * 32 and sheet.shape[1] > 3 * 48  # a row for each shot, arm and seed
+    for place in sorted({(k.shot, k.seed) for k in made}):
+        note = next(note for note in record.notes if note.startswith(f"{place[0]} seed {place[1]}:"))
+        order = [float(part.partition(")")[0]) for part in note.split("(")[1:]]
+        assert order == sorted(order, reverse=True) and len(order) == 3
         own = [k for k in made if (k.shot, k.seed) == place]
         assert [k.arm for k in own] == ["base", "look", "plain"]
         assert {k.picked for k in own} == {int(np.argmax(np.mean([k.scores for k in own], axis=0)))}

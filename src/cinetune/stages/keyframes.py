@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import DEVELOPS, Arm, FileRef, FootageClip, Keyframe, Look, Method, PlannedShot, Window
 from cinetune.config import Config
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
 from cinetune.files import OPENING, full_caption, save_tensors, trigger_of
 from cinetune.footage.cut.framing import picture_notes
@@ -89,7 +90,7 @@ def make(project: Project, report: Reporter) -> Made[Keyframed]:
         _as_asked(keyframe, shared[keyframe.shot, keyframe.seed] if task.shot.pick is None else task.shot.pick)
         for keyframe, task in zip(made, tasks, strict=True)
     ]
-    return Made(result=Keyframed(keyframes=tuple(keyframes)))
+    return Made(result=Keyframed(keyframes=tuple(keyframes)), notes=_ranking(project, report, keyframes))
 
 
 STAGE = Stage(
@@ -119,6 +120,40 @@ def _shared(made: Sequence[Keyframe]) -> dict[tuple[str, int], int]:
         means = [sum(by_arm) / len(by_arm) for by_arm in zip(*scores, strict=True)]
         found[place] = means.index(max(means)) if means else 0
     return found
+
+
+def _ranking(project: Project, report: Reporter, keyframes: Sequence[Keyframe]) -> list[str]:
+    """Why each shot has its candidate, in words, and a contact sheet of them all."""
+    ranked = [keyframe for keyframe in keyframes if len(keyframe.candidates) > 1]
+    if not ranked:
+        return []
+    from cinetune.pages.media import open_picture
+    from cinetune.pages.sheets import Cell, candidates_sheet
+
+    asked = {shot.id: shot.pick for shot in project.shots().shots}
+    notes: list[str] = []
+    for shot, seed in dict.fromkeys((keyframe.shot, keyframe.seed) for keyframe in ranked):
+        arms = [keyframe for keyframe in ranked if (keyframe.shot, keyframe.seed) == (shot, seed)]
+        means = [sum(by_arm) / len(by_arm) for by_arm in zip(*(keyframe.scores for keyframe in arms), strict=True)]
+        order = sorted(range(len(means)), key=lambda number: -means[number])
+        why = "picked in the shot list" if asked[shot] is not None else "keeps most of the reference's edges"
+        rest = ", ".join(f"{number} ({means[number]:.2f})" for number in order)
+        notes.append(f"{shot} seed {seed}: candidate {arms[0].picked}, {why}; mean over the arms: {rest}")
+    rows = [
+        (
+            f"{keyframe.shot} {keyframe.arm} seed {keyframe.seed}",
+            [
+                Cell(open_picture(project.store.path(ref)), f"{number}: {score:.2f}", picked=number == keyframe.picked)
+                for number, (ref, score) in enumerate(zip(keyframe.candidates, keyframe.scores, strict=True))
+            ],
+        )
+        for keyframe in ranked
+    ]
+    path = project.store.work / NAME / "candidates.png"
+    with atomic_write(path) as temporary:
+        candidates_sheet(rows).save(temporary, "PNG")
+    report.say(f"sheet  {path}: `cinetune keyframes --pick SHOT=NUMBER` overrules the ranking")
+    return notes
 
 
 def _as_asked(made: Keyframe, pick: int) -> Keyframe:
