@@ -20,12 +20,17 @@ SETTINGS = (
 )
 
 
+def shortened(root: Path) -> Path:
+    """The project with shots of half a second."""
+    text = (root / "shots.toml").read_text(encoding="utf-8").replace("seed =", "seconds = 0.5\nseed =")
+    (root / "shots.toml").write_text(text, encoding="utf-8")
+    return root
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_question_is_answered_from_reels_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = make_mini(tmp_path / "p", film=6, shots=8)
-    text = (root / "shots.toml").read_text(encoding="utf-8").replace("seed =", "seconds = 0.5\nseed =")
-    (root / "shots.toml").write_text(text, encoding="utf-8")
+    root = shortened(make_mini(tmp_path / "p", film=6, shots=8))
     settings = [part for key in SETTINGS for part in ("--set", key)]
     assert main(["run", "-C", str(root), "--experiment", "ood", "--quick", *settings]) == 0
     said = capsys.readouterr()

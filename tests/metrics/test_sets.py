@@ -68,6 +68,10 @@ def test_a_gain_inside_and_none_outside_is_found_by_every_measure() -> None:
             assert inside.mean() / error < -2.4, measure.name  # Student at 7 degrees
 
 
+def test_every_set_measure_repeats_exactly() -> None:
+    assert set_effects(world(), PAIRS) == set_effects(world(), PAIRS)
+
+
 def test_identical_arms_differ_by_exactly_nothing() -> None:
     for effect in set_effects(world(gain=0.0), PAIRS):
         np.testing.assert_allclose(effect.effects, 0, atol=1e-9)

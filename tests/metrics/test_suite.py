@@ -98,6 +98,21 @@ def test_a_blur_costs_structure_and_a_grade_does_not(evidence: Evidence) -> None
         assert (blurred[name][0] or 0) < (graded[name][0] or 0) - 0.001, name
 
 
+def test_every_row_repeats_exactly(evidence: Evidence) -> None:
+    again = replace(
+        evidence, frames_THWC=evidence.frames_THWC.copy(), cloud_N3=cloud(evidence.frames_THWC.copy())
+    )  # fmt: skip
+    assert measure(again) == measure(evidence)
+
+
+def test_content_is_the_mean_cosine_with_the_truth(evidence: Evidence) -> None:
+    assert evidence.clip is not None
+    frames = np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
+    truth = np.array([[2.0, 0.0], [4.0, 3.0]])
+    clip = replace(evidence.clip, frames_TD=frames, truth_TD=truth, text_D=None, film_ND=None)
+    assert measure(replace(evidence, clip=clip))["content"][0] == pytest.approx((1 + 24 / 25) / 2)
+
+
 def test_structure_without_a_truth_is_held_against_the_twin(evidence: Evidence) -> None:
     assert measure(replace(evidence, twin_THWC=evidence.frames_THWC))["structure_kept"][0] == pytest.approx(1, abs=1e-9)
     grade, blur = evidence.frames_THWC**1.1, gaussian_filter(evidence.frames_THWC, (0, 2, 2, 0))

@@ -14,9 +14,11 @@ from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.video import read_window, write_video
 from cinetune.metrics import networks
 from cinetune.models.wan import pocket
-from cinetune.results import Expanded, Ingested, Prepared
+from cinetune.report.verdicts import answers, headline
+from cinetune.results import Expanded, Ingested, Prepared, Scored
 from cinetune.runtime import Quiet
 from cinetune.scoring.measure import Taken, take
+from cinetune.stages import score
 from cinetune.store import Project
 from scoring_project import REFERENCES, SHOTS, graded, make_scored_project, movies, shoot_by_hand
 from small_project import HEIGHT, RATE, WIDTH, moving_picture, provenance_of
@@ -170,6 +172,26 @@ def test_a_missing_arm_leaves_no_rows_and_no_copies(root: Path) -> None:
     project.store.save_stage("expand", "test", {"sequences": alone}, made=provenance_of())
     found = taken(root, *REFERENCES)
     assert found.sets == () and found.protocol["memorisation"] == "no trained arm"
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_shot_and_one_shot_end_in_words_and_no_verdict(root: Path, count: int) -> None:
+    project = Project(root, overrides=REFERENCES)
+    kept = [s for s in project.store.need(Expanded).sequences if s.shot in ("sh0",)[:count]]
+    project.store.save_stage("expand", "test", {"sequences": kept}, made=provenance_of())
+    score.run(project, Quiet())
+    cards = project.store.need(Scored).scorecards
+    assert len(cards) == count
+    assert all(found.verdict in ("", "cannot tell") and found.p is None for card in cards for found in card.effects)
+    assert headline(answers(cards)).startswith(("Nothing was declared", "Unclear at home"))
+
+
+def test_reference_folders_that_changed_places_are_asked_about(root: Path) -> None:
+    """Shots as warm as their own world, held against the other world's clips."""
+    shoot_by_hand(Project(root), lambda _, number: moving_picture(number, warmth=0.1 if number % 2 == 0 else -0.1))
+    right, wrong = taken(root, *REFERENCES), taken(root, 'score.reference.in="future"', 'score.reference.out="history"')
+    asked = [[line for line in found.warnings if "is it the right folder?" in line] for found in (right, wrong)]
+    assert [len(lines) for lines in asked] == [0, 2]
 
 
 def test_shots_of_different_length_and_black_shots_are_measured_as_far_as_they_go(root: Path) -> None:
