@@ -1,7 +1,7 @@
 """Do the tests hold their level, and do the intervals cover? Simulated, with the product's own functions.
 
-    python benchmarks/level.py                 1,000 replicates, some minutes
-    python benchmarks/level.py --replicates 60 --quick
+    python benchmarks/level.py                 1,000 replicates of words and 4,000 of intervals, some minutes
+    python benchmarks/level.py --replicates 60 --cover 200 --quick
 
 One claim at a time: how often a word is called that is not true (level at .05: `improved` or `worse` where nothing
 differs, `no worse` where the loss is exactly the margin, on the worse side of the two), and how often the 95 % interval
@@ -20,7 +20,7 @@ import numpy as np
 from cinetune.artifacts import Claim, Score
 from cinetune.metrics.checks import Array
 from cinetune.metrics.claims import Row, put_in_words
-from cinetune.metrics.stats import Estimate, effect, effect_between
+from cinetune.metrics.stats import effect_interval, interval_between
 
 Draw = Callable[[np.random.Generator, int], Array]
 SHAPES: dict[str, Draw] = {
@@ -47,57 +47,61 @@ def named(values: Array, side: str) -> dict[str, float]:
     return {f"{side}{k}": float(value) for k, value in enumerate(values)}
 
 
-def judged(
-    found: Estimate, samples: tuple[dict[str, float], ...], *, margin: float | None = None, rarest: int = 3
-) -> Score:
-    """The score of one claim that is alone on its page."""
-    score = Score(metric="m", version="1", unit="", better="lower", value=found.value, low=found.low, high=found.high,
-                  p=found.p, n=found.n)  # fmt: skip
+def judged(*samples: Array, margin: float | None = None, rarest: int = 3) -> Score:
+    """The score of one claim that is alone on its page: of one domain, or of the difference of two."""
+    low, high = effect_interval(samples[0]) if len(samples) == 1 else interval_between(*samples)
+    value = float(samples[0].mean()) - (float(samples[1].mean()) if len(samples) == 2 else 0.0)
+    score = Score(metric="m", version="1", unit="", better="lower", value=value, low=low, high=high,
+                  n=min(map(len, samples)))  # fmt: skip
     domain = "in" if len(samples) == 1 else "both"
     kind = "closer" if len(samples) == 1 else "interaction"
-    row = Row(arm="look", versus="base", domain=domain, score=score, samples=samples)
+    values = tuple(named(sample, f"{side}-") for side, sample in enumerate(samples))
+    row = Row(arm="look", versus="base", domain=domain, score=score, samples=values)
     claim = Claim(kind=kind, metric="m", arm="look", versus="base", domain=domain, margin=margin)
-    return put_in_words([row], [claim], alpha=0.05, rarest=rarest)[0]
+    return put_in_words([row], [claim], alpha=0.05, rarest=rarest, draws=2000)[0]
 
 
-def cell(draw: Draw, n: int, replicates: int, seed: int, *, rarest: int) -> dict[str, float]:
+def covered(*ends: float | None) -> bool:
+    low, high = ends
+    assert low is not None and high is not None
+    return low <= 0 <= high
+
+
+def cell(draw: Draw, n: int, asked: argparse.Namespace, *, rarest: int) -> str:
     """One shape and count: rate of a false word, of a false `no worse`, of cover, and of refusal."""
-    rng = np.random.default_rng([seed, n])
-    counts: dict[str | int, float] = dict.fromkeys(("word", 1, -1, "covered", "refused"), 0)
-    for _ in range(replicates):
-        values = named(draw(rng, n), "s")
-        found = effect(values)
-        score = judged(found, (values,), rarest=rarest)
-        counts["word"] += score.verdict in ("improved", "worse")
-        counts["refused"] += score.verdict == "cannot tell" and bool(score.why)
-        assert found.low is not None and found.high is not None
-        counts["covered"] += found.low <= 0 <= found.high
+    rng = np.random.default_rng([asked.seed, n])
+    words = refused = 0
+    lost = {1: 0, -1: 0}
+    for _ in range(asked.replicates):
+        x = draw(rng, n)
+        score = judged(x, rarest=rarest)
+        words += score.verdict in ("improved", "worse")
+        refused += score.verdict == "cannot tell" and bool(score.why)
         # The loss is the margin itself, so `no worse` is false; turned round, the long tail lies on the other side.
-        for turn in (1, -1):
-            lost = {shot: turn * value + 2.0 for shot, value in values.items()}
-            counts[turn] += judged(effect(lost), (lost,), margin=2.0, rarest=rarest).verdict in ("no worse", "improved")
-    counts["no worse"] = max(counts.pop(1), counts.pop(-1))
-    return {str(name): count / replicates for name, count in counts.items()}
+        for turn in lost:
+            lost[turn] += judged(turn * x + 2.0, margin=2.0, rarest=rarest).verdict in ("no worse", "improved")
+    cover = sum(covered(*effect_interval(draw(rng, n))) for _ in range(asked.cover)) / asked.cover
+    false, kept = words / asked.replicates, max(lost.values()) / asked.replicates
+    return f"{false:.3f} / {kept:.3f} [{cover:.3f}] ({refused / asked.replicates:.2f})"
 
 
-def between(draw: Draw, n: int, scale: float, replicates: int, seed: int, *, rarest: int) -> dict[str, float]:
+def between(draw: Draw, n: int, scale: float, asked: argparse.Namespace, *, rarest: int) -> str:
     """The same between two domains of n shots, the second `scale` times as spread."""
-    rng = np.random.default_rng([seed, n, int(scale)])
-    counts = dict.fromkeys(("word", "covered", "refused"), 0)
-    for _ in range(replicates):
-        inside, outside = named(draw(rng, n), "in"), named(scale * draw(rng, n), "out")
-        found = effect_between(inside, outside)
-        score = judged(found, (inside, outside), rarest=rarest)
-        counts["word"] += score.verdict.startswith("more")
-        counts["refused"] += score.verdict == "cannot tell" and bool(score.why)
-        assert found.low is not None and found.high is not None
-        counts["covered"] += found.low <= 0 <= found.high
-    return {name: count / replicates for name, count in counts.items()}
+    rng = np.random.default_rng([asked.seed, n, int(scale)])
+    words = refused = 0
+    for _ in range(asked.replicates):
+        score = judged(draw(rng, n), scale * draw(rng, n), rarest=rarest)
+        words += score.verdict.startswith("more")
+        refused += score.verdict == "cannot tell" and bool(score.why)
+    pairs = ((draw(rng, n), scale * draw(rng, n)) for _ in range(asked.cover))
+    cover = sum(covered(*interval_between(x, y)) for x, y in pairs) / asked.cover
+    return f"{words / asked.replicates:.3f} [{cover:.3f}] ({refused / asked.replicates:.2f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--cover", type=int, default=4000, help="replicates of intervals alone")
     parser.add_argument("--quick", action="store_true", help="only normal and lognormal effects, 8 shots")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", choices=("one", "between", "all"), default="all")
@@ -106,19 +110,16 @@ def main() -> None:
     counts = COUNTS
     if asked.quick:
         shapes, counts = {name: SHAPES[name] for name in ("normal", "skew 6 (lognormal)")}, (8,)
-    print("| one domain: false word / false `no worse` [cover] (refused) |", " | ".join(map(str, counts)), "|")
+    head = " | ".join(map(str, counts))
+    print(f"| one domain: false word / false `no worse` [cover] (refused) | {head} |")
     for name, draw in shapes.items() if asked.part != "between" else ():
-        rarest = RAREST.get(name, 3)
-        cells = [cell(draw, n, asked.replicates, asked.seed, rarest=rarest) for n in counts]
-        shown = [f"{c['word']:.3f} / {c['no worse']:.3f} [{c['covered']:.3f}] ({c['refused']:.2f})" for c in cells]
-        print(f"| {name} |", " | ".join(shown), "|", flush=True)
-    print("| between domains: false word [cover] (refused) |", " | ".join(map(str, counts)), "|")
+        cells = [cell(draw, n, asked, rarest=RAREST.get(name, 3)) for n in counts]
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+    print(f"| between domains: false word [cover] (refused) | {head} |")
     for name, draw in shapes.items() if asked.part != "one" else ():
         for scale in (1.0, 3.0):
-            rarest = RAREST.get(name, 3)
-            cells = [between(draw, n, scale, asked.replicates, asked.seed, rarest=rarest) for n in counts]
-            shown = [f"{c['word']:.3f} [{c['covered']:.3f}] ({c['refused']:.2f})" for c in cells]
-            print(f"| {name}{', sd 1:3' if scale > 1 else ''} |", " | ".join(shown), "|", flush=True)
+            cells = [between(draw, n, scale, asked, rarest=RAREST.get(name, 3)) for n in counts]
+            print(f"| {name}{', sd 1:3' if scale > 1 else ''} |", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,32 +2,43 @@
 
     python benchmarks/score_cost.py                          10,000 x 1,024 features, and two 720p shots of 33 frames
     python benchmarks/score_cost.py --rows 2000 --shots 1    smaller
-    python benchmarks/score_cost.py --shots 120              40 shots x 3 arms, as a project would have them
+    python benchmarks/score_cost.py --rows 0 --stage 40      `cinetune score` on 40 shots x 3 arms
 
-The second part times each row of the table on synthetic pans with grain, with a CLIP ViT-B/32 of random weights,
-through the same code as `cinetune score`, and then once more from what was kept.
+The second part times each row of the table on synthetic pans with grain, with a CLIP ViT-B/32 of random weights. The
+third (`--stage N`) runs `cinetune score` itself twice on a project of N shots in three arms without truths: the second
+run reads what the first has kept. 40 shots x 3 arms = 120 clips; a sample scales by its number of clips.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from scipy.linalg import sqrtm
 from transformers import CLIPConfig, CLIPModel
 
+from cinetune import pipeline
+from cinetune.artifacts import FileRef, Segment, Sequence, Timing
+from cinetune.footage.read.stills import write_png16
+from cinetune.footage.video import write_video
 from cinetune.metrics import ClipMaps, frechet, kid, nearest_scenes
 from cinetune.metrics.networks import wrap_clip
 from cinetune.metrics.suite import METRICS, Evidence, Semantics, cloud, picked, signed
+from cinetune.models.wan import pocket
+from cinetune.runtime import Quiet
 from cinetune.scoring.clips import Source, kept_cloud, kept_features
 from cinetune.scoring.nets import Net
+from cinetune.stages import score
 from cinetune.store import Project
 
 
@@ -111,11 +122,55 @@ def shots(count: int, frames: int, height: int, width: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def project_of(root: Path, count: int, frames: int, height: int, width: int) -> Project:
+    """A film of eight small clips through `ingest` and `prepare`, and `count` shots of pans in base, trigger, look."""
+    (root / "footage").mkdir()
+    for number in range(8):
+        write_video(root / "footage" / f"c{number}.mp4", pan(40, 64, 96, seed=500 + number), rate=Fraction(16))
+        (root / "footage" / f"c{number}.txt").write_text(f"scene {number}", encoding="utf-8")
+    write_png16(root / "r.png", pan(1, 64, 96, seed=1)[0])
+    (root / "cinetune.toml").write_text(
+        'preset = "pocket"\n[prepare]\ntrigger = "a look"\n[score]\nfeatures = ["clip-b"]\n', encoding="utf-8"
+    )
+    shot = '[[shot]]\nid = "s{0}"\nprompt = "a pan"\ndomain = "{1}"\nreference = "r.png"\nseed = 0\n'
+    listed = "".join(shot.format(number, ("in", "out")[number % 2]) for number in range(count))
+    (root / "shots.toml").write_text(listed, encoding="utf-8")
+    clip_b32().save_pretrained(root / "networks" / "clip-b")
+    pocket.load_clip()[1].save_pretrained(root / "networks" / "clip-b")
+    project = Project(root)
+    pipeline.run(project, Quiet(), until="prepare")
+    made = project.store.need_stage("prepare").provenance
+    shots = []
+    for number, (arm, gain) in itertools.product(range(count), (("base", 1.0), ("trigger", 0.98), ("look", 0.9))):
+        film = pan(frames, height, width, seed=number) * gain
+        with project.store.new_object(".safetensors") as (path, done):
+            save_file({"frames_THWC": np.rint(film * 65535).astype(np.uint16)}, path)
+        shots.append(
+            Sequence(
+                shot=f"s{number}", arm=arm, seed=0, domain=("in", "out")[number % 2], rate=Fraction(16), frames=frames,  # type: ignore[arg-type]
+                width=width, height=height, segments=(Segment(first_frame=0, frames=frames, seed=0),), seam_ratio=None,
+                drift=1.0, video=done[0], proxy=FileRef(path="none", sha256=""), keyframe="", provenance=made,
+                timing=Timing(devices=1, wall_seconds=0, peak_gib=None),
+            )
+        )  # fmt: skip
+    project.store.save_stage("expand", "benchmark", {"sequences": shots}, made=made)
+    return project
+
+
+def stage_twice(count: int, frames: int, height: int, width: int) -> dict[str, float]:
+    """Seconds of `cinetune score`, and of the same once more from what it kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = project_of(Path(folder), count, frames, height, width)
+        first, second = (timed(lambda: score.run(Project(project.root), Quiet()))[0] for _ in range(2))
+    return {"clips": 3.0 * count, "first_s": first, "second_s": second, "second_over_first": second / first}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--shots", type=int, default=2)
+    parser.add_argument("--stage", type=int, default=0, metavar="N", help="shots of a project for the stage itself")
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--size", type=int, nargs=2, default=(720, 1280), metavar=("HEIGHT", "WIDTH"))
     arguments = parser.parse_args()
@@ -124,6 +179,8 @@ def main() -> None:
         found["distances"] = distances(arguments.rows, arguments.width)
     if arguments.shots:
         found["shots"] = shots(arguments.shots, arguments.frames, *arguments.size)
+    if arguments.stage:
+        found["stage"] = stage_twice(arguments.stage, arguments.frames, *arguments.size)
     print(json.dumps(found, indent=1))
 
 
