@@ -26,6 +26,7 @@ from cinetune.artifacts import (
     PlannedShot,
     Provenance,
     Rejected,
+    SceneMatch,
     Score,
     Scorecard,
     Segment,
@@ -295,8 +296,15 @@ def _sequences(project: Project, plan: list[PlannedShot], *, frames: int) -> Non
                 conform="hold",
             )
         )
+    scenes = [
+        SceneMatch(
+            scene=scene, who=who, seed=seed, shots=2, light=light, palette=2 * light, keyframe_light=1.0,
+            keyframe_palette=2.0,
+        )
+        for scene, who, seed, light in (("", "film", 0, 1.5), ("s1", "base", 0, 4.0), ("s1", "base", 1, 5.0))
+    ]  # fmt: skip
     project.store.save_stage("keyframes", "k4", {"keyframes": keyframes}, made=MADE)
-    project.store.save_stage("expand", "k5", {"sequences": sequences}, made=MADE)
+    project.store.save_stage("expand", "k5", {"sequences": sequences, "scenes": scenes}, made=MADE)
     project.store.save_stage("deliver", "k6", {"deliveries": deliveries}, made=MADE)
 
 

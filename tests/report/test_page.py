@@ -147,6 +147,12 @@ def test_what_was_not_declared_has_an_arrow_and_no_word(page: _Page) -> None:
     assert "q 0.0078" in page.words and "p 0.0078" in page.words
 
 
+def test_shots_of_a_scene_stand_beside_the_films_own_scenes(page: _Page) -> None:
+    """Seeds are averaged: 4 and 5 make 4.5."""
+    place = page.words.index("Shots of one scene against each other")
+    assert "s1Base24.509.001.002.00the film's own scenesFilm21.503.001.002.00" in page.words[place : place + 700]
+
+
 def test_tone_curves_palettes_and_words_are_there(page: _Page, source: str) -> None:
     assert "Tone curve, in the film's own world" in page.words and "Palette, in the film's own world" in page.words
     assert source.count('class="palette"') == 2

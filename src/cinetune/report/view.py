@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cinetune.artifacts import CopySheet, Keyframe, Look, PlannedShot, Scorecard
+from cinetune.artifacts import CopySheet, Keyframe, Look, PlannedShot, SceneMatch, Scorecard
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.pages import charts, media, sheets
 from cinetune.records import read_log
@@ -96,6 +96,7 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "comparisons": [_comparison(card) for card in cards],
         "interaction": _interaction(cards),
         "pairs": _pairs(cards),
+        "scenes": _scenes(story.expanded),
         "footage": _footage(story),
         "windows": Counter(window.split for window in story.prepared.windows),
         "stages": _stage_rows(stages),
@@ -400,6 +401,22 @@ def _pairs(cards: Sequence[Scorecard]) -> list[dict[str, Any]]:
                 pairs = [charts.Pair(shot, by_arm) for shot, by_arm in sorted(values.items())]
                 drawn.append({"title": title, "plot": charts.pairs_plot(pairs, title=title + ", shot by shot")})
     return drawn
+
+
+def _scenes(expanded: Expanded) -> list[dict[str, str]]:
+    """How far the shots of each scene lie from each other, by arm, seeds averaged; the film's own scenes last."""
+    found: dict[tuple[str, str], list[SceneMatch]] = {}
+    for match in expanded.scenes:
+        found.setdefault((match.scene, match.who), []).append(match)
+    rows = []
+    for (scene, who), matches in sorted(found.items(), key=lambda item: item[0][1] == "film"):
+        row = {"scene": scene or "the film's own scenes", "arm": ARMS[who][0] if who in ARMS else "Film"}
+        row["shots"] = str(max(match.shots for match in matches))
+        for name in ("light", "palette", "keyframe_light", "keyframe_palette"):
+            values = [getattr(match, name) for match in matches]
+            row[name] = verdicts.number(sum(values) / len(values))
+        rows.append(row)
+    return rows
 
 
 def _footage(story: _Story) -> dict[str, Any]:
