@@ -6,13 +6,17 @@ not measured.
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,20 +24,26 @@ import torch
 from safetensors.torch import save
 
 from cinetune.config import load_config
+from cinetune.cost.shape import denoiser_of
 from cinetune.errors import CinetuneError
 from cinetune.footage.edit.edl import parse_edl
 from cinetune.footage.edit.markers import otio_markers
 from cinetune.footage.edit.otiojson import parse_otio
 from cinetune.footage.edit.xmeml import parse_xmeml
 from cinetune.footage.notes.datasets import read_dataset
+from cinetune.footage.notes.shotlists import import_shots
 from cinetune.footage.notes.sidecars import read_generated, read_rows, table_rows
 from cinetune.footage.read.boxes import read_boxes
 from cinetune.footage.read.color import decide_colour
 from cinetune.footage.read.spaces import to_display
+from cinetune.metrics import networks
 from cinetune.models.adapters.foreign import read_adapter
 from cinetune.models.captioning.chat import ChatCaptioner
 from cinetune.models.files import download
+from cinetune.models.files.weights import built_from, read_config
 from cinetune.outside import safetensors_header
+from cinetune.records import log_line, read_log
+from cinetune.report import vbench
 from cinetune.sections import ColourRule
 from cinetune.shotlist import load_shots
 
@@ -157,6 +167,39 @@ def generated(path: Path) -> object:
     return read_generated(path.parent)
 
 
+def shot_table(path: Path) -> object:
+    (path.parent / "shots.toml").unlink(missing_ok=True)
+    return import_shots(path.parent, path)
+
+
+MADE: Any = (SimpleNamespace(arm="look", shot="s1", seed=0), SimpleNamespace(arm="look", shot="s2", seed=0))
+VBENCH = json.dumps({"motion": [0.5, [{"video_path": f"x/s{k}-0.mp4", "video_results": 0.5} for k in (1, 2)]]})
+SHAPE = json.dumps(dict.fromkeys(
+    ("num_layers", "num_attention_heads", "attention_head_dim", "ffn_dim", "in_channels", "out_channels", "text_dim",
+     "image_dim", "freq_dim"), 8))  # fmt: skip
+SHOT_TABLE = 'id,prompt,domain,reference,seconds,seed\ns1,"a rider, ""alone""",in,ref.png,2.5,7\ns2,b,out,ref.png,,\n'
+
+
+def shape(path: Path) -> object:
+    with built_from(path.parent):
+        return denoiser_of(read_config(path.parent, path.name), image_tokens=4, multiple=8)
+
+
+def listed(text: str) -> object:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # what is no JSON is refused before
+    return download._files("hub", iter(found), lambda _: True) if isinstance(found, list) else None
+
+
+def published() -> bytes:
+    """A network as its makers publish it: what `torch.save` writes."""
+    out = io.BytesIO()
+    torch.save({"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2)}, out)
+    return out.getvalue()
+
+
 READERS: dict[str, tuple[str | bytes, Callable[[Path, bytes], object]]] = {
     "edl": (EDL, text_of(lambda text: parse_edl(text, edit="e"))),
     "xml": (XML, lambda _, data: parse_xmeml(data, edit="e")),
@@ -174,6 +217,12 @@ READERS: dict[str, tuple[str | bytes, Callable[[Path, bytes], object]]] = {
     "weights": (ADAPTER, saved("w.safetensors", lambda path: safetensors_header(path, refuse=CinetuneError))),
     "answer": (ANSWER, text_of(CHAT._answer)),
     "refusal": (json.dumps({"error": {"message": "no"}}), text_of(CHAT._plain)),
+    "hub": (LISTED, text_of(listed)),
+    "shot table": (SHOT_TABLE, saved("list.csv", shot_table)),
+    "vbench": (VBENCH, saved("a_eval_results.json", lambda path: vbench._levels(path.parent, MADE, "look"))),
+    "configuration": (SHAPE, saved("config.json", shape)),
+    "network": (published(), saved("net.pth", networks._state_dict)),
+    "log": (log_line({"kind": "step", "step": 1, "loss": 0.5}) * 3, saved("log.jsonl", read_log)),
     "boxes": (b"\0\0\0\x20moov\0\0\0\x18trak\0\0\0\x10mdia\0\0\0\x08hdlr", saved("a.mov", read_boxes)),
 }  # fmt: skip
 ROUNDS = {"lut": 60, "adapter": 200, "settings": 150, "dataset": 150, "shots": 150}
@@ -213,9 +262,38 @@ def test_damaged_input_is_read_or_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"video_path": "clips/c.mp4"}\n')
     read(tmp_path, whole)  # undamaged, it is read
     rng = random.Random(f"{name} 11")
-    for _ in range(ROUNDS.get(name, 300)):
-        with suppress(CinetuneError):
-            read(tmp_path, damaged(rng, whole))
+    with at_most(gib=1):
+        for _ in range(ROUNDS.get(name, 300)):
+            with suppress(CinetuneError), each_at_most(seconds=5):
+                read(tmp_path, damaged(rng, whole))
+
+
+@contextmanager
+def at_most(*, gib: int) -> Iterator[None]:
+    """This process may take so much more memory than it has; more is a `MemoryError`."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (gib << 30), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def each_at_most(*, seconds: float) -> Iterator[None]:
+    """So much time of the processor, not of the clock: others work on this machine too."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"one input took more than {seconds} s")
+
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 NAMED = {"path": "a", "type": "file", "size": 1, "oid": "0" * 40}
@@ -245,6 +323,8 @@ LARGEST = {
     "toml": 'parse_toml("".join(f"[a{k}.b.c]\\n" for k in range(80_000)), where="")',
     "edl": "parse_edl(EVENT * 49_990, edit='e')",
     "edl comments": "parse_edl(EVENT + ('* FROM CLIP NAME: ' + 'x ' * 900 + '\\n') * 30_000, edit='e')",
+    "otio": "parse_otio(OTIO % ('{\"OTIO_SCHEMA\":\"Clip.1\"},' * 400_000), edit='e')",
+    "patterns": "[Pattern(f'(.*.*.*)*{k}!', taken=TAKEN).matches('a' * 200) for k in range(5000)]",
     "xmeml": (
         "parse_xmeml(b'<xmeml><sequence><media><video><track>' + b'<clipitem/>' * 400_000 + "
         "b'</track></video></media></sequence></xmeml>', edit='e')"
@@ -254,18 +334,25 @@ LARGEST = {
 
 LIMITED = """
 EVENT = "001  A V C 01:00:00:00 01:00:02:00 01:00:00:00 01:00:02:00\\n"
+OTIO = (
+    '{"OTIO_SCHEMA":"Timeline.1","tracks":{"OTIO_SCHEMA":"Stack.1","children":[{"OTIO_SCHEMA":"Track.1",'
+    '"kind":"Video","children":[%s{}]}]}}'
+)
 import os, resource
 from cinetune.errors import CinetuneError
 from cinetune.footage.edit.edl import parse_edl
+from cinetune.footage.edit.otiojson import parse_otio
 from cinetune.footage.edit.xmeml import parse_xmeml
 from cinetune.outside import *
+from cinetune.patterns import Pattern, PatternError
+TAKEN = [0]
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 2**30, taken + 2**30))
 used = resource.getrusage(resource.RUSAGE_SELF)
 resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 6,) * 2)
 try:
     CALL
-except CinetuneError:
+except (CinetuneError, PatternError):
     pass
 """
 
