@@ -20,6 +20,7 @@ from cinetune.models.wan.wan21 import WanVideo
 from cinetune.plan import explain_shortage, make_plan
 from cinetune.plan.bill import bills, cheapest_card
 from cinetune.plan.run import shapes_of
+from cinetune.plan.together import RANKS, shared_facts, shared_seconds
 from cinetune.store import Project
 from support import save_tiny, tiny_wan
 
@@ -48,6 +49,24 @@ def test_a_forward_takes_about_the_published_time(name: str, seconds: float) -> 
 @pytest.mark.parametrize(("frames", "height", "width", "tokens"), [(33, 480, 832, 14_040), (81, 720, 1280, 75_600)])
 def test_tokens(frames: int, height: int, width: int, tokens: int) -> None:
     assert WAN21.tokens(frames, height, width) == tokens
+
+
+def test_a_shot_on_several_cards_is_predicted(tmp_path: Path) -> None:
+    run, _ = shapes_of(planned(tmp_path, 'preset = "wan21"\n'))
+    card = next(card for card in CARDS if card.name == "H200")
+    frames, size = run.config.shoot.segment_frames, run.shoot_size
+    decoding = video_decoding(run.encoders, frames, *size) / card.convolution
+    alone, two, four, eight = (shared_seconds(run, card, ranks) for ranks in RANKS)
+    assert alone == run.segment_seconds(card, run.setting, frames)
+    assert two == pytest.approx((alone - decoding) / 2 + decoding)  # guidance: one pass each
+    # 40 passes of each group in 40 blocks deal four tensors of half the tokens, half of it away
+    tokens = run.denoiser.tokens(frames, *size)
+    assert four == pytest.approx((alone - decoding) / 4 + decoding + 40 * 40 * 4 * tokens / 2 * 5120 * 2 / 2 / 360e9)
+    assert alone > two > four > eight
+    efficiency = [alone / seconds / ranks for seconds, ranks in zip((two, four, eight), RANKS[1:], strict=True)]
+    assert efficiency == sorted(efficiency, reverse=True) and efficiency[0] > 0.9
+    said = dict(shared_facts(run))
+    assert set(said) == {"a shot on n A100 80 GB", "a shot on n H200"} and "predicted" in said["a shot on n H200"]
 
 
 def test_less_memory_costs_more_operations() -> None:

@@ -19,6 +19,7 @@ from cinetune.pipeline import StageStatus, status
 from cinetune.plan.bill import ASSUMED_SHOT, Bill, bills, caching_work, cheapest_card, segments_of, windows_of
 from cinetune.plan.run import Run, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
+from cinetune.plan.together import shared_facts
 from cinetune.results import Prepared
 from cinetune.store import Project
 
@@ -56,7 +57,7 @@ def make_plan(project: Project, *, price: float | None = None) -> Plan:
     power, said = _power(project) if shots else ((), [])
     facts: list[tuple[str, str]] = []
     if run is not None:
-        facts = [*_model_facts(run), *_training_facts(run), *_shooting_facts(run, shots)]
+        facts = [*_model_facts(run), *_training_facts(run), *_shooting_facts(run, shots), *shared_facts(run)]
     values = config.model_dump(mode="json")
     chosen: dict[str, tuple[Any, str]] = {}
     for key, origin in project.origins.items():
