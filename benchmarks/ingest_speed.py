@@ -35,12 +35,13 @@ import numpy as np
 import scenedetect
 from PIL import Image
 
+from cinetune.durable import atomic_write
 from cinetune.footage.cut import cuts, slates
 from cinetune.footage.read import fields, reading
 from cinetune.footage.read.planes import BT709_LIMITED
 from cinetune.runtime import Quiet, peak_memory_gib
 from cinetune.stages import ingest, prepare
-from cinetune.store import Project, atomic_write
+from cinetune.store import Project
 
 RATE, WIDTH, HEIGHT = Fraction(24000, 1001), 1920, 1080
 SWING = 48  # pictures of a shot that are encoded

@@ -24,10 +24,11 @@ from cinetune import pipeline
 from cinetune.backlot.looks import LOOKS
 from cinetune.console import reporter
 from cinetune.demo import make_demo
+from cinetune.durable import atomic_write
 from cinetune.experiment import EXPERIMENTS, Line, announce, answer, settings_of
 from cinetune.metrics.stats import effect_interval
 from cinetune.results import Scored
-from cinetune.store import Project, atomic_write
+from cinetune.store import Project
 
 # Without a trigger phrase look and base read the same words, and no third arm is needed.
 QUICK = (

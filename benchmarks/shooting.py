@@ -38,7 +38,7 @@ from cinetune.durable import append
 from cinetune.footage.video import read_window
 from cinetune.generation import (
     SETTLED,
-    Cast,
+    ArmModel,
     Recipe,
     anchored,
     coded,
@@ -283,7 +283,7 @@ def main() -> None:
     torch.set_num_threads(1)
     scenes = film(options.folder, options.look, options.film_seed)[: options.shots]
     project = Project(options.folder, overrides=("train.plain_arm=false", "train.workers=1", *options.extra))
-    model = Cast(project.config.model, {"look": options.adapter or trained(project)}).wear("look")
+    model = ArmModel(project.config.model, {"look": options.adapter or trained(project)}).activate("look")
     if not options.part:
         return
     limits = film_limits(project, model)

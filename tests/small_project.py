@@ -14,10 +14,10 @@ from cinetune.artifacts import Arm, FootageClip, Look, ModelRef, Provenance, Win
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import probe, write_video
 from cinetune.models.adapters.export import save_adapter
-from cinetune.models.adapters.lora import add_lora, lora_state, remove_lora
+from cinetune.models.adapters.lora import add_lora, lora_state
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.store import Project, sha256_file
-from support import save_tiny
+from support import remove_lora, save_tiny
 
 __all__ = ["FRAMES", "HEIGHT", "RATE", "WIDTH", "make_project", "moving_picture", "provenance_of"]
 

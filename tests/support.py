@@ -22,9 +22,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from cinetune.models.adapters.lora import lora_names
+from cinetune.models.family import VideoModel
 from cinetune.models.wan.wan21 import WanVideo
 
-__all__ = ["TINY_WORDS", "save_tiny", "tiny_pipeline", "tiny_tokenizer", "tiny_wan"]
+__all__ = ["TINY_WORDS", "remove_lora", "save_tiny", "tiny_pipeline", "tiny_tokenizer", "tiny_wan", "wan21_meta"]
 
 _NOUNS = ("street", "car", "man", "woman", "hill", "barn", "rain", "dusk", "dawn", "film")
 TINY_WORDS = (
@@ -144,3 +146,34 @@ def tiny_wan(folder: Path | None = None, seed: int = 0, heads: int = 2) -> WanVi
         target = folder or Path(temporary)
         save_tiny(target, seed=seed, heads=heads)
         return WanVideo.from_folder(target, family="pocket")
+
+
+def wan21_meta() -> WanTransformer3DModel:
+    """The 14B denoiser on the `meta` device: its names and shapes without its memory (for counting and planning)."""
+    with torch.device("meta"):
+        return WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=40,
+            attention_head_dim=128,
+            in_channels=36,
+            out_channels=16,
+            text_dim=4096,
+            freq_dim=256,
+            ffn_dim=13824,
+            num_layers=40,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            eps=1e-6,
+            image_dim=1280,
+            added_kv_proj_dim=5120,
+            rope_max_seq_len=1024,
+        )
+
+
+def remove_lora(model: VideoModel, name: str) -> None:
+    """Take an adapter off, so that a model of many tests is as it was."""
+    denoiser: Any = model.denoiser
+    if len(lora_names(model)) == 1:
+        denoiser.unload_lora()
+    else:
+        denoiser.delete_adapters(name)

@@ -7,7 +7,6 @@ not tell which they are. `cinetune weights pull` writes it into the folder (`cin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cinetune.errors import ConfigError, StoreError, WeightsError
+from cinetune.outside import read_table
 from cinetune.records import artifact, from_json
 
 __all__ = [
@@ -195,13 +195,15 @@ def _recorded(folder: Path) -> Recorded:
 def _multiple(folder: Path) -> int:
     """Stride of the VAE times the denoiser's patch, from their configurations; 0 while they are not there."""
     try:
-        vae, denoiser = (json.loads((folder / part / "config.json").read_bytes()) for part in ("vae", "transformer"))
-    except (OSError, ValueError, RecursionError):
+        vae, denoiser = (
+            read_table(folder / part / "config.json", refuse=WeightsError) for part in ("vae", "transformer")
+        )
+    except WeightsError:
         return 0  # whoever needs the weights says what is wrong with them
     return _whole(vae, "scale_factor_spatial") * _whole(denoiser, "patch_size")
 
 
-def _whole(table: Any, key: str) -> int:
-    value = table.get(key) if isinstance(table, dict) else None
+def _whole(table: dict[str, Any], key: str) -> int:
+    value = table.get(key)
     side = value[-1] if isinstance(value, list) and value else value
     return side if isinstance(side, int) else 0

@@ -17,10 +17,10 @@ from cinetune.artifacts import Domain
 from cinetune.backlot.looks import LOOKS, grade
 from cinetune.backlot.reels import shoot_reels
 from cinetune.backlot.scenes import HISTORICAL, SCIFI, Scene, caption, render, sample_scene
+from cinetune.durable import atomic_write
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
 from cinetune.runtime import Reporter, derive
-from cinetune.store import atomic_write
 
 __all__ = ["FILM_SCENES", "LOOK", "SHOTS_PER_DOMAIN", "SHOTS_PER_SCENE", "locations", "make_demo", "shots_at"]
 

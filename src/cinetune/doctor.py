@@ -16,12 +16,12 @@ import numpy as np
 
 from cinetune.catalogue import NOT_YET, RELEASES, Release, find_release
 from cinetune.config import Config, load_config
+from cinetune.durable import atomic_write
 from cinetune.errors import CinetuneError
 from cinetune.footage.video import MOVIES, probe, read_frames, write_video
 from cinetune.models import model_folder
 from cinetune.models.files import weights
 from cinetune.sections import ModelSection
-from cinetune.store import atomic_write
 
 __all__ = ["Check", "examine", "weights_table"]
 

@@ -14,12 +14,12 @@ from string import Template
 
 from cinetune.catalogue import find_release
 from cinetune.config import preset_table
+from cinetune.durable import atomic_write
 from cinetune.errors import CinetuneError
 from cinetune.footage.cut.framing import Glance, cut, glance, size_for
 from cinetune.footage.notes.sidecars import footage_files, is_sequence
 from cinetune.outside import toml_string
 from cinetune.runtime import Reporter
-from cinetune.store import atomic_write
 
 __all__ = ["make_project", "project_name"]
 

@@ -53,6 +53,7 @@ __all__ = [
     "path_text",
     "printable",
     "read_bytes",
+    "read_table",
     "read_text",
     "read_toml",
     "safetensors_header",
@@ -214,6 +215,14 @@ def parse_json(
     return _bounded(value, where, refuse, finite=finite)
 
 
+def read_table(path: Path, *, refuse: Refuse = ConfigError) -> dict[str, Any]:
+    """A JSON file that holds one table, such as the `config.json` of a model."""
+    table = parse_json(read_bytes(path, refuse=refuse), where=str(path), refuse=refuse)
+    if not isinstance(table, dict):
+        raise refuse("it holds no table", where=str(path))
+    return table
+
+
 def json_lines(text: str, *, where: str, refuse: Refuse = ConfigError) -> Iterator[tuple[int, Any]]:
     """(line number, value) of JSON lines. A line ends at a line feed and nowhere else: U+2028 is a letter of JSON."""
     at, number = 0, 0
@@ -311,8 +320,10 @@ def safetensors_header(path: Path, *, refuse: Refuse) -> tuple[dict[str, Any], i
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, MOST_TEXT):
-                raise refuse("cut short, or not a safetensors file", where=str(path))
+            if length > size - 8:
+                raise refuse("cut short (an interrupted download?)", where=str(path))
+            if length > MOST_TEXT:
+                raise refuse("not a safetensors file", where=str(path))
             data = file.read(length)
     except (OSError, ValueError) as error:
         raise refuse(f"it cannot be read: {error}", where=str(path)) from error

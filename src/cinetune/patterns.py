@@ -27,7 +27,6 @@ _WORD = _DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 _SPACE = frozenset(" \t\n\r\f\v")
 _SETS = {"d": _DIGITS, "w": _WORD, "s": _SPACE}
 _SIGNS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
-_SPECIAL = frozenset("*+?{}()|^$[]\\.")
 
 Test = Callable[[str], bool]
 

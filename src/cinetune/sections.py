@@ -282,7 +282,7 @@ class TrainSection(Section):
     min_delta: float = pydantic.Field(default=0.001, ge=0, le=1_000_000)
     """Never less than the noise that `validation_seeds` measures."""
     validation_seeds: int = pydantic.Field(default=4, ge=1, le=1000)
-    """Sampling seeds the untrained model is judged with, to learn how far luck alone moves the distance; 1 = off."""
+    """Sampling seeds the untrained model is judged with, for the A/A noise of the distance; 1 = not measured."""
     validation_shots: int = pydantic.Field(default=4, ge=1, le=10_000)
     validation_windows: int = pydantic.Field(default=16, ge=1, le=1_000_000)
     """Held-out windows the velocity loss is taken on, spread over the held-out scenes."""

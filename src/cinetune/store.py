@@ -50,7 +50,7 @@ from cinetune.records import artifact, from_json, sealed, to_json, unsealed
 from cinetune.results import Result
 from cinetune.shotlist import load_shots
 
-__all__ = ["Project", "StageRecord", "Store", "atomic_write", "content_key", "file_refs", "sha256_file"]
+__all__ = ["Project", "StageRecord", "Store", "content_key", "file_refs", "sha256_file"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)

@@ -193,7 +193,7 @@ def _measured(project: Project, look: Look, folder: Path) -> dict[str, Any]:
 
 
 def _compare(project: Project, trials: Sequence[Trial], presets: Sequence[str]) -> Swept:
-    """Table, JSON and page. The best has the lowest distance; those less than luck from it are named as equals."""
+    """Table, JSON and page. The best has the lowest distance; those within A/A noise of it are named as equals."""
     ranked = [index for index, trial in enumerate(trials) if trial.distance is not None]
     best = min(ranked, key=lambda index: (trials[index].distance, index), default=None)
     rows = _rows(trials, best, presets)
@@ -252,7 +252,7 @@ def _said(trials: Sequence[Trial], index: int, best: int | None) -> str:
         if index == best:
             words.append("best")
         elif top.noise and trial.distance - top.distance < top.noise:
-            words.append("no worse than luck")
+            words.append("as good within noise")
     words += [alarm.partition(":")[0] for alarm in trial.alarms]
     return ", ".join(words)
 
@@ -265,14 +265,14 @@ def _charts(project: Project, trials: Sequence[Trial]) -> list[tuple[str, Any]]:
     name = next((f"rank {one.rank}, lr {one.lr:g}, {one.targets}" for one in trials if one.distance == best), "")
     drawn: list[tuple[str, Any]] = []
     for key, title in titles.items():
-        lines: list[charts.Line] = []
+        lines: list[charts.Curve] = []
         for trial in trials:
             rows = read_log(project.store.path(trial.log)) if trial.log else []
             judged = [row for row in rows if row["kind"] == "evaluation" and row[key] is not None]
             points = tuple((row["step"], row[key]) for row in judged)
             top = trial.distance == best
             if points:
-                lines.append(charts.Line(points, "look" if top else "other", "", marks=top))
+                lines.append(charts.Curve(points, "look" if top else "other", "", marks=top))
         lines.sort(key=lambda line: line.kind == "look")
         if chart := charts.line_chart(lines, title=f"{title}, over training steps"):
             drawn.append((f"{title} (marked: {name})" if best is not None else title, chart))

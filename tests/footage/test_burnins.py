@@ -8,7 +8,7 @@ import pytest
 from cinetune.backlot.scenes import render, sample_scene
 from cinetune.footage.cut.burnins import BurnIn, find_burn_in, without
 from cinetune.footage.cut.cuts import Piece
-from cinetune.footage.cut.slates import Samples, View
+from cinetune.footage.cut.slates import DistinctView, Samples
 from cinetune.footage.video import probe, write_video
 from films import FILM
 from reels import leaders
@@ -82,7 +82,7 @@ def test_boxes_are_those_of_the_upright_picture_inside_its_bars():
     rng = np.random.default_rng(0)
     noise = rng.uniform(0, 120, (12, 60, 90))
     noise[:, 10:20, 30:50] = 250
-    views = [View(k, luma.astype(np.uint8)) for k, luma in enumerate(noise)]
+    views = [DistinctView(k, luma.astype(np.uint8)) for k, luma in enumerate(noise)]
     found = find_burn_in(views, turn=0, size=(180, 120), bars=(0, 0, 180, 120))
     assert found is not None
     x, y, width, height = found.boxes[0]

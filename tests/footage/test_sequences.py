@@ -14,7 +14,7 @@ from PIL import Image
 from cinetune.errors import FootageError
 from cinetune.footage.notes.sidecars import clip_stem, footage_files, is_sequence, members
 from cinetune.footage.read.stills import write_png16
-from cinetune.footage.video import iterate, probe, read_frames
+from cinetune.footage.video import probe, read_frames
 from cinetune.sections import ColourRule, FootageSection
 from cinetune.stages import ingest
 from films import FILM, counted, counter, drift, patches
@@ -58,7 +58,7 @@ def test_numbered_pictures_are_one_clip_of_exact_frames(tmp_path, suffix):
     assert facts.timecode == "00:00:40:01"
     wanted = [29, 3, 17, 3]
     assert [counter(frame) for frame in read_frames(path, wanted, colour=facts.colour)] == wanted
-    assert [counter(frame) for frame in iterate(path, colour=facts.colour)] == list(range(30))
+    assert [counter(frame) for frame in read_frames(path, range(30), colour=facts.colour)] == list(range(30))
     with pytest.raises(FootageError, match="no picture 30"):
         read_frames(path, [30], colour=facts.colour)
 

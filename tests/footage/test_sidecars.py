@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,12 @@ from cinetune.artifacts import Colour, FootageClip, Rights, Shot
 from cinetune.errors import ConfigError
 from cinetune.footage.notes.sidecars import (
     GENERATED,
+    CaptionRow,
     Generated,
     Notes,
     captions_of,
     footage_files,
     read_generated,
-    read_rows,
     rights_of,
     rows_for_shot,
     sidecar_files,
@@ -25,6 +26,10 @@ from cinetune.footage.notes.sidecars import (
     write_generated,
 )
 from cinetune.timecode import Span
+
+
+def read_rows(folder: Path, clip: Path) -> list[CaptionRow]:
+    return Notes(folder, [clip]).rows(clip)
 
 
 def _jsonl(path, *rows):

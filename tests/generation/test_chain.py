@@ -14,9 +14,9 @@ import torch
 
 from cinetune.artifacts import Cue, Limits
 from cinetune.generation import (
+    ChainRules,
     Opening,
     Recipe,
-    Rules,
     Take,
     advanced,
     anchored,
@@ -91,7 +91,7 @@ def test_segments_cover_the_shot_once_and_each_has_its_own_seed() -> None:
 
 def test_one_segment_is_the_plain_sample_decoded(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(9, 9, shot_seed=1, seed_index=0)
-    film = film_of(shoot(model, opening, RECIPE, segments, Rules()))
+    film = film_of(shoot(model, opening, RECIPE, segments, ChainRules()))
     first = opening.condition_HWC.permute(2, 0, 1)[None] * 2 - 1
     cond = model.condition([RECIPE.prompt], first, 9, negative=[""])
     noise = torch.randn(1, 16, 3, 8, 12, generator=torch.Generator().manual_seed(segments[0].seed))
@@ -101,7 +101,7 @@ def test_one_segment_is_the_plain_sample_decoded(model: WanVideo, opening: Openi
 
 def test_the_second_segment_starts_at_the_exact_last_picture_of_the_first(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(15, 9, shot_seed=1, seed_index=0)
-    film = film_of(shoot(model, opening, RECIPE, segments, Rules()))
+    film = film_of(shoot(model, opening, RECIPE, segments, ChainRules()))
     assert len(film) == 15
     first = list(pictures(model, generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)))
     second = list(pictures(model, generate(model, first[-1], RECIPE, seed=segments[1].seed)))
@@ -109,7 +109,7 @@ def test_the_second_segment_starts_at_the_exact_last_picture_of_the_first(model:
 
 
 def test_a_segment_is_led_through_what_it_shares_with_the_one_before(model: WanVideo, opening: Opening) -> None:
-    rules = Rules(overlap=5)
+    rules = ChainRules(overlap=5)
     segments = plan_segments(16, 9, shot_seed=1, seed_index=0, overlap=5)
     assert [(one.first_frame, one.frames) for one in segments] == [(0, 9), (9, 4), (13, 3)]
     takes = list(shoot(model, opening, RECIPE, segments, rules))
@@ -126,10 +126,10 @@ def test_a_segment_is_led_through_what_it_shares_with_the_one_before(model: WanV
 def test_a_chain_with_overlap_goes_on_after_what_was_done(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(33, 13, shot_seed=1, seed_index=0, overlap=5)
     recipe = replace(RECIPE, frames=13)
-    whole = list(shoot(model, opening, recipe, segments, Rules(overlap=5, anchor=0.5)))
+    whole = list(shoot(model, opening, recipe, segments, ChainRules(overlap=5, anchor=0.5)))
     assert [take.segment.frames for take in whole] == [13, 8, 8, 4]
     state = advanced(advanced(None, whole[0]), whole[1])
-    rest = list(shoot(model, opening, recipe, segments, Rules(overlap=5, anchor=0.5), state))
+    rest = list(shoot(model, opening, recipe, segments, ChainRules(overlap=5, anchor=0.5), state))
     assert np.array_equal(film_of(rest), film_of(whole[2:]))
 
 
@@ -137,14 +137,15 @@ def test_an_opening_that_was_made_before_gives_the_same_pictures(model: WanVideo
     segments = plan_segments(9, 9, shot_seed=2, seed_index=0)
     latents = generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)
     again, plain = (
-        film_of(shoot(model, one, RECIPE, segments, Rules())) for one in (replace(opening, latents=latents), opening)
+        film_of(shoot(model, one, RECIPE, segments, ChainRules()))
+        for one in (replace(opening, latents=latents), opening)
     )
     assert np.array_equal(plain, again)
 
 
 def test_a_chain_goes_on_after_what_was_done(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(23, 9, shot_seed=1, seed_index=0)
-    rules = Rules(anchor=0.5, limits=NEVER, tries=2)
+    rules = ChainRules(anchor=0.5, limits=NEVER, tries=2)
     whole = list(shoot(model, opening, RECIPE, segments, rules))
     state = None
     for done in (1, 2):
@@ -160,8 +161,8 @@ ALWAYS = Limits(seam=1e9, jump=1e9, drift=1e9, flicker=1e9, clips=1)
 
 def test_a_segment_inside_the_limits_is_made_once(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(15, 9, shot_seed=1, seed_index=0)
-    plain = film_of(shoot(model, opening, RECIPE, segments, Rules()))
-    takes = list(shoot(model, opening, RECIPE, segments, Rules(limits=ALWAYS, tries=3)))
+    plain = film_of(shoot(model, opening, RECIPE, segments, ChainRules()))
+    takes = list(shoot(model, opening, RECIPE, segments, ChainRules(limits=ALWAYS, tries=3)))
     assert np.array_equal(film_of(takes), plain)
     assert [len(take.segment.tries) for take in takes] == [1, 1]
     assert takes[0].segment.tries[0].seam is None and takes[1].segment.tries[0].seam is not None
@@ -171,7 +172,7 @@ def test_a_segment_inside_the_limits_is_made_once(model: WanVideo, opening: Open
 def test_a_failing_segment_is_tried_with_other_seeds_and_the_best_is_kept(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(15, 9, shot_seed=1, seed_index=0)
     strict = replace(ALWAYS, jump=1e-3)
-    takes = list(shoot(model, opening, RECIPE, segments, Rules(limits=strict, tries=4)))
+    takes = list(shoot(model, opening, RECIPE, segments, ChainRules(limits=strict, tries=4)))
     for take, planned in zip(takes, segments, strict=True):
         tries = take.segment.tries
         assert len({one.seed for one in tries}) == 4 and tries[0].seed == planned.seed
@@ -194,9 +195,9 @@ def test_a_later_prompt_holds_from_the_nearest_segment_on() -> None:
 
 def test_a_later_prompt_changes_its_segments_alone(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(23, 9, shot_seed=1, seed_index=0)
-    plain = film_of(shoot(model, opening, RECIPE, segments, Rules()))
+    plain = film_of(shoot(model, opening, RECIPE, segments, ChainRules()))
     cued = prompted(segments, [Cue(at=0.6, prompt="rain")], Fraction(16))
-    film = film_of(shoot(model, opening, RECIPE, cued, Rules()))
+    film = film_of(shoot(model, opening, RECIPE, cued, ChainRules()))
     assert np.array_equal(film[:9], plain[:9]) and not np.array_equal(film[9:17], plain[9:17])
 
 
@@ -230,7 +231,7 @@ def test_later_segments_are_pulled_to_the_first_one_and_more_so_towards_their_en
     model: WanVideo, opening: Opening
 ) -> None:
     segments = plan_segments(17, 9, shot_seed=1, seed_index=0)
-    plain, film = (film_of(shoot(model, opening, RECIPE, segments, Rules(anchor=a))) for a in (0.0, 1.0))
+    plain, film = (film_of(shoot(model, opening, RECIPE, segments, ChainRules(anchor=a))) for a in (0.0, 1.0))
     assert np.array_equal(film[:9], plain[:9])
     goal = (film[5:9] / 65535).mean((0, 1, 2))
     np.testing.assert_allclose((film[16] / 65535).mean((0, 1)), goal, atol=0.01)
@@ -249,7 +250,7 @@ def test_no_more_than_two_segments_are_alive_however_long_the_shot(model: WanVid
     assert len(segments) == 4
     alive: list[weakref.ref[np.ndarray]] = []
     most = 0
-    for take in shoot(model, opening, replace(RECIPE, steps=1, guidance=1.0), segments, Rules(anchor=0.5)):
+    for take in shoot(model, opening, replace(RECIPE, steps=1, guidance=1.0), segments, ChainRules(anchor=0.5)):
         alive.append(weakref.ref(take.frames_THWC))
         del take
         gc.collect()

@@ -18,7 +18,8 @@ from cinetune.models.adapters.foreign import read_adapter
 from cinetune.models.adapters.names import LAYERS, layer_name, original_name
 from cinetune.models.family import Conditioning
 from cinetune.models.files import weights
-from cinetune.models.wan.wan21 import WanVideo, wan21_meta
+from cinetune.models.wan.wan21 import WanVideo
+from support import wan21_meta
 
 RANK, ALPHA = 4, 6.0
 Spelling = Callable[[str], str]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.adapters import export, lora
-from cinetune.models.wan.wan21 import WanVideo, wan21_meta
+from cinetune.models.wan.wan21 import WanVideo
+from support import wan21_meta
 
 
 def random_state(

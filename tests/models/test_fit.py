@@ -26,10 +26,11 @@ from cinetune.models.memory import fit as fitting
 from cinetune.models.memory.attention import choose_attention, pick, remembered, time_attention, usable_attention
 from cinetune.models.memory.fit import BlockOffload, Load, fit, place_on_device
 from cinetune.models.memory.storage import FORMATS, StoredLinear, store_linears, stored_bytes
-from cinetune.models.wan.wan21 import WanVideo, wan21_meta
+from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import Device, Quiet
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training.step import flow_loss
+from support import wan21_meta
 
 CPU = Device("cpu", "float32", "test")
 PLAIN = TrainSection(checkpointing="none")

@@ -14,9 +14,9 @@ from cinetune.catalogue import TARGETS
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.adapters import export, lora
 from cinetune.models.family import Conditioning
-from cinetune.models.wan.wan21 import WanVideo, wan21_meta
+from cinetune.models.wan.wan21 import WanVideo
 from memory_trace import saved_bytes
-from support import tiny_wan
+from support import tiny_wan, wan21_meta
 
 
 def probe(model: WanVideo) -> Tensor:

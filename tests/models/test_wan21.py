@@ -88,15 +88,6 @@ def test_a_long_prompt_is_cut_to_512_tokens(model: WanVideo) -> None:
     assert len(model.text(["rain " * 600])[0]) == 512
 
 
-def test_freed_encoders_say_so(model: WanVideo) -> None:
-    model.free_encoders()
-    with pytest.raises(ModelError, match="text encoder"):
-        model.text(["a"])
-    with pytest.raises(ModelError, match="image encoder"):
-        model.image_tokens(torch.zeros(1, 3, 32, 48))
-    assert model.encode_video(torch.zeros(1, 3, 1, 32, 48)).shape == (1, 16, 1, 8, 12)
-
-
 def test_parts_load_alone(tiny_folder: Path) -> None:
     encoders = WanVideo.from_folder(tiny_folder, family="pocket", parts="encoders")
     with pytest.raises(ModelError, match="without its denoiser"):

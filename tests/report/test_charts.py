@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from cinetune.pages.charts import Interval, Line, Pair, interval_plot, intervals_plot, line_chart, pairs_plot, smooth
+from cinetune.pages.charts import Curve, Interval, Pair, interval_plot, intervals_plot, line_chart, pairs_plot, smooth
 
 
 def parse(svg: Markup) -> ET.Element:
@@ -43,7 +43,7 @@ def test_charts_say_in_words_what_they_show() -> None:
 
 
 def test_a_line_chart_goes_down_when_the_values_do_and_marks_the_kept_step() -> None:
-    lines = [Line(((0, 0.3), (50, 0.2), (100, 0.1)), "look", marks=True)]
+    lines = [Curve(((0, 0.3), (50, 0.2), (100, 0.1)), "look", marks=True)]
     svg = parse(line_chart(lines, title="loss", kept=[(50, "look")]))
     curve = next(svg.iter("polyline")).attrib["points"]
     xs, ys = zip(*(map(float, point.split(",")) for point in curve.split()), strict=True)
@@ -55,7 +55,7 @@ def test_a_line_chart_goes_down_when_the_values_do_and_marks_the_kept_step() -> 
 
 @pytest.mark.parametrize("points", [((0, 0.5),), ((0, 0.0), (10, 0.0)), ((5, -1e-6), (6, 1e-6))])
 def test_flat_and_single_curves_are_drawn(points: tuple[tuple[float, float], ...]) -> None:
-    svg = line_chart([Line(points, "look")], title="x")
+    svg = line_chart([Curve(points, "look")], title="x")
     parse(svg)
     assert "nan" not in svg
     assert "inf" not in svg

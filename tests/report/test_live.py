@@ -96,13 +96,13 @@ def test_it_ranks_marks_and_names_the_kept_step(project: Project, lay: Lay) -> N
     ranked = [(row[0], row[1], " ".join(row[8:])) for row in rows[1:]]
     assert ranked == [
         ("1", "5", "kept"),
-        ("2", "3", "cannot be told from the best: less apart than luck"),
+        ("2", "3", "as good as the best within A/A noise"),
         ("3", "10", ""),
         ("—", "0", "the untrained model; does not compete"),
     ]
     assert "Kept for the lowest" in text(html)
     assert "σ 0.30" in html and "σ 0.90" in html  # every noise level is drawn
-    assert 'class="band luck"' in html
+    assert 'class="band noise"' in html
     assert "memory, peak 1.50 GiB" in text(html)
 
 

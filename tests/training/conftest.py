@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from cinetune.metrics import ClipMaps
-from cinetune.models.adapters.lora import lora_names, remove_lora
+from cinetune.models.adapters.lora import lora_names
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, window_file
-from support import tiny_wan
+from support import remove_lora, tiny_wan
 
 VARIANTS = 2
 

@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cinetune.errors import ModelError
-from cinetune.models.adapters.lora import lora_names, lora_state, remove_lora
+from cinetune.models.adapters.lora import lora_names, lora_state
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import Quiet
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import Finished, Validator, WindowFile, train, window_file
 from cinetune.training.alarms import Alarms
 from cinetune.training.validate import Evaluation, Levels
+from support import remove_lora
 
 Judge = Callable[..., Validator]
 Train = Callable[..., tuple[Finished, list[dict], Quiet]]

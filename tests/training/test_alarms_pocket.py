@@ -18,11 +18,12 @@ from transformers import CLIPVisionModel
 from cinetune.backlot.scenes import caption, render, sample_scene
 from cinetune.metrics import ClipMaps
 from cinetune.models import load_model, model_folder
-from cinetune.models.adapters.lora import lora_names, remove_lora
+from cinetune.models.adapters.lora import lora_names
 from cinetune.models.family import VideoModel
 from cinetune.runtime import Quiet
 from cinetune.sections import ModelSection, TrainSection
 from cinetune.training import HeldShot, Validator, WindowFile, train, window_file
+from support import remove_lora
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FRAMES = 9

@@ -17,12 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cinetune.errors import ModelError, StoreError
-from cinetune.models.adapters.lora import lora_names, lora_state, remove_lora
+from cinetune.models.adapters.lora import lora_names, lora_state
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import Quiet
 from cinetune.sections import AugmentSection, TrainSection
 from cinetune.training import Finished, Validator, WindowFile, checkpoint, train, window_file
 from cinetune.training.loop import learning_rate
+from support import remove_lora
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_trace.json"
 Judge = Callable[..., Validator]

@@ -224,7 +224,7 @@ def test_what_saves_memory_goes_with_many_processes(
     def job() -> None:
         for number, (recipe, model, sharing) in enumerate(cases):
             world, section = world_of(**sharing), ModelSection.model_validate(model)
-            world.allow(section)
+            world.check_model(section)
             go(short.model_copy(update=recipe), tmp_path / str(number), world, section=section)
 
     crew(2, job, tmp_path, seconds=100 if len(cases) < 9 else 500)
@@ -258,7 +258,7 @@ def test_every_process_refuses_the_window_that_one_of_them_saw(
 )
 def test_micro_batches_are_dealt_out_in_turn(batch: int, accumulate: int, size: int) -> None:
     """Round by round and rank by rank they are the elements in order, each once, in pieces no larger than a batch."""
-    hands = [World(rank=rank, size=size).rows(batch, accumulate) for rank in range(size)]
+    hands = [World(rank=rank, size=size).micro_batches(batch, accumulate) for rank in range(size)]
     order = [row for turn in zip(*hands, strict=True) for row in turn]
     assert [number for row in order for number in range(row.start, row.stop)] == list(range(batch * accumulate))
     assert all(row.stop - row.start <= batch for row in order)
@@ -268,13 +268,13 @@ def test_micro_batches_are_dealt_out_in_turn(batch: int, accumulate: int, size: 
 
 def test_ulysses_ranks_work_on_the_same_elements() -> None:
     grid = [World(rank=rank, size=4, ulysses=2) for rank in range(4)]
-    rows = [world.rows(1, 2) for world in grid]
+    rows = [world.micro_batches(1, 2) for world in grid]
     assert rows[0] == rows[1] != rows[2] == rows[3]
 
 
 def test_a_world_size_that_does_not_divide() -> None:
     with pytest.raises(ConfigError, match=r"4 elements cannot be shared by 3 data ranks(?s:.*)multiple of 3"):
-        World(size=3).rows(1, 4)
+        World(size=3).micro_batches(1, 4)
     for section in ({"ulysses": 2}, {"data": "hsdp", "replicas": 2}):
         with pytest.raises(ConfigError, match="world size of 3 does not divide by parallel"):
             arrange(Processes(size=3), ParallelSection.model_validate(section))
@@ -289,7 +289,7 @@ def test_a_world_size_that_does_not_divide() -> None:
 def test_heads_and_tokens_must_divide(base: WanVideo, ulysses: int, shape: tuple[int, ...], what: str) -> None:
     world = World(size=ulysses, ulysses=ulysses)
     with pytest.raises(ConfigError, match=f"{what} cannot be shared by {ulysses} cards"):
-        world.wrap(base, {}, [(16, 3, 8, 12), shape])
+        world.parallelise(base, {}, [(16, 3, 8, 12), shape])
 
 
 def test_work_is_shared_out_and_comes_back_in_order(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from cinetune.cost.shape import TARGET_LAYERS, WAN21, Denoiser
 from cinetune.models.adapters.lora import Products
 from cinetune.models.memory.storage import store_linears, stored_bytes
 from cinetune.models.wan.pocket import DENOISER
-from cinetune.models.wan.wan21 import wan21_meta
 from memory_trace import count_operations, hollow, saved_bytes, trace_step
 from shadows import MODES, POCKET, RANK, TINY, TINY_SHAPE, WIDE_SHAPE, denoiser, loss_of
+from support import wan21_meta
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from cinetune.store import atomic_write
+from cinetune.durable import atomic_write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

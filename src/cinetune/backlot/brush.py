@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cinetune.backlot.paint import Array, Canvas, Color, Number, box, capsule, convex, cover, disc, ellipse, union
-from cinetune.backlot.stage import Stage
+from cinetune.backlot.studio import Studio
 
 __all__ = ["Brush"]
 
@@ -18,11 +18,11 @@ class Brush:
     Parts are collected first, so that one outline can be drawn around all of them, then painted in order.
     """
 
-    def __init__(self, stage: Stage, *, at: tuple[Array, Array], facing: float, size: float, reach: float) -> None:
-        stage.canvas.unfold()
-        self.stage = stage
-        self.seconds = stage.seconds
-        camera = stage.camera
+    def __init__(self, studio: Studio, *, at: tuple[Array, Array], facing: float, size: float, reach: float) -> None:
+        studio.canvas.unfold()
+        self.studio = studio
+        self.seconds = studio.seconds
+        camera = studio.camera
         grow = (1.0 + (camera.zoom - 1.0)) * size
         largest = 1.6 * size
         rows, columns = camera.height, camera.width
@@ -33,7 +33,7 @@ class Brush:
         top = np.floor((y - 0.45 * reach * grow) * rows - tall / 2).astype(np.int64)
         left = np.clip(left.reshape(-1, 1, 1), 0, columns - wide) + np.arange(wide)[None, None, :]
         top = np.clip(top.reshape(-1, 1, 1), 0, rows - tall) + np.arange(tall)[None, :, None]
-        frames = stage.canvas.frames
+        frames = studio.canvas.frames
         self._where = (np.arange(frames)[:, None, None], top + np.zeros((frames, 1, 1), np.int64), left)
         columns_x = (left + 0.5) / rows - camera.aspect / 2
         self.u: Array = ((columns_x - x) * (facing / grow)).astype(np.float32)
@@ -48,12 +48,12 @@ class Brush:
 
     def part(self, color: Color, shape: Array, *, lit: float = 0.0) -> None:
         """Add a part; `lit` = 1 keeps its colour in the dark (lamps, flames, screens)."""
-        shaded = self.stage.light.subject(color)
+        shaded = self.studio.light.subject(color)
         self._parts.append((tuple(s + (c - s) * lit for s, c in zip(shaded, color, strict=True)), shape, 1.0))
 
     def clear(self, color: Color, shape: Array, opacity: float) -> None:
         """Add a see-through part, such as a spinning rotor; it gets no outline."""
-        self._parts.append((self.stage.light.subject(color), shape, opacity))
+        self._parts.append((self.studio.light.subject(color), shape, opacity))
 
     def halo(self, color: Color, u: Number, v: Number, *, radius: float, strength: Number) -> None:
         """Light around a point, added after all parts."""
@@ -99,13 +99,13 @@ class Brush:
 
     def finish(self, *, shadow: float, ground: float) -> None:
         """Paint shadow, outline, parts and lights, and put the window back into the picture."""
-        canvas: Canvas = self.stage.canvas
+        canvas: Canvas = self.studio.canvas
         patch = canvas.rgb[(slice(None), *self._where)]
         if shadow:
             spot = self.ellipse(0.0, ground - 0.005, shadow, 0.028)
             _blend(patch, (0.0, 0.0, 0.02), cover(spot, self.px * 2.0) * 0.38)
         outline = union(*(shape for _, shape, opacity in self._parts if opacity == 1.0))
-        _blend(patch, self.stage.light.rim, cover(outline + KEYLINE, self.px) * 0.85)
+        _blend(patch, self.studio.light.rim, cover(outline + KEYLINE, self.px) * 0.85)
         for color, shape, opacity in self._parts:
             _blend(patch, color, cover(shape, self.px) * opacity)
         for color, amount in self._lights:

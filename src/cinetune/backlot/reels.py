@@ -17,12 +17,12 @@ import numpy as np
 
 from cinetune.backlot.looks import FilmLook, apply_look
 from cinetune.backlot.scenes import Scene, caption, render
+from cinetune.durable import atomic_write
 from cinetune.footage.edit.edl import EdlCut, write_edl
 from cinetune.footage.video import MOVIES, write_video
-from cinetune.store import atomic_write
 from cinetune.timecode import timecode_to_frames
 
-__all__ = ["Reel", "ReelShot", "scene_id", "shoot_reels"]
+__all__ = ["ReelShot", "WrittenReel", "scene_id", "shoot_reels"]
 
 Array = np.ndarray
 NTSC_FILM = Fraction(24000, 1001)
@@ -46,7 +46,7 @@ class ReelShot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reel:
+class WrittenReel:
     """One written reel. `bars` is the picture inside the letterbox as (x, y, width, height)."""
 
     path: Path
@@ -75,20 +75,20 @@ def shoot_reels(
     letterbox: int = 0,
     rate: Fraction = NTSC_FILM,
     first_hour: int = 1,
-) -> list[Reel]:
+) -> list[WrittenReel]:
     """Render every scene for `seconds`, give it `look` (None = neutral), and write the reels with EDLs and metadata.
 
     `height` x `width` is the picture; `letterbox` black lines are added above and below it (even). Reel n starts at
     hour `first_hour` + n. In reels of two shots or more, the cut in the middle is a fade to black and back.
     """
     assert letterbox % 2 == 0 and height % 2 == 0 and width % 2 == 0, "reels need even sides"
-    reels: list[Reel] = []
+    reels: list[WrittenReel] = []
     rows: list[dict[str, str | int]] = []
     for number, first in enumerate(range(0, len(scenes), per_reel)):
         plan = _plan(scenes[first : first + per_reel], round(seconds * rate), round(_FADE_SECONDS * rate))
         codec = ("h264", "prores_hq")[number % 2]
         name = f"reel{number + 1:02d}"
-        reel = Reel(
+        reel = WrittenReel(
             path=folder / f"{name}{MOVIES[codec].suffix}",
             codec=codec,
             rate=rate,
@@ -140,7 +140,7 @@ def _plan(scenes: Sequence[Scene], length: int, fade: int) -> tuple[ReelShot, ..
     return tuple(shots)
 
 
-def _frames(reel: Reel, look: FilmLook | None, *, grain_seed: int) -> Iterator[Array]:
+def _frames(reel: WrittenReel, look: FilmLook | None, *, grain_seed: int) -> Iterator[Array]:
     """The reel's frames [H + 2 * letterbox, W, 3], one shot in memory at a time."""
     _, above, width, height = reel.bars
     black = np.zeros((height + 2 * above, width, 3), np.float32)
@@ -169,7 +169,7 @@ def _levels(shot: ReelShot) -> Array:
     return level
 
 
-def _write_edl(reel: Reel, name: str) -> None:
+def _write_edl(reel: WrittenReel, name: str) -> None:
     """The EDL lists the shots without their fades, record time equal to source time."""
     origin = timecode_to_frames(reel.timecode, reel.rate)
     cuts = [

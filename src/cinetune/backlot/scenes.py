@@ -18,7 +18,7 @@ from cinetune.backlot.brush import Brush
 from cinetune.backlot.camera import CAMERAS, Camera
 from cinetune.backlot.light import TIMES
 from cinetune.backlot.paint import Array, Canvas, Color
-from cinetune.backlot.stage import Stage
+from cinetune.backlot.studio import Studio
 
 __all__ = ["HISTORICAL", "SCIFI", "Scene", "caption", "render", "sample_scene", "vocabulary"]
 
@@ -46,8 +46,8 @@ class Place:
     """A set: its words, how it is painted, where feet and keels stand, and the subject colours that read on it."""
 
     phrase: str
-    paint: Callable[[Stage], None]
-    front: Callable[[Stage], None] | None = None
+    paint: Callable[[Studio], None]
+    front: Callable[[Studio], None] | None = None
     ground: float = 0.87
     sea: float | None = None
     accents: tuple[str, ...] = ("crimson", "azure", "ivory", "saffron")
@@ -236,18 +236,18 @@ def render(
     rng = np.random.default_rng(scene.seed)
     facing = 1.0 if scene.direction == "right" else -1.0
     camera = Camera(scene.camera, facing, seconds=seconds, height=height, width=width)
-    stage = Stage(Canvas(frames, height, width), camera, TIMES[scene.time], rng=rng, seconds=seconds)
+    studio = Studio(Canvas(frames, height, width), camera, TIMES[scene.time], rng=rng, seconds=seconds)
     accent = ACCENTS[place.accents[rng.integers(len(place.accents))]]
     pace, size, lift = rng.uniform(0.0, 1.0), rng.uniform(0.95, 1.15), rng.uniform(-0.03, 0.03)
-    place.paint(stage)
+    place.paint(studio)
     path_start, speed = camera.subject_path(scene.camera, facing, pace)
     base = place.sea if subject.afloat and place.sea is not None else place.ground
     altitude = subject.height + (lift if subject.height else 0.0)
     at = (path_start + speed * seconds, np.full_like(seconds, base - altitude))
-    brush = Brush(stage, at=at, facing=facing, size=size, reach=subject.reach)
+    brush = Brush(studio, at=at, facing=facing, size=size, reach=subject.reach)
     subject.paint(brush, accent)
     brush.finish(shadow=subject.shadow, ground=-altitude / size)
     if place.front is not None:
-        place.front(stage)
-    stage.canvas.unfold()
-    return np.ascontiguousarray(np.clip(stage.canvas.rgb, 0.0, 1.0).transpose(1, 2, 3, 0), dtype=np.float32)
+        place.front(studio)
+    studio.canvas.unfold()
+    return np.ascontiguousarray(np.clip(studio.canvas.rgb, 0.0, 1.0).transpose(1, 2, 3, 0), dtype=np.float32)

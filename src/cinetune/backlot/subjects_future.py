@@ -17,7 +17,7 @@ HOT: Color = (1.0, 0.62, 0.20)
 
 
 def _night(brush: Brush) -> float:
-    return brush.stage.light.lamps
+    return brush.studio.light.lamps
 
 
 def rover(brush: Brush, accent: Color) -> None:

@@ -91,7 +91,7 @@ def lantern_procession(brush: Brush, accent: Color) -> None:
         sway = 0.010 * brush.swing(1.1, 2.0 * place + 1.0)
         brush.part((1.0, 0.62, 0.22), brush.ellipse(u + 0.075 + sway, 0.365 + bob, 0.042, 0.052), lit=0.9)
         brush.part((1.0, 0.93, 0.62), brush.ellipse(u + 0.075 + sway, 0.36 + bob, 0.022, 0.030), lit=1.0)
-        strength = 0.16 + 0.5 * brush.stage.light.lamps
+        strength = 0.16 + 0.5 * brush.studio.light.lamps
         brush.halo((1.0, 0.62, 0.24), u + 0.075 + sway, 0.36 + bob, radius=0.12, strength=strength)
 
 
@@ -128,7 +128,7 @@ def balloon(brush: Brush, accent: Color) -> None:
         brush.part(pale, np.minimum(bag, 0.021 - np.abs(across - bulge)))
     brush.part((0.98, 0.80, 0.30), np.minimum(bag, 0.014 - np.abs(brush.v - 0.02)))
     brush.part((0.55, 0.34, 0.18), brush.box(0.0, -0.155, 0.042, 0.032))
-    glow = (0.10 + 0.55 * brush.stage.light.lamps) * (0.8 + 0.2 * brush.swing(1.7))
+    glow = (0.10 + 0.55 * brush.studio.light.lamps) * (0.8 + 0.2 * brush.swing(1.7))
     brush.part(FLAME, brush.disc(0.0, -0.085, 0.022), lit=1.0)
     brush.halo(FLAME, sway, 0.0, radius=0.13, strength=glow)
 
@@ -178,4 +178,4 @@ def ship(brush: Brush, accent: Color) -> None:
     brush.part(WOOD, brush.shape(*hull))
     brush.part((0.86, 0.66, 0.32), np.minimum(brush.shape(*hull), 0.012 - np.abs(brush.v - 0.083 - lift)))
     brush.part((0.94, 0.97, 1.0), brush.ellipse(0.17, 0.005, 0.07, 0.013), lit=0.2)
-    brush.halo(FLAME, -0.2, 0.15, radius=0.06, strength=0.8 * brush.stage.light.lamps)
+    brush.halo(FLAME, -0.2, 0.15, radius=0.06, strength=0.8 * brush.studio.light.lamps)

@@ -100,21 +100,21 @@ def pull(
     network = next((row for row in NETWORKS if row.name == name and row.repository), None)
     tell(f"asking   {name}: what the hub has of it")
     if network is not None:
-        offer = download.look_up_network(name, network.repository, network.licence)
+        remote = download.look_up_network(name, network.repository, network.licence)
         folder = to or _networks(project) / name
     else:
-        offer = download.look_up(name)
-        folder = to or Path(offer.repository.rsplit("/", 1)[-1])
-    tell(f"model    {offer.repository} at commit {offer.commit[:12]}")
-    tell(f"licence  {offer.licence} (its card says: {offer.said})")
-    tell(f"size     {offer.size / 2**30:.1f} GiB in {len(offer.files)} files")
+        remote = download.look_up(name)
+        folder = to or Path(remote.repository.rsplit("/", 1)[-1])
+    tell(f"model    {remote.repository} at commit {remote.commit[:12]}")
+    tell(f"licence  {remote.licence} (its card says: {remote.said})")
+    tell(f"size     {remote.size / 2**30:.1f} GiB in {len(remote.files)} files")
     tell(f"to       {folder}")
-    agreed(f"download {offer.size / 2**30:.1f} GiB?", yes=yes)
+    agreed(f"download {remote.size / 2**30:.1f} GiB?", yes=yes)
     if network is not None:
-        download.pull_network(offer, folder, reporter_to())
+        download.pull_network(remote, folder, reporter_to())
         tell(f'wrote    {folder}\nnext     name "{name}" in score.features')
         return
-    download.pull(offer, folder, reporter_to())
+    download.pull(remote, folder, reporter_to())
     tell(f'wrote    {folder}\nnext     set model.path = "{folder.resolve()}" in cinetune.toml')
 
 

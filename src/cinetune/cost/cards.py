@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cinetune.cost.memory import Memory, Setting, Storage, block_bytes, training_memory
-from cinetune.cost.operations import Checkpointing, Work, training
+from cinetune.cost.operations import Checkpointing, Operations, training
 from cinetune.cost.shape import Denoiser
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "CPU",
     "MARGIN",
     "Card",
+    "Choices",
     "Fit",
-    "Offer",
     "cheapest",
     "elementwise_bytes",
     "fits",
@@ -96,7 +96,7 @@ SAME = 1.05
 """Times within this factor of each other count as equal: the rates are known no better."""
 
 
-def work_seconds(work: Work, card: Card, *, moved: float = 0.0) -> float:
+def work_seconds(work: Operations, card: Card, *, moved: float = 0.0) -> float:
     """Time of some operations, and of `moved` bytes that elementwise kernels read and write between them."""
     time = work.linear / card.linear + work.attention / card.attention + work.convolution / card.convolution
     return time + work.attention_backward / card.attention_backward + moved / card.memory
@@ -122,14 +122,14 @@ def step_seconds(shape: Denoiser, tokens: int, card: Card, *, rank: int, targets
 
 
 def with_weights(computing: float, shape: Denoiser, card: Card, *, setting: Setting, passes: float) -> float:
-    """Seconds of some passes over all blocks, with the time their weights take: those in few bits are decoded for every
+    """Seconds of some passes over all blocks, with the time their weights take: quantised ones are decoded for every
     product; those of offloaded blocks come over the bus while others compute, so the slower of the two counts."""
     computing += shape.layers * shape.block_linears() * UNPACKING[setting.storage] * passes / card.memory
     return max(computing, setting.offload_blocks * block_bytes(shape, setting) * passes / card.bus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Choices:
     """What may be chosen: values of `train.checkpointing` and `model.storage`, and whether blocks can be offloaded."""
 
     checkpointing: Sequence[Checkpointing] = ("none", "selective", "full")
@@ -146,13 +146,13 @@ class Fit:
     seconds: float
 
 
-def settings(shape: Denoiser, offer: Offer, *, batches: Sequence[int], like: Setting) -> Iterator[Setting]:
+def settings(shape: Denoiser, choices: Choices, *, batches: Sequence[int], like: Setting) -> Iterator[Setting]:
     """Every combination that is allowed, in all else as `like`: without checkpointing the backward keeps the weights of
     every block, so offloading would win nothing."""
     for batch in batches:
-        for checkpointing in offer.checkpointing:
-            for storage in offer.storage:
-                quarters = range(5) if offer.offload and checkpointing != "none" else range(1)
+        for checkpointing in choices.checkpointing:
+            for storage in choices.storage:
+                quarters = range(5) if choices.offload and checkpointing != "none" else range(1)
                 for quarter in quarters:
                     away = shape.layers * quarter // 4
                     yield replace(
@@ -193,7 +193,7 @@ def _plainness(fit: Fit) -> tuple[int, int, int, int]:
 
 
 def cheapest(found: Sequence[Fit], limit: float) -> Fit | None:
-    """Of the fastest that need no more than `limit` bytes the plainest: weights as they are before weights in few bits,
+    """Of the fastest that need no more than `limit` bytes the plainest: plain weights before quantised ones,
     then the fewest offloaded blocks."""
     fitting = [fit for fit in found if fit.memory.total <= limit]
     best = min((fit.seconds for fit in fitting), default=0.0)

@@ -20,7 +20,7 @@ from cinetune.cost.shape import Denoiser, Encoders
 __all__ = [
     "Checkpointing",
     "Layer",
-    "Work",
+    "Operations",
     "block_layers",
     "forward",
     "image_encoding",
@@ -35,7 +35,7 @@ Checkpointing = Literal["none", "selective", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Operations:
     """Operations by the kernel that does them; `convolution` is the autoencoder's, which computes in float32."""
 
     linear: int = 0
@@ -47,15 +47,15 @@ class Work:
     def total(self) -> int:
         return self.linear + self.attention + self.attention_backward + self.convolution
 
-    def __add__(self, other: Work) -> Work:
-        return Work(
+    def __add__(self, other: Operations) -> Operations:
+        return Operations(
             linear=self.linear + other.linear, attention=self.attention + other.attention,
             attention_backward=self.attention_backward + other.attention_backward,
             convolution=self.convolution + other.convolution,
         )  # fmt: skip
 
-    def __mul__(self, times: int) -> Work:
-        return Work(
+    def __mul__(self, times: int) -> Operations:
+        return Operations(
             linear=self.linear * times, attention=self.attention * times,
             attention_backward=self.attention_backward * times, convolution=self.convolution * times,
         )  # fmt: skip
@@ -132,17 +132,17 @@ def _embeddings(shape: Denoiser, tokens: int) -> int:
     return patches + prompt + picture + 2 * d * (shape.frequencies + 7 * d)
 
 
-def forward(shape: Denoiser, tokens: int, *, rank: int = 0, targets: str = "") -> Work:
+def forward(shape: Denoiser, tokens: int, *, rank: int = 0, targets: str = "") -> Operations:
     """One pass of one clip, with an adapter when `targets` names one."""
     layers = list(block_layers(shape, tokens, targets=targets))
-    block = Work(
+    block = Operations(
         linear=sum(layer.forward(rank) for layer in layers if not layer.keys),
         attention=sum(layer.forward(rank) for layer in layers if layer.keys),
     )
-    return block * shape.layers + Work(linear=_embeddings(shape, tokens))
+    return block * shape.layers + Operations(linear=_embeddings(shape, tokens))
 
 
-def training(shape: Denoiser, tokens: int, *, rank: int, targets: str, checkpointing: Checkpointing) -> Work:
+def training(shape: Denoiser, tokens: int, *, rank: int, targets: str, checkpointing: Checkpointing) -> Operations:
     """Forward and backward of one clip with a LoRA on `targets`."""
     total = forward(shape, tokens, rank=rank, targets=targets)
     for first, count in ((True, 1), (False, shape.layers - 1)):
@@ -153,8 +153,8 @@ def training(shape: Denoiser, tokens: int, *, rank: int, targets: str, checkpoin
                 again += layer.forward(rank) if checkpointing == "full" else 0
             else:
                 linear += layer.backward(rank) + (0 if checkpointing == "none" else layer.forward(rank))
-        total += Work(linear=linear, attention=again, attention_backward=attention) * count
-    return total + Work(linear=8 * tokens * shape.width * shape.channels_out)
+        total += Operations(linear=linear, attention=again, attention_backward=attention) * count
+    return total + Operations(linear=8 * tokens * shape.width * shape.channels_out)
 
 
 def _conv(rows: int, size_in: int, size_out: int, taps: int) -> int:

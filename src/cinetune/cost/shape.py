@@ -65,7 +65,7 @@ class Denoiser:
     stride_time: int = 4
 
     def block_linears(self) -> int:
-        """Weights of the linear layers of one block, biases left out: what is stored in few bits."""
+        """Weights of the linear layers of one block, biases left out: what is quantised."""
         return 10 * self.width**2 + 2 * self.width * self.ffn
 
     def block_parameters(self) -> int:

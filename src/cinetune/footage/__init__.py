@@ -5,7 +5,7 @@ from cinetune.footage.edit.cutlists import plan_cuts, read_cut_list, spans_of
 from cinetune.footage.edit.timeline import TimelineEntry, write_edit
 from cinetune.footage.read.color import decide_colour, resize
 from cinetune.footage.read.stills import read_image, write_png16
-from cinetune.footage.video import Probe, iterate, probe, read_frames, read_window, write_video
+from cinetune.footage.video import Probe, probe, read_frames, read_window, write_video
 
 __all__ = [
     "Probe",
@@ -14,7 +14,6 @@ __all__ = [
     "decide_colour",
     "find_bars",
     "find_pieces",
-    "iterate",
     "plan_cuts",
     "probe",
     "read_cut_list",

@@ -6,14 +6,13 @@ Rates are exact fractions, and colour is converted by `cinetune.footage.read.col
 
 from __future__ import annotations
 
-from cinetune.footage.read.reading import Probe, iterate, probe, read_clip, read_frames, read_window
-from cinetune.footage.write.movies import MOVIES, Movie, write_video
+from cinetune.footage.read.reading import Probe, probe, read_clip, read_frames, read_window
+from cinetune.footage.write.movies import MOVIES, MovieFormat, write_video
 
 __all__ = [
     "MOVIES",
-    "Movie",
+    "MovieFormat",
     "Probe",
-    "iterate",
     "probe",
     "read_clip",
     "read_frames",

@@ -1,9 +1,9 @@
 """From a planned shot to pictures: keyframes, chains of segments, and who computes them."""
 
-from cinetune.generation.cast import Cast
+from cinetune.generation.arms import ArmModel
 from cinetune.generation.chain import (
+    ChainRules,
     Opening,
-    Rules,
     State,
     Take,
     advanced,
@@ -33,13 +33,13 @@ from cinetune.generation.settle import SETTLED, colour_map, led, regraded, settl
 __all__ = [
     "MEASURES",
     "SETTLED",
+    "ArmModel",
     "Candidate",
-    "Cast",
+    "ChainRules",
     "Opening",
     "Partition",
     "Recipe",
     "Reel",
-    "Rules",
     "State",
     "StepCached",
     "Take",

@@ -31,9 +31,9 @@ from cinetune.runtime import derive
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = [
+    "ChainRules",
     "Levels",
     "Opening",
-    "Rules",
     "State",
     "Take",
     "advanced",
@@ -61,7 +61,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class ChainRules:
     """`overlap`: pictures that a segment shares with the one before, `stride * n + 1`; `anchor` in [0, 1]: how strongly
     later segments are pulled to the colours of the first one; `tries`: how often a segment outside `limits` is made, at
     most.
@@ -147,7 +147,7 @@ def shoot(
     opening: Opening,
     recipe: Recipe,
     segments: Sequence[Segment],
-    rules: Rules,
+    rules: ChainRules,
     state: State | None = None,
 ) -> Iterator[Take]:
     """The segments of a shot one by one. After a `state` (`advanced` over the segments that a stopped run finished)
@@ -170,7 +170,7 @@ def advanced(state: State | None, take: Take) -> State:
 
 
 def _best(
-    model: VideoModel, opening: Opening, recipe: Recipe, segment: Segment, rules: Rules, state: State | None
+    model: VideoModel, opening: Opening, recipe: Recipe, segment: Segment, rules: ChainRules, state: State | None
 ) -> Take:
     """The best of the tries at one segment."""
     given = opening.condition_HWC[None] if state is None else state.given_THWC
@@ -199,7 +199,7 @@ def _best(
     return replace(best[1], segment=replace(best[1].segment, tries=tuple(tries)))
 
 
-def _decoded(shown: Iterator[Tensor], last: int, segment: Segment, rules: Rules, state: State | None) -> Take:
+def _decoded(shown: Iterator[Tensor], last: int, segment: Segment, rules: ChainRules, state: State | None) -> Take:
     """The segment's own pictures out of those `shown`, 0 to `last`, pulled to the goal and quantised as they are
     decoded: floats never pile up.
     """

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cinetune.artifacts import Segment
+from cinetune.durable import atomic_write
 from cinetune.generation.chain import Take
 from cinetune.records import from_json, to_json
-from cinetune.store import atomic_write
 
 __all__ = ["Reel"]
 

@@ -6,7 +6,6 @@ because". `convert` turns published checkpoints of our own architectures into on
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cinetune.durable import atomic_write
 from cinetune.errors import ScoreError, WeightsError
 from cinetune.metrics.checks import Array
 from cinetune.metrics.features import CLIP_MEAN, CLIP_STD, alexnet_lpips, clip_features, clip_frames, clip_text
 from cinetune.metrics.nets.efficientnet import EfficientNetLite0
 from cinetune.metrics.nets.i3d import LEAST_FRAMES, I3dLogits
 from cinetune.metrics.nets.inception import InceptionFeatures
-from cinetune.store import atomic_write, sha256_file
+from cinetune.outside import read_table
+from cinetune.store import sha256_file
 
 __all__ = [
     "LEFT_OUT",
@@ -280,7 +281,7 @@ def own_tower(folder: Path, *, sha256: str, title: str, device: str = "cpu") -> 
             model = CLIPVisionModel.from_pretrained(
                 folder / "image_encoder", local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
-        settings = json.loads((folder / "image_processor" / "preprocessor_config.json").read_text(encoding="utf-8"))
+        settings = read_table(folder / "image_processor" / "preprocessor_config.json", refuse=WeightsError)
         mean, std = (tuple(float(x) for x in settings[key]) for key in ("image_mean", "image_std"))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"the image encoder cannot be read: {error}", where=str(folder)) from error

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-__all__ = ["Band", "Interval", "Line", "Pair", "interval_plot", "intervals_plot", "line_chart", "pairs_plot", "smooth"]
+__all__ = ["Band", "Curve", "Interval", "Pair", "interval_plot", "intervals_plot", "line_chart", "pairs_plot", "smooth"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Curve:
     """A curve `(x, y)`; `kind` is its style class: `look`, `plain`, `floor`, `ceiling`, and `faint` for raw data.
 
     `label` is written over its right end; `marks` puts a dot on every point."""
@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A level stretch from `low` to `high` across a chart, such as what luck alone explains."""
+    """A level stretch from `low` to `high` across a chart, such as the A/A noise."""
 
     low: float
     high: float
@@ -66,7 +66,7 @@ def smooth(points: Sequence[tuple[float, float]], *, share: float = 0.05) -> tup
 
 
 def line_chart(
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     *,
     title: str,
     kept: Sequence[tuple[float, str]] = (),

@@ -176,7 +176,7 @@ def _arm(run: ArmRun) -> dict[str, Any]:
 
 
 def _word(run: ArmRun) -> dict[str, str]:
-    """Does it learn? A word, its tone and a sentence, from the distance against luck."""
+    """Does it learn? A word, its tone and a sentence, from the distance against A/A noise."""
     rows = run.of("evaluation")
     judged = [row for row in rows if row["step"]]
     if any(line["name"] == "not finite" for line in run.of("alarm")) and run.end is None:
@@ -187,7 +187,7 @@ def _word(run: ArmRun) -> dict[str, str]:
     gain, noise = first["distance"] - best["distance"], first.get("noise")
     figures = f"{first['distance']:.4f} → {best['distance']:.4f} at step {best['step']}"
     if noise is None:
-        sentence = f"Distance to the film {figures}. How far luck alone moves it was not measured."
+        sentence = f"Distance to the film {figures}. A/A noise was not measured."
         return {"word": "closer" if gain > 0 else "no closer", "tone": "unsure", "sentence": sentence}
     against = f"Distance to the film {figures}; another sampling seed alone moves it by {noise:.4f}."
     if gain > 2 * noise:
@@ -262,7 +262,7 @@ def _note(row: dict[str, Any], best: dict[str, Any], noise: float | None, *, kep
     if row is best:
         return "kept" if kept else "kept if training ended now"
     if noise and row["distance"] - best["distance"] < noise:
-        return "cannot be told from the best: less apart than luck"
+        return "as good as the best within A/A noise"
     return ""
 
 
@@ -275,16 +275,16 @@ def _charts(arms: Sequence[ArmRun]) -> Iterator[tuple[str, str, charts.Markup]]:
     """Title, what it shows in words, and the chart."""
     kept = [(float(one.end["best_step"]), one.arm) for one in arms if one.end]
 
-    def drawn(kind: str, key: str, *, marks: bool = False) -> list[charts.Line]:
+    def drawn(kind: str, key: str, *, marks: bool = False) -> list[charts.Curve]:
         lines = ((one, one.series(kind, key)) for one in arms)
-        return [charts.Line(points, one.arm, marks=marks) for one, points in lines if points]
+        return [charts.Curve(points, one.arm, marks=marks) for one, points in lines if points]
 
-    def chart(title: str, lines: Sequence[charts.Line], **more: Any) -> charts.Markup:
+    def chart(title: str, lines: Sequence[charts.Curve], **more: Any) -> charts.Markup:
         return charts.line_chart(lines, title=f"{title}, over training steps", kept=kept, **more)
 
     title = "Distance to scenes it never saw"
-    yield (title, "Should fall, by more than the band: that is how far luck alone moves it.",
-           chart(title, drawn("evaluation", "distance", marks=True), bands=_luck(arms)))  # fmt: skip
+    yield (title, "Should fall, by more than the band: that is the A/A noise.",
+           chart(title, drawn("evaluation", "distance", marks=True), bands=_noise(arms)))  # fmt: skip
     title = "The same, on its scale"
     yield (title, "Between the floor (the film through the VAE and back) and the ceiling (a frozen first frame).",
            chart(title, [*drawn("evaluation", "distance", marks=True), *_anchors(arms)]))  # fmt: skip
@@ -292,10 +292,10 @@ def _charts(arms: Sequence[ArmRun]) -> Iterator[tuple[str, str, charts.Markup]]:
     yield (title, "Samples from re-graded first frames against the film: falls as the look is learned.",
            chart(title, drawn("evaluation", "colour", marks=True)))  # fmt: skip
     title = "Training loss"
-    lines: list[charts.Line] = []
+    lines: list[charts.Curve] = []
     for one in arms:
         if loss := one.series("step", "loss"):
-            lines += [charts.Line(loss, f"{one.arm} faint"), charts.Line(charts.smooth(loss, share=0.2), one.arm)]
+            lines += [charts.Curve(loss, f"{one.arm} faint"), charts.Curve(charts.smooth(loss, share=0.2), one.arm)]
     yield (
         title,
         "Each step sees other noise, so the raw line is rough; the smooth one is what to read.",
@@ -309,8 +309,8 @@ def _charts(arms: Sequence[ArmRun]) -> Iterator[tuple[str, str, charts.Markup]]:
         chart(title, lines),
     )
     title = "Seen against never seen"
-    yield (title, "Solid: scenes it never saw. Dashed: scenes it trains on. They part when it learns by heart.",
-           chart(title, _by_heart(arms)))  # fmt: skip
+    yield (title, "Solid: scenes it never saw. Dashed: scenes it trains on. They part when it overfits.",
+           chart(title, _overfitting(arms)))  # fmt: skip
     for one in arms:
         title = f"{ARMS[one.arm]}: change of the loss by noise level, %"
         yield (title, "From low noise (light) to high (dark). Looks live at high noise, textures at low.",
@@ -331,41 +331,41 @@ def _charts(arms: Sequence[ArmRun]) -> Iterator[tuple[str, str, charts.Markup]]:
     yield title, "Warm-up, then a half cosine.", chart(title, drawn("step", "lr"))
 
 
-def _luck(arms: Sequence[ArmRun]) -> list[charts.Band]:
+def _noise(arms: Sequence[ArmRun]) -> list[charts.Band]:
     for one in arms:
         for row in one.of("evaluation")[:1]:
             if row.get("noise"):
                 low, high = row["distance"] - row["noise"], row["distance"] + row["noise"]
-                return [charts.Band(low, high, "luck", "A/A noise: the untrained model with other sampling seeds")]
+                return [charts.Band(low, high, "noise", "A/A noise: the untrained model with other sampling seeds")]
     return []
 
 
-def _anchors(arms: Sequence[ArmRun]) -> list[charts.Line]:
+def _anchors(arms: Sequence[ArmRun]) -> list[charts.Curve]:
     if not arms or not arms[0].of("evaluation"):
         return []
     scale, last = arms[0].start["validation"], max(one.step for one in arms)
-    return [charts.Line(((0, scale[key]), (last, scale[key])), key, key) for key in ("floor", "ceiling")]
+    return [charts.Curve(((0, scale[key]), (last, scale[key])), key, key) for key in ("floor", "ceiling")]
 
 
-def _by_heart(arms: Sequence[ArmRun]) -> list[charts.Line]:
-    lines: list[charts.Line] = []
+def _overfitting(arms: Sequence[ArmRun]) -> list[charts.Curve]:
+    lines: list[charts.Curve] = []
     for one in arms:
         rows = [row for row in one.of("evaluation") if row.get("v_loss_seen") is not None]
         if rows:
             held = tuple((row["step"], statistics.fmean(row["v_loss_windows"])) for row in rows)
             seen = tuple((row["step"], row["v_loss_seen"]) for row in rows)
-            lines += [charts.Line(held, one.arm, marks=True), charts.Line(seen, f"{one.arm} seen")]
+            lines += [charts.Curve(held, one.arm, marks=True), charts.Curve(seen, f"{one.arm} seen")]
     return lines
 
 
-def _by_level(run: ArmRun) -> list[charts.Line]:
+def _by_level(run: ArmRun) -> list[charts.Curve]:
     rows = run.of("evaluation")
     if not rows:
         return []
     key = "v_loss_regraded_at" if rows[0].get("v_loss_regraded_at") else "v_loss_at"
     first = rows[0][key]
     return [
-        charts.Line(
+        charts.Curve(
             tuple((row["step"], 100 * (row[key][level] / first[level] - 1)) for row in rows),
             kind,
             f"σ {float(level):.2f}",

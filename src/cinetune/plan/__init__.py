@@ -17,7 +17,7 @@ from cinetune.errors import CinetuneError
 from cinetune.files import full_caption
 from cinetune.pipeline import StageStatus, status
 from cinetune.plan.bill import ASSUMED_SHOT, Bill, bills, caching_work, cheapest_card, segments_of, windows_of
-from cinetune.plan.run import Run, shapes_of
+from cinetune.plan.run import PlannedRun, shapes_of
 from cinetune.plan.shortage import GB, SIZES, amount, explain_shortage, fit_rows, memory_rows
 from cinetune.plan.together import shared_facts
 from cinetune.results import Prepared
@@ -100,7 +100,7 @@ def _cut_prompts(project: Project, shots: Sequence[PlannedShot]) -> list[str]:
     return cut_notes(project.config.model, texts)
 
 
-def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tuple[str, str], ...]:
+def _answer(run: PlannedRun, shots: Sequence[float], price: float | None) -> tuple[tuple[str, str], ...]:
     """Which card, how long, how much room, how much money: the whole of it, for the smallest card that fits."""
     found = bills(run, shots)
     best = cheapest_card(found)
@@ -124,7 +124,7 @@ def _answer(run: Run, shots: Sequence[float], price: float | None) -> tuple[tupl
     return tuple(rows)
 
 
-def _seeds(run: Run) -> str:
+def _seeds(run: PlannedRun) -> str:
     count = run.config.shoot.seeds
     return f"{count} seed{'' if count == 1 else 's'}"
 
@@ -137,7 +137,7 @@ def _card_said(bill: Bill) -> str:
     return f"{bill.card}, the smallest that fits" + (f": {bill.how}" if bill.how else "")
 
 
-def _disk_said(run: Run, shots: Sequence[float]) -> str:
+def _disk_said(run: PlannedRun, shots: Sequence[float]) -> str:
     height, width = run.shoot_size
     frames = sum(segments_of(run, shots or (ASSUMED_SHOT,))[1])
     masters = frames * run.arms * run.config.shoot.seeds * height * width * 6
@@ -145,14 +145,14 @@ def _disk_said(run: Run, shots: Sequence[float]) -> str:
     return f"{weights}cache {_window_bytes(run) * windows_of(run) / GB:.2f} GB, masters {masters / GB:.2f} GB"
 
 
-def _model_facts(run: Run) -> list[tuple[str, str]]:
+def _model_facts(run: PlannedRun) -> list[tuple[str, str]]:
     facts = [("model", f"{run.config.model.family}, denoiser of {_count(run.denoiser.parameters())} parameters")]
     if run.base.repository:
         facts.append(("weights on disk", f"about {run.base.gib:.0f} GiB ({run.base.licence})"))
     return facts
 
 
-def _training_facts(run: Run) -> list[tuple[str, str]]:
+def _training_facts(run: PlannedRun) -> list[tuple[str, str]]:
     train, shape = run.config.train, run.denoiser
     frames, (height, width) = run.config.prepare.frames, run.train_size
     prepared = run.project.store.find(Prepared)
@@ -184,7 +184,7 @@ def _training_facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _compile_facts(run: Run) -> list[tuple[str, str]]:
+def _compile_facts(run: PlannedRun) -> list[tuple[str, str]]:
     """What compiling the blocks saves of a step, on the card where it is most."""
     if run.base.small:
         return []
@@ -204,7 +204,7 @@ def _compile_facts(run: Run) -> list[tuple[str, str]]:
     return [("train.compile", f"{said}; saves about {saved(best):.0%} of a step ({best.name})")]
 
 
-def _window_bytes(run: Run) -> int:
+def _window_bytes(run: PlannedRun) -> int:
     """Latents and condition of one window in float32, its picture's tokens, and a caption of full length at most."""
     height, width = run.train_size
     area = height * width // (run.denoiser.multiple // 2) ** 2
@@ -215,7 +215,7 @@ def _window_bytes(run: Run) -> int:
     return 4 * (cells + image) + run.setting.bytes_each * run.denoiser.text_tokens * run.denoiser.text_width
 
 
-def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]:
+def _shooting_facts(run: PlannedRun, seconds: Sequence[float]) -> list[tuple[str, str]]:
     shoot, (height, width) = run.config.shoot, run.shoot_size
     memory = run.shooting(run.setting, shoot.segment_frames).total
     each = f", for each of {shoot.at_once} workers" if shoot.at_once > 1 else ""
@@ -233,7 +233,7 @@ def _shooting_facts(run: Run, seconds: Sequence[float]) -> list[tuple[str, str]]
     ]
 
 
-def _card_rows(run: Run, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+def _card_rows(run: PlannedRun, seconds: Sequence[float]) -> tuple[tuple[str, ...], ...]:
     """Seconds a step and hours on every card, with the settings as they are. Workers have a core each, and share a
     card."""
     shoot, train = run.config.shoot, run.config.train

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from cinetune.artifacts import DEVELOPS
 from cinetune.cost.cards import CORES, CPU, MARGIN, Card, cheapest, elementwise_bytes, work_seconds
 from cinetune.cost.memory import Setting
-from cinetune.cost.operations import Work, forward, image_encoding, text_encoding, video_decoding, video_encoding
-from cinetune.plan.run import Run, in_words
+from cinetune.cost.operations import Operations, forward, image_encoding, text_encoding, video_decoding, video_encoding
+from cinetune.plan.run import PlannedRun, in_words
 from cinetune.results import Prepared
 
 __all__ = ["ASSUMED_SHOT", "ASSUMED_WINDOWS", "Bill", "bills", "cheapest_card"]
@@ -43,7 +43,7 @@ class Bill:
         return sum(self.seconds.values()) / 3600
 
 
-def bills(run: Run, shots: Sequence[float]) -> tuple[Bill, ...]:
+def bills(run: PlannedRun, shots: Sequence[float]) -> tuple[Bill, ...]:
     """The bill on every card for shots of some seconds, in the order of the cards."""
     return tuple(_bill(run, card, shots or (ASSUMED_SHOT,)) for card in run.cards)
 
@@ -53,13 +53,13 @@ def cheapest_card(found: Sequence[Bill]) -> Bill:
     return next((bill for bill in found if bill.fits), found[-1])
 
 
-def windows_of(run: Run) -> int:
+def windows_of(run: PlannedRun) -> int:
     """Windows that were prepared, or how many a film has by custom."""
     prepared = run.project.store.find(Prepared)
     return len(prepared.windows) if prepared else ASSUMED_WINDOWS
 
 
-def segments_of(run: Run, shots: Sequence[float]) -> tuple[int, list[int]]:
+def segments_of(run: PlannedRun, shots: Sequence[float]) -> tuple[int, list[int]]:
     """Segments of all arms and seeds, and the frames of every shot."""
     shoot = run.config.shoot
     lengths = [max(1, math.ceil(second * run.base.rate)) for second in shots]
@@ -69,7 +69,7 @@ def segments_of(run: Run, shots: Sequence[float]) -> tuple[int, list[int]]:
     return sum(joined) * run.arms * shoot.seeds, lengths
 
 
-def _bill(run: Run, card: Card, shots: Sequence[float]) -> Bill:
+def _bill(run: PlannedRun, card: Card, shots: Sequence[float]) -> Bill:
     limit = math.inf if card is CPU else card.gigabytes * GB * MARGIN
     frames = run.config.shoot.segment_frames
     asked, shoot = run.on(card), run.setting
@@ -99,14 +99,14 @@ def _bill(run: Run, card: Card, shots: Sequence[float]) -> Bill:
     )  # fmt: skip
 
 
-def caching_work(run: Run) -> Work:
+def caching_work(run: PlannedRun) -> Operations:
     """One window: the clip, each first frame with grey behind it, its picture's tokens, its caption."""
     clips = (1 + run.firsts) * video_encoding(run.encoders, run.config.prepare.frames, *run.train_size)
     told = run.firsts * (image_encoding(run.encoders) + text_encoding(run.encoders))
-    return Work(convolution=clips, linear=told)
+    return Operations(convolution=clips, linear=told)
 
 
-def _training(run: Run, card: Card, setting: Setting) -> float:
+def _training(run: PlannedRun, card: Card, setting: Setting) -> float:
     """All steps and evaluations of every adapter; workers have a core each, and share a card."""
     train, looks = run.config.train, run.looks
     cores = CORES if card is CPU else 1
@@ -114,7 +114,7 @@ def _training(run: Run, card: Card, setting: Setting) -> float:
     return (steps + _evaluations(run, card)) * looks / min(train.workers, looks, cores)
 
 
-def _evaluations(run: Run, card: Card) -> float:
+def _evaluations(run: PlannedRun, card: Card) -> float:
     """Step 0 with its A/A noise, then one every `validate_every` steps and at the end, as `training.validate` does:
     the loss on held-out windows and as many seen ones at each noise level, the adapter's effect, clips of a few shots.
     All from the film's own first frame and, where first frames are re-graded, from one of those."""
@@ -124,23 +124,23 @@ def _evaluations(run: Run, card: Card) -> float:
     clips = train.validation_shots * kinds
     passes = 2 * windows * _LEVELS * kinds + 2 * windows
     every = _passes(run, card, passes) + clips * _clip(run, card)
-    luck = (train.validation_seeds - 1) * clips * _clip(run, card)
-    return (1 + math.ceil(train.steps / train.validate_every)) * every + luck
+    noise = (train.validation_seeds - 1) * clips * _clip(run, card)
+    return (1 + math.ceil(train.steps / train.validate_every)) * every + noise
 
 
-def _clip(run: Run, card: Card) -> float:
-    decoding = Work(convolution=video_decoding(run.encoders, run.config.prepare.frames, *run.train_size))
+def _clip(run: PlannedRun, card: Card) -> float:
+    decoding = Operations(convolution=video_decoding(run.encoders, run.config.prepare.frames, *run.train_size))
     return _passes(run, card, run.config.train.validation_steps) + work_seconds(decoding, card)
 
 
-def _passes(run: Run, card: Card, count: int) -> float:
+def _passes(run: PlannedRun, card: Card, count: int) -> float:
     train = run.config.train
     work = forward(run.denoiser, run.tokens, rank=train.rank, targets=train.targets) * count
     moved = elementwise_bytes(run.denoiser, run.tokens, run.setting, count)
     return work_seconds(work, card, moved=moved)
 
 
-def _shooting(run: Run, card: Card, setting: Setting, shots: Sequence[float]) -> dict[str, float]:
+def _shooting(run: PlannedRun, card: Card, setting: Setting, shots: Sequence[float]) -> dict[str, float]:
     """Keyframes and the segments after them. `develop` and `lead` make a shot's first segment with its keyframe."""
     shoot, keyframes = run.config.shoot, run.config.keyframes
     takes = len(shots) * run.arms * shoot.seeds
@@ -151,7 +151,7 @@ def _shooting(run: Run, card: Card, setting: Setting, shots: Sequence[float]) ->
     return {"keyframes": tried * each, "shoot": left * each}
 
 
-def _scoring(run: Run, card: Card, shots: Sequence[float]) -> float:
+def _scoring(run: PlannedRun, card: Card, shots: Sequence[float]) -> float:
     """The image encoder on every frame of every take, and the truth through the autoencoder and back once a shot."""
     frames = sum(segments_of(run, shots)[1])
     seen = frames * (run.arms * run.config.shoot.seeds + 2)
@@ -160,4 +160,4 @@ def _scoring(run: Run, card: Card, shots: Sequence[float]) -> float:
         + video_decoding(run.encoders, 4 * (length // 4) + 1, *run.shoot_size)
         for length in segments_of(run, shots)[1]
     )
-    return work_seconds(Work(linear=seen * image_encoding(run.encoders), convolution=there_and_back), card)
+    return work_seconds(Operations(linear=seen * image_encoding(run.encoders), convolution=there_and_back), card)

@@ -13,8 +13,8 @@ from cinetune.cost.cards import (
     CPU,
     MARGIN,
     Card,
+    Choices,
     Fit,
-    Offer,
     elementwise_bytes,
     fits,
     least_recomputation,
@@ -33,7 +33,7 @@ from cinetune.cost.memory import (
     encoder_bytes,
     training_memory,
 )
-from cinetune.cost.operations import Checkpointing, Work, forward, video_decoding
+from cinetune.cost.operations import Checkpointing, Operations, forward, video_decoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS, Denoiser, Encoders, denoiser_of, encoders_of
 from cinetune.cost.shooting import clips_at_once, decoding_bytes, denoising_bytes, encoding_bytes, with_workspaces
 from cinetune.errors import CinetuneError
@@ -42,7 +42,7 @@ from cinetune.models.files import weights
 from cinetune.sections import ModelSection
 from cinetune.store import Project
 
-__all__ = ["Run", "in_words", "shapes_of"]
+__all__ = ["PlannedRun", "in_words", "shapes_of"]
 
 
 _CONFIGS = ("transformer", "vae", "text_encoder", "image_encoder")
@@ -51,7 +51,7 @@ _PUBLISHED = {"wan21": (WAN21, WAN21_ENCODERS)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class PlannedRun:
     """A project with the shapes of its model."""
 
     project: Project
@@ -168,13 +168,13 @@ class Run:
             encoders=everything if self.base.small else FLOAT32 * self.encoders.vae_parameters(),
         )  # fmt: skip
 
-    def segment(self, frames: int) -> tuple[int, Work]:
+    def segment(self, frames: int) -> tuple[int, Operations]:
         """Passes through the denoiser for one segment, and the work of all of them and of decoding."""
         shoot, train, size = self.config.shoot, self.config.train, self.shoot_size
         forwards = shoot.steps * (2 if shoot.guidance > 1 else 1)
         tokens = self.denoiser.tokens(frames, *size)
         work = forward(self.denoiser, tokens, rank=train.rank, targets=train.targets) * forwards
-        return forwards, work + Work(convolution=video_decoding(self.encoders, frames, *size))
+        return forwards, work + Operations(convolution=video_decoding(self.encoders, frames, *size))
 
     def segment_seconds(self, card: Card, setting: Setting, frames: int) -> float:
         setting = replace(setting, compiled=False)  # that is said of training
@@ -208,15 +208,15 @@ class Run:
             )  # fmt: skip
             return one * train.batch * train.accumulate / setting.batch
 
-        plain = list(settings(self.denoiser, offered(self.base), batches=batches, like=self.setting))
+        plain = list(settings(self.denoiser, choices_of(self.base), batches=batches, like=self.setting))
         mixed = [self._least(setting, card) for setting in plain if setting.checkpointing == "selective"]
         return fits([*plain, *(setting for setting in mixed if setting.kept_blocks)], self.memory, seconds)
 
     def shooting_choices(self, card: Card, frames: int) -> list[Fit]:
         """All settings of segments of some frames, fastest first."""
-        offer = replace(offered(self.base), checkpointing=("full",))  # means nothing here
+        choices = replace(choices_of(self.base), checkpointing=("full",))  # means nothing here
         return fits(
-            settings(self.denoiser, offer, batches=(1,), like=self.setting),
+            settings(self.denoiser, choices, batches=(1,), like=self.setting),
             lambda setting: self.shooting(setting, frames),
             lambda setting: self.segment_seconds(card, setting, frames),
         )
@@ -232,9 +232,9 @@ def setting_of(config: Config, *, small: bool) -> Setting:
     )  # fmt: skip
 
 
-def offered(base: Release) -> Offer:
+def choices_of(base: Release) -> Choices:
     """What this version can be told; on the CPU, where small models are meant to run, host memory is all there is."""
-    return Offer(
+    return Choices(
         checkpointing=get_args(Checkpointing),
         storage=get_args(ModelSection.model_fields["storage"].annotation),
         offload=not base.small,
@@ -258,7 +258,7 @@ def in_words(setting: Setting, config: Config, *, training: bool = True) -> str:
     return " ".join(words) or "as it is"
 
 
-def shapes_of(project: Project) -> tuple[Run | None, list[str]]:
+def shapes_of(project: Project) -> tuple[PlannedRun | None, list[str]]:
     """The model's shapes from its own files, or Wan2.1 14B's where they are not there yet."""
     model = project.config.model
     found: list[str] = []
@@ -278,8 +278,8 @@ def shapes_of(project: Project) -> tuple[Run | None, list[str]]:
         if model.family not in _PUBLISHED:
             return None, found
         denoiser, encoders = _PUBLISHED[model.family]
-        return Run(project=project, base=base, denoiser=denoiser, encoders=encoders), found
-    return Run(project=project, base=base, denoiser=denoiser, encoders=encoders), found
+        return PlannedRun(project=project, base=base, denoiser=denoiser, encoders=encoders), found
+    return PlannedRun(project=project, base=base, denoiser=denoiser, encoders=encoders), found
 
 
 def bytes_each(config: Config, *, small: bool) -> int:

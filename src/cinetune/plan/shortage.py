@@ -11,7 +11,7 @@ from cinetune.cost.cards import CARDS, CPU, MARGIN, Card, Fit, cheapest
 from cinetune.cost.memory import Memory
 from cinetune.errors import StoreError, out_of_memory
 from cinetune.pipeline import status
-from cinetune.plan.run import Run, in_words, shapes_of
+from cinetune.plan.run import PlannedRun, in_words, shapes_of
 from cinetune.store import Project
 
 __all__ = ["GB", "SIZES", "amount", "explain_shortage", "fit_rows", "memory_rows"]
@@ -34,7 +34,7 @@ def memory_rows(memory: Memory) -> tuple[tuple[str, float], ...]:
     return *rows, ("together", round(memory.total / GB, 3))
 
 
-def fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
+def fit_rows(run: PlannedRun) -> tuple[tuple[str, ...], ...]:
     """For every size of card the fastest settings that fit, or why none do, stage by stage."""
     rows: list[tuple[str, ...]] = [("card", "stage", "needs", "time", "fastest setting that fits")]
     if run.base.small:
@@ -45,7 +45,7 @@ def fit_rows(run: Run) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _stage_rows(run: Run, name: str, card: Card, limit: float) -> Iterator[tuple[str, ...]]:
+def _stage_rows(run: PlannedRun, name: str, card: Card, limit: float) -> Iterator[tuple[str, ...]]:
     caching = run.caching().total
     yield name, "cache", amount(caching), "-", "as it is" if caching <= limit else "none: use a smaller size"
     yield "", "train", *_fit_row(run, run.choices(card), limit, training=True)
@@ -53,7 +53,7 @@ def _stage_rows(run: Run, name: str, card: Card, limit: float) -> Iterator[tuple
     yield "", "shoot", *_fit_row(run, found, limit, training=False)
 
 
-def _fit_row(run: Run, found: Sequence[Fit], limit: float, *, training: bool) -> tuple[str, str, str]:
+def _fit_row(run: PlannedRun, found: Sequence[Fit], limit: float, *, training: bool) -> tuple[str, str, str]:
     best, unit = cheapest(found, limit), "a step" if training else "a segment"
     if best is not None:
         words = in_words(best.setting, run.config, training=training)
@@ -85,7 +85,7 @@ def explain_shortage(project: Project, stage: str = "") -> Iterator[None]:
         ) from error
 
 
-def _less(run: Run, stage: str) -> str:
+def _less(run: PlannedRun, stage: str) -> str:
     """The memory table of a stage, and the fastest settings below what was tried, as text."""
     size = _memory_here(run.config.model.device)
     card = CPU if run.base.small else min(CARDS, key=lambda card: abs(card.gigabytes - size / GB))
@@ -113,7 +113,7 @@ def _table(memory: Memory, what: str, size: float) -> list[str]:
     return lines + [f"  {name:30}{value:10.3f}" for name, value in memory_rows(memory)]
 
 
-def _training_settings(run: Run, card: Card, size: float) -> list[str]:
+def _training_settings(run: PlannedRun, card: Card, size: float) -> list[str]:
     tried = run.memory(run.setting)
     options = [
         (fit.memory.total, f"{fit.seconds:9.2f} s a step  {in_words(fit.setting, run.config)}")
@@ -122,8 +122,8 @@ def _training_settings(run: Run, card: Card, size: float) -> list[str]:
     return _listed("training settings that need less, fastest first:", options, size)
 
 
-def _shooting_settings(run: Run, card: Card, size: float) -> list[str]:
-    """Weights in few bits or in host memory, and shorter segments."""
+def _shooting_settings(run: PlannedRun, card: Card, size: float) -> list[str]:
+    """Quantised or offloaded weights, and shorter segments."""
     shoot, options = run.config.shoot, list[tuple[int, str]]()
     tried = run.shooting(run.setting, shoot.segment_frames)
     for frames in sorted({shoot.segment_frames, 33, 17}, reverse=True):

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Look, Scorecard
 from cinetune.catalogue import RELEASES
+from cinetune.durable import atomic_write
 from cinetune.pages import media, sheets
 from cinetune.records import read_log
 from cinetune.report import verdicts
 from cinetune.results import Expanded, Ingested, Prepared, Scored
-from cinetune.store import Project, atomic_write
+from cinetune.store import Project
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cinetune.artifacts import Score, Scorecard
 
-__all__ = ["Answer", "Row", "answers", "find", "headline", "number", "rows", "signed", "title_of", "tone_of"]
+__all__ = ["Answer", "TableRow", "answers", "find", "headline", "number", "rows", "signed", "title_of", "tone_of"]
 
 _TITLES = {
     "tone_w1": ("tone-curve distance", "How far the spread from shadows to highlights is from the film's."),
@@ -67,7 +67,7 @@ _SILENT = {"not measured", "not valid here"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One metric of one comparison as the page shows it; numbers are text already, `score` the record.
 
     `context` tells what the level means: what the film itself reads, floor, ceiling, noise. `sign` is the arrow of an
@@ -100,7 +100,7 @@ class Answer:
     word: str
     tone: str
     sentence: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 def number(value: float | None, *, places: int | None = None) -> str:
@@ -140,20 +140,20 @@ def find(cards: Sequence[Scorecard], arm: str, versus: str, domain: str) -> Scor
     return next((card for card in cards if (card.arm, card.versus, card.domain) == (arm, versus, domain)), None)
 
 
-def rows(card: Scorecard) -> list[Row]:
+def rows(card: Scorecard) -> list[TableRow]:
     """Every effect of a card, declared ones first, otherwise in the card's order."""
     made = [_row(card, score) for score in card.effects]
     return sorted(made, key=lambda row: not row.declared)
 
 
-def _row(card: Scorecard, score: Score) -> Row:
+def _row(card: Scorecard, score: Score) -> TableRow:
     declared = bool(score.claim)
     word = "not measured" if score.value is None else score.verdict or ("cannot tell" if declared else "")
     level = {} if card.domain == "both" else card.levels.get(score.metric, {})
     before, after = level.get(card.versus), level.get(card.arm)
     places, fine = _places(before, after), _places(score.value, score.low, score.high, digits=2)
     known = {name: level[name] for name in _ANCHORS if level.get(name) is not None}
-    return Row(
+    return TableRow(
         score=score,
         title=title_of(score.metric),
         help=_TITLES.get(score.metric.partition("@")[0], ("", ""))[1],
@@ -238,18 +238,18 @@ def headline(found: Sequence[Answer]) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _said(row: Row) -> str:
+def _said(row: TableRow) -> str:
     """A row in half a sentence: what, by how much, how surely."""
     unit = f" {row.score.unit}" if 0 < len(row.score.unit) <= 8 else ""
     interval = f" ({row.interval})" if row.interval else ""
     return f"{row.title} {row.effect}{unit}{interval}"
 
 
-def _with(found: Sequence[Row], *words: str) -> list[Row]:
+def _with(found: Sequence[TableRow], *words: str) -> list[TableRow]:
     return [row for row in found if row.word in words]
 
 
-def _closer_word(found: Sequence[Row]) -> str:
+def _closer_word(found: Sequence[TableRow]) -> str:
     words = [row.word for row in found if row.word not in _SILENT]
     if not words:
         return "not measured"
@@ -267,7 +267,7 @@ def _closer_word(found: Sequence[Row]) -> str:
     return "no worse" if set(words) == {"no worse"} else "cannot tell"
 
 
-def _closer(card: Scorecard, found: list[Row]) -> Answer:
+def _closer(card: Scorecard, found: list[TableRow]) -> Answer:
     where, word = _WHERE[card.domain], _closer_word(found)
     versus = "the base model" + (" with the same trigger phrase" if card.versus == "trigger" else "")
     over = f"Over {len(card.shots)} shot{'s' * (len(card.shots) != 1)} {where}"
@@ -287,7 +287,7 @@ def _closer(card: Scorecard, found: list[Row]) -> Answer:
     return Answer("closer", card.domain, question, word, tone_of(word), sentence, tuple(found))
 
 
-def _cost(card: Scorecard, found: list[Row]) -> Answer:
+def _cost(card: Scorecard, found: list[TableRow]) -> Answer:
     where = _WHERE[card.domain]
     lost, unsure = _with(found, "worse"), _with(found, "cannot tell")
     held = _with(found, "no worse", "improved")
@@ -308,7 +308,7 @@ def _cost(card: Scorecard, found: list[Row]) -> Answer:
     return Answer("guard", card.domain, question, word, tone_of(word), sentence, tuple(found))
 
 
-def _interaction(found: list[Row], card: Scorecard) -> Answer:
+def _interaction(found: list[TableRow], card: Scorecard) -> Answer:
     """Where the effect is larger, in words that do not turn round when the effect is a loss."""
     words = {row.word for row in found if row.word not in _SILENT}
     if not words:
@@ -322,7 +322,7 @@ def _interaction(found: list[Row], card: Scorecard) -> Answer:
     return Answer("interaction", "both", "More at home than away?", word, tone_of(word), sentence, tuple(found))
 
 
-def _compared(row: Row, card: Scorecard) -> str:
+def _compared(row: TableRow, card: Scorecard) -> str:
     level = card.levels.get(row.score.metric, {})
     inside, outside = level.get("in"), level.get("out")
     more, less = ("at home", "away") if row.word == "more inside" else ("away", "at home")
@@ -341,7 +341,7 @@ def _compared(row: Row, card: Scorecard) -> str:
     return f"{row.title.capitalize()}: the look {what} ({shown})."
 
 
-def _control(found: list[Row]) -> Answer:
+def _control(found: list[TableRow]) -> Answer:
     word = _closer_word(found)
     gained, lost = _with(found, "improved"), _with(found, "worse")
     sentence = {

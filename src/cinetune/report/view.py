@@ -304,22 +304,22 @@ def _training(project: Project, looks: Sequence[Look]) -> dict[str, Any]:
         "distance": "Perceptual distance to scenes it never saw",
         "motion": "Motion of samples (1 = as much as the film)",
     }
-    curves: dict[str, list[charts.Line]] = {name: [] for name in titles}
+    curves: dict[str, list[charts.Curve]] = {name: [] for name in titles}
     ends: list[dict[str, Any]] = []
     for look in looks:
         log = _log(project, look)
         if loss := _series(log, "step", "loss"):
-            curves["loss"] += [charts.Line(loss, f"{look.arm} faint"), charts.Line(charts.smooth(loss), look.arm)]
+            curves["loss"] += [charts.Curve(loss, f"{look.arm} faint"), charts.Curve(charts.smooth(loss), look.arm)]
         for key in ("v_loss", "v_loss_regraded", "distance", "motion"):
             if points := _series(log, "evaluation", key):
-                curves[key].append(charts.Line(points, look.arm, marks=True))
+                curves[key].append(charts.Curve(points, look.arm, marks=True))
         found = {key: value for line in log if line.get("kind") in ("start", "end") for key, value in line.items()}
         scale = found.get("validation", {})
         reach = [step for step, _ in _series(log, "step", "loss")] or [0, look.step]
         if look is looks[0] and "floor" in scale and "ceiling" in scale:
             anchors = (("floor", "floor: the film through the VAE"), ("ceiling", "ceiling: the first frame, frozen"))
             curves["distance"] += [
-                charts.Line(((0, scale[key]), (reach[-1], scale[key])), key, label) for key, label in anchors
+                charts.Curve(((0, scale[key]), (reach[-1], scale[key])), key, label) for key, label in anchors
             ]
         ends.append(
             {

@@ -67,7 +67,7 @@ def colours(pictures: Mapping[str, Sequence[Image.Image]], *, where: str) -> dic
         rgb_N3 = _pixels(frames)
         lab_N3 = lab(rgb_N3)
         curve = np.percentile(lab_N3[:, 0], percents)
-        lines.append(charts.Line(tuple(zip(percents.tolist(), curve.tolist(), strict=True)), name, _NAMES[name]))
+        lines.append(charts.Curve(tuple(zip(percents.tolist(), curve.tolist(), strict=True)), name, _NAMES[name]))
         found = palette(lab_N3)
         owner = ((lab_N3[:, None] - found.colours_K3) ** 2).sum(-1).argmin(1)
         shown = [(rgb_N3[owner == k].mean(0), float((owner == k).mean())) for k in range(len(found.share_K))]
@@ -107,13 +107,13 @@ def distance_curves(cards: Sequence[Scorecard]) -> list[dict[str, Any]]:
     """Perceptual distance to the truth frame by frame, a chart for each domain in which it is known."""
     drawn = []
     for domain, where in (("in", "in the film's world"), ("out", "outside it")):
-        lines: dict[str, charts.Line] = {}
+        lines: dict[str, charts.Curve] = {}
         for card in cards:
             if card.domain == domain:
                 for arm, values in card.curves.items():
                     points = tuple((float(t), value) for t, value in enumerate(values))
                     label = {"floor": "floor: the truth through the VAE", "ceiling": "ceiling: its first frame"}
-                    lines.setdefault(arm, charts.Line(points, arm, label.get(arm, _NAMES.get(arm, arm))))
+                    lines.setdefault(arm, charts.Curve(points, arm, label.get(arm, _NAMES.get(arm, arm))))
         if lines:
             title = f"Perceptual distance to the truth over the frames, {where}"
             drawn.append({"title": title, "plot": charts.line_chart(list(lines.values()), title=title)})

@@ -16,12 +16,12 @@ from cinetune.metrics.cards import DOMAINS
 from cinetune.metrics.memorisation import NearestTraining
 from cinetune.scoring.clips import Source
 from cinetune.scoring.film import Film
-from cinetune.store import Project, atomic_write, content_key
+from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CLOSENESS", "Copies", "Probe", "find_copies"]
+__all__ = ["CLOSENESS", "Copies", "ShotFeatures", "find_copies"]
 
 CLOSENESS = ("clip_kid", "clip_fid", "cmmd", "kvd", "fvd", "clip_reference")
 """Measures that a copy improves: by the beginning of their names."""
@@ -33,7 +33,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class ShotFeatures:
     """One generated shot to look for in the film: its frames' features by the first network, and where they are."""
 
     arm: Arm
@@ -56,7 +56,7 @@ class Copies:
 
 def find_copies(
     project: Project,
-    probes: Sequence[Probe],
+    probes: Sequence[ShotFeatures],
     film: Film,
     features: Sequence[np.ndarray],
     *,
@@ -98,7 +98,7 @@ def find_copies(
 
 
 def _vetoes(
-    arm: Arm, suspects: Sequence[tuple[Probe, NearestTraining]], measures: Sequence[str], picture: FileRef
+    arm: Arm, suspects: Sequence[tuple[ShotFeatures, NearestTraining]], measures: Sequence[str], picture: FileRef
 ) -> list[Veto]:
     found = []
     for domain in DOMAINS:
@@ -118,7 +118,7 @@ def _vetoes(
 
 
 def _picture(
-    project: Project, arm: Arm, probes: Sequence[Probe], found: Sequence[NearestTraining], film: Film
+    project: Project, arm: Arm, probes: Sequence[ShotFeatures], found: Sequence[NearestTraining], film: Film
 ) -> FileRef:
     """The nearest pairs as a file of the store, and under a name for people; drawn once."""
     order = sorted(range(len(found)), key=lambda i: -found[i].look.similarity)[:SHEET_PAIRS]
@@ -138,7 +138,7 @@ def _picture(
     return record.file
 
 
-def _draw(order: Sequence[int], probes: Sequence[Probe], found: Sequence[NearestTraining], film: Film) -> bytes:
+def _draw(order: Sequence[int], probes: Sequence[ShotFeatures], found: Sequence[NearestTraining], film: Film) -> bytes:
     """The nearest pairs, generated above real, nearest first."""
     import numpy as np
 

@@ -13,7 +13,7 @@ from cinetune.artifacts import ClipMeasures, CopySheet, Domain, PlannedShot, Vet
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.runtime import Reporter, choose_device
 from cinetune.scoring.clips import Source, kept_cloud, kept_features, shot_source, truth_source
-from cinetune.scoring.copies import Copies, Probe, find_copies
+from cinetune.scoring.copies import Copies, ShotFeatures, find_copies
 from cinetune.scoring.film import Film, References, read_film, read_references
 from cinetune.scoring.nets import Nets, choose_nets, missing_needs
 from cinetune.store import Project, content_key
@@ -312,8 +312,12 @@ def _copies(
     for sequence in sequences:
         source = shot_source(bench.project, sequence)
         rows = kept_features(bench.project, source, net)
-        probes.append(Probe(arm=sequence.arm, shot=sequence.shot, seed=sequence.seed, source=source, features_TD=rows,
-                            domain=planned[sequence.shot].domain))  # fmt: skip
+        probes.append(
+            ShotFeatures(
+                arm=sequence.arm, shot=sequence.shot, seed=sequence.seed, source=source, features_TD=rows,
+                domain=planned[sequence.shot].domain,
+            )
+        )  # fmt: skip
     film = [kept_features(bench.project, source, net) for source, _ in bench.film.windows]
     names = (*dict.fromkeys(measures), "clip_reference")
     return find_copies(bench.project, probes, bench.film, film, measures=names, title=net.label)

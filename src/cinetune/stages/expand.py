@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cinetune.generation import Cast, Partition, Reel, Take
+    from cinetune.generation import ArmModel, Partition, Reel, Take
     from cinetune.models.family import VideoModel
 
 __all__ = ["STAGE", "inputs", "make", "run"]
@@ -304,24 +304,24 @@ def _open(
     config: Config, adapters: Mapping[Arm, Path], film: _Film | None, store: Store, part: Partition | None = None
 ) -> Callable[[_Task], Sequence]:
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
-    from cinetune.generation import Cast
+    from cinetune.generation import ArmModel
 
-    cast = Cast(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
-    limits = film.limits(store, cast.model) if film else None
-    return lambda task: _make(store, config, cast, limits, task)
+    arms = ArmModel(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
+    limits = film.limits(store, arms.model) if film else None
+    return lambda task: _make(store, config, arms, limits, task)
 
 
-def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task: _Task) -> Sequence:
+def _make(store: Store, config: Config, arms: ArmModel, limits: Limits | None, task: _Task) -> Sequence:
     from cinetune.footage.read.stills import read_image
     from cinetune.generation import Reel, drift
 
-    started, keyframe, model = time.monotonic(), task.keyframe, cast.wear(task.keyframe.arm)
+    started, keyframe, model = time.monotonic(), task.keyframe, arms.activate(task.keyframe.arm)
     segments = _planned(config, model, task)
     frames = sum(segment.frames for segment in segments)
     picture = read_image(store.path(keyframe.image))
     height, width = picture.shape[:2]
     # Several processes make a segment together or not at all, so they do not read what one of them may be clearing.
-    reel = None if cast.part else Reel(store.work / NAME / task.key)
+    reel = None if arms.part else Reel(store.work / NAME / task.key)
     made, last = list[Segment](), picture
 
     def parts() -> Iterator[np.ndarray]:
@@ -356,7 +356,7 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
         limits=limits,
         preview=config.shoot.preview,
         timing=Timing(
-            devices=cast.part.group_size if cast.part else 1,
+            devices=arms.part.group_size if arms.part else 1,
             wall_seconds=round(wall, 3),
             peak_gib=round(peak_memory_gib(), 3),
         ),
@@ -364,7 +364,7 @@ def _make(store: Store, config: Config, cast: Cast, limits: Limits | None, task:
             seed=task.shot.seed,
             config_sha=section_sha(config, STAGE.sections),
             parents=(keyframe.image.sha256,),
-            device=cast.device.name,
+            device=arms.device.name,
             wall_seconds=wall,
         ),
     )
@@ -404,7 +404,7 @@ def _takes(
     from safetensors.torch import load_file
 
     from cinetune.footage.read.stills import read_image
-    from cinetune.generation import Opening, Recipe, Rules, State, StepCached, advanced, shoot
+    from cinetune.generation import ChainRules, Opening, Recipe, State, StepCached, advanced, shoot
 
     keyframe, settings, (reel, segments) = task.keyframe, config.shooting(), planned
     opening = Opening(
@@ -424,7 +424,7 @@ def _takes(
     for take in reel.finished(segments) if reel else ():
         state = advanced(state, take)
         yield take
-    rules = Rules(overlap=settings.overlap, anchor=settings.anchor, limits=limits, tries=settings.tries)
+    rules = ChainRules(overlap=settings.overlap, anchor=settings.anchor, limits=limits, tries=settings.tries)
     caching = settings.preview and settings.preview_cache > 0
     shooter = StepCached(model, settings.preview_cache) if caching else model
     try:

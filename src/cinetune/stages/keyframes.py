@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from cinetune.generation import Cast, Partition
+    from cinetune.generation import ArmModel, Partition
 
 __all__ = ["STAGE", "inputs", "make", "run"]
 
@@ -292,19 +292,19 @@ def _open(
     part: Partition | None = None,
 ) -> Callable[[_Task], Keyframe]:
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
-    from cinetune.generation import Cast
+    from cinetune.generation import ArmModel
 
-    cast = Cast(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
-    return lambda task: _make(store, config, cast, film, task)
+    arms = ArmModel(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
+    return lambda task: _make(store, config, arms, film, task)
 
 
-def _make(store: Store, config: Config, cast: Cast, film: list[np.ndarray] | None, task: _Task) -> Keyframe:
+def _make(store: Store, config: Config, arms: ArmModel, film: list[np.ndarray] | None, task: _Task) -> Keyframe:
     import torch
 
     from cinetune.footage.read.stills import read_image
     from cinetune.generation import Recipe, candidate_quality, candidate_seed, fit_picture, make_candidate
 
-    model, shoot = cast.wear(task.arm), config.shooting()
+    model, shoot = arms.activate(task.arm), config.shooting()
     height, width = _size(config, task.shot)
     start = read_image(store.root / _start(task.shot))
     reference = _picture(store, fit_picture(start, height=height, width=width))

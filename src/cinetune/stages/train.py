@@ -227,7 +227,7 @@ class _Run:
 
         started = time.monotonic()
         config = self.project.config
-        world.allow(config.model)
+        world.check_model(config.model)
         device = choose_device(config.model.device, config.model.dtype)
         place = ", ".join(filter(None, (device.name, world.describe())))
         report.say(f"training {self.arm} on {place}, {device.dtype} ({device.reason})")

@@ -183,10 +183,10 @@ def _no_gain(first: Evaluation, best: float) -> Alarm | None:
     noise = first.noise or 0.0
     if best < first.distance - noise:
         return None
-    luck = f", and luck alone moves it by {noise:.4f}" if noise else ""
+    margin = f" (A/A noise {noise:.4f})" if noise else ""
     return Alarm(
         name="no gain",
-        what=f"distance to the film is {best:.4f}, {first.distance:.4f} before training{luck}",
+        what=f"distance to the film is {best:.4f}, {first.distance:.4f} before training{margin}",
         remedy="train longer, with a larger train.rank or another train.lr (`cinetune sweep` compares them), or judge "
         "by more clips (train.validation_shots)",
     )

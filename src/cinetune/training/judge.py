@@ -50,7 +50,7 @@ class Judge:
         """Evaluate (the average, where there is one), log, say, and keep the adapter when it is the best yet. Stops the
         run on a plateau, or when this is the `last` evaluation.
 
-        The untrained adapter of step 0 does not compete; it tells how much luck there is in the distance, and the
+        The untrained adapter of step 0 does not compete; it measures the A/A noise of the distance, and the
         plateau waits for no less. Raises `ModelError` when the samples or losses are not finite.
         """
         state, step = self.state, self.state.step
@@ -107,10 +107,10 @@ class Judge:
         self.log.write("evaluation", self.state.step, adapter_norm=length, **asdict(found))
         levels = self.validator.levels
         regraded = "" if found.v_loss_regraded is None else f" ({found.v_loss_regraded:.4f} re-graded)"
-        luck = "" if found.noise is None else f", luck alone {found.noise:.4f}"
+        noise = "" if found.noise is None else f", A/A noise {found.noise:.4f}"
         self.report.say(
             f"{self.arm} step {self.state.step}: held-out v-loss {found.v_loss:.4f}{regraded}, distance to the film "
-            f"{found.distance:.4f} (VAE alone {levels.floor:.4f}, frozen frame {levels.ceiling:.4f}{luck})"
+            f"{found.distance:.4f} (VAE alone {levels.floor:.4f}, frozen frame {levels.ceiling:.4f}{noise})"
         )
 
     def _tell(self, raised: list[Alarm]) -> None:

@@ -91,12 +91,12 @@ def train(
     world, device = world or alone(), next(model.denoiser.parameters()).device
     empty_1LD = empty_1LD.to(device)
     elements = recipe.batch * recipe.accumulate
-    mine = world.rows(recipe.batch, recipe.accumulate)
+    mine = world.micro_batches(recipe.batch, recipe.accumulate)
     parameters = _adapter(model, recipe, arm, start)
     trained = list(parameters.values())
     if recipe.compile:
         prove(model.denoiser, load_of(files, recipe, world))
-    world.wrap(model, parameters, _shapes([*files, *validator.held], recipe))
+    world.parallelise(model, parameters, _shapes([*files, *validator.held], recipe))
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
     state = TrainState(plateau=Plateau(patience=recipe.patience, min_delta=recipe.min_delta))
     log = Log(folder / "log.jsonl", writes=world.main, trackers=trackers)
@@ -149,7 +149,7 @@ def train(
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
 
             # The only time that the host waits for the card. Nothing that is not finite reaches the adapter.
-            numbers = torch.cat([world.whole(losses), norm.view(1)]).cpu()
+            numbers = torch.cat([world.gather_losses(losses), norm.view(1)]).cpu()
             loss_B, norm = numbers[:-1], numbers[-1]
             _check_finite(loss_B, norm, seen, step=step + 1, log=log)
 
@@ -217,7 +217,7 @@ def _shapes(files: Sequence[WindowFile], recipe: TrainSection) -> list[tuple[int
 
 def load_of(files: Sequence[WindowFile], recipe: TrainSection, world: World) -> Load:
     """The largest micro-batch of this process."""
-    rows = world.rows(recipe.batch, recipe.accumulate)[0]
+    rows = world.micro_batches(recipe.batch, recipe.accumulate)[0]
     largest = max(files, key=lambda file: math.prod(file.shape))
     return Load(
         shape=(rows.stop - rows.start, *largest.shape), image_tokens=largest.image_tokens, shards=world.shards,

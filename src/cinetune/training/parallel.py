@@ -60,7 +60,7 @@ class World(Processes):
             return ""
         return f"{self.size} processes ({self.data}{f', ulysses {self.ulysses}' if self.ulysses > 1 else ''})"
 
-    def allow(self, section: ModelSection) -> None:
+    def check_model(self, section: ModelSection) -> None:
         """Raises `ConfigError` for settings of the model that these processes cannot share."""
         if section.offload_blocks and self.copies is not None:
             raise ConfigError(
@@ -70,7 +70,7 @@ class World(Processes):
                 remedy='set model.offload_blocks = 0 (shards make room already), or parallel.data = "ddp"',
             )
 
-    def rows(self, batch: int, accumulate: int) -> list[slice]:
+    def micro_batches(self, batch: int, accumulate: int) -> list[slice]:
         """The micro-batches of one optimiser step that this process does, as slices of its `batch * accumulate`
         elements. They are dealt out in turn, so that round r of all data ranks is r-th in the order of one process.
 
@@ -90,7 +90,7 @@ class World(Processes):
         starts = range(self.data_rank * size, elements, self.data_size * size)
         return [slice(start, start + size) for start in starts]
 
-    def whole(self, losses: Sequence[Tensor]) -> Tensor:
+    def gather_losses(self, losses: Sequence[Tensor]) -> Tensor:
         """The losses of all elements of a step in their order, `[elements]`, from this process's micro-batches."""
         mine = torch.stack(list(losses))
         if self.data_size == 1:
@@ -114,7 +114,9 @@ class World(Processes):
         distributed.all_gather_object(parts, mine, group=self.group("data"))
         return [parts[number % self.data_size][number // self.data_size] for number in range(len(items))]
 
-    def wrap(self, model: VideoModel, adapter: Mapping[str, nn.Parameter], shapes: Sequence[Sequence[int]]) -> None:
+    def parallelise(
+        self, model: VideoModel, adapter: Mapping[str, nn.Parameter], shapes: Sequence[Sequence[int]]
+    ) -> None:
         """Spread the denoiser over the processes, in place: tokens first, then weights (the order both need), the
         adapter left out. `shapes` are the latents `(.., f, h, w)` it will see.
 

@@ -33,7 +33,7 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class TrackedRun:
     """What a tracker is told about a run. `after`: the step it goes on from, 0 for a new one."""
 
     folder: Path
@@ -44,7 +44,7 @@ class Run:
 
 
 class _TensorBoard:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         # What a killed run wrote after its checkpoint is hidden, as the log forgets it.
@@ -61,7 +61,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -80,7 +80,7 @@ class _Wandb:
 
 
 class _Trackio:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         os.environ.setdefault("TRACKIO_DIR", str(run.folder))  # read when the package is first imported
         import trackio
 
@@ -97,7 +97,7 @@ class _Trackio:
 
 
 class _Mlflow:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         # The store of plain files needs no database; MLflow 3 asks to be told that it is wanted.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient
@@ -117,7 +117,7 @@ class _Mlflow:
         self.client.set_terminated(self.id)
 
 
-TRACKERS: dict[TrackerName, tuple[str, Callable[[Run], Tracker]]] = {
+TRACKERS: dict[TrackerName, tuple[str, Callable[[TrackedRun], Tracker]]] = {
     "tensorboard": ("tensorboard", _TensorBoard),
     "wandb": ("wandb", _Wandb),
     "trackio": ("trackio", _Trackio),
@@ -168,7 +168,9 @@ class Trackers:
     def start(self, after: int) -> None:
         """Open all for a run that goes on after this step, 0 for a new one."""
         for name in self.names:
-            run = Run(folder=self.folder / name, project=self.project, name=self.run, config=self.config, after=after)
+            run = TrackedRun(
+                folder=self.folder / name, project=self.project, name=self.run, config=self.config, after=after
+            )
             self._try(name, lambda name=name, run=run: self._open.update({name: TRACKERS[name][1](run)}))
 
     def log(self, record: Mapping[str, Any]) -> None:

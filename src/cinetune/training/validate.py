@@ -65,7 +65,7 @@ class Evaluation:
 
     `v_loss_at` and `v_loss_regraded_at` split the loss by noise level, `v_loss_windows` by held-out window (both kinds
     of first frame together). `v_loss_seen` is the same loss on windows that are trained on: the two drift apart when
-    windows are learnt by heart. `colour` is the colour error against the film in dE2000, of clips from re-graded first
+    windows are memorised. `colour` is the colour error against the film in dE2000, of clips from re-graded first
     frames where there are such. `jump` is the change of mean colour from the first frame to the four after it, dE2000,
     of clips that start from the film's own first frames: shots start from a keyframe that wears the look, as those do.
     `jump_regraded` is that of clips from re-graded ones, of which frame 0 keeps something; how far shots really jump

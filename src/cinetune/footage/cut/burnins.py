@@ -16,7 +16,7 @@ from scipy.ndimage import find_objects, label, maximum_filter
 from scipy.stats import binom
 
 from cinetune.footage.cut.cuts import Piece
-from cinetune.footage.cut.slates import View
+from cinetune.footage.cut.slates import DistinctView
 from cinetune.footage.read.planes import turned
 
 __all__ = ["BurnIn", "find_burn_in", "without"]
@@ -51,7 +51,7 @@ class BurnIn:
         return f"burnt in over {self.share:.1%} of the picture: {places}"
 
 
-def find_burn_in(views: Sequence[View], *, turn: int, size: tuple[int, int], bars: Box) -> BurnIn | None:
+def find_burn_in(views: Sequence[DistinctView], *, turn: int, size: tuple[int, int], bars: Box) -> BurnIn | None:
     """What stays in all `views` (of `Samples`), which `turn` quarter turns anticlockwise set upright; `size` (width,
     height) and `bars` are the upright file's. None = nothing, or too few unlike views to tell (under eight).
     """

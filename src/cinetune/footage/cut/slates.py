@@ -20,7 +20,7 @@ from cinetune.artifacts import Colour
 from cinetune.footage.cut.cuts import Piece
 from cinetune.footage.read.planes import thumbnail
 
-__all__ = ["Samples", "Slate", "View", "drawn"]
+__all__ = ["DistinctView", "Samples", "Slate", "drawn"]
 
 Array = np.ndarray
 Slate = Literal["", "colour bars", "countdown leader", "plain card", "slate, title or chart"]
@@ -38,7 +38,7 @@ _SURE = 0.8  # share of a piece's pictures that must show the same kind
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class DistinctView:
     """A picture of the film that is unlike all other views: its frame number and its luma [h, w] uint8."""
 
     index: int
@@ -63,7 +63,7 @@ class Samples:
         self._looks: list[_Look] = []
         self._scaler = VideoReformatter()
         self._before: Array | None = None
-        self._views: list[View] = []
+        self._views: list[DistinctView] = []
         self._shapes: list[Array] = []
         self._apart = 0
 
@@ -92,13 +92,13 @@ class Samples:
         shape = ((shape - shape.mean()) / spread).ravel()
         if self._shapes and float((np.stack(self._shapes) @ shape).max()) > _ALIKE * len(shape):
             return
-        self._views.append(View(index, np.rint(luma).astype(np.uint8)))
+        self._views.append(DistinctView(index, np.rint(luma).astype(np.uint8)))
         self._shapes.append(shape)
         if len(self._views) > _VIEWS:
             del self._views[1::2], self._shapes[1::2]
             self._apart = max(2 * self._apart, self._views[-1].index // _VIEWS)
 
-    def views(self) -> list[View]:
+    def views(self) -> list[DistinctView]:
         """Pictures of the film that are all unlike each other, spread over its length."""
         return list(self._views)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.events import MOST_EVENTS, UNNAMED, CutEvent, Labelled
-from cinetune.store import atomic_write
 from cinetune.timecode import frames_to_timecode
 
 __all__ = ["EDL_RATES", "EdlCut", "edl_text", "legal_reels", "parse_edl", "write_edl"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import opentimelineio as otio
 
+from cinetune.durable import atomic_write
 from cinetune.footage.edit.edl import EDL_RATES, EdlCut, edl_text, legal_reels
-from cinetune.store import atomic_write
 
 __all__ = ["TimelineEntry", "otio_text", "write_edit"]
 

@@ -17,13 +17,13 @@ from urllib.request import url2pathname
 
 from cinetune.artifacts import PlannedShot
 from cinetune.config import unknown_key
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.markers import Marker, otio_markers
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import probe, read_frames
 from cinetune.outside import MOST_TABLE, csv_rows, is_file, on_disk, read_text
 from cinetune.shotlist import check_shots, load_shots, shots_text
-from cinetune.store import atomic_write
 
 __all__ = ["import_shots"]
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cinetune.artifacts import FootageClip, Rights, Shot, Window
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
 from cinetune.outside import (
     MOST_TABLE,
@@ -38,7 +39,7 @@ from cinetune.outside import (
     same_name,
     spreadsheet_cell,
 )
-from cinetune.store import atomic_write, sha256_file
+from cinetune.store import sha256_file
 
 __all__ = [
     "GENERATED",
@@ -54,7 +55,6 @@ __all__ = [
     "is_sequence",
     "members",
     "read_generated",
-    "read_rows",
     "rights_csv",
     "rights_of",
     "rows_for_shot",
@@ -297,11 +297,6 @@ def _index(
             near.setdefault("/".join(name_parts(name)), []).append(clip)
             bare.setdefault(name_parts(name)[-1], []).append((name, clip))
     return exact, near, bare
-
-
-def read_rows(folder: Path, clip: Path) -> list[CaptionRow]:
-    """`Notes.rows` of one clip."""
-    return Notes(folder, [clip]).rows(clip)
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ pixels of the picture the right way up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +32,7 @@ from cinetune.footage.read.sequences import SHOWN, first_look, picture, shown_fr
 from cinetune.footage.read.timing import Clock, claimed_rates, set_clock
 from cinetune.sections import ColourRule, FootageSection
 
-__all__ = ["Probe", "iterate", "probe", "read_clip", "read_frames", "read_window"]
+__all__ = ["Probe", "probe", "read_clip", "read_frames", "read_window"]
 
 Array = np.ndarray
 Crop = tuple[int, int, int, int]
@@ -243,31 +243,6 @@ def _check_complete(path: Path, stream: av.video.stream.VideoStream, decoded: in
             f"truncated: its header promises {stream.frames} frames, {decoded} can be decoded",
             remedy="copy it again from its source",
         )
-
-
-def iterate(
-    path: Path,
-    *,
-    colour: Colour | None = None,
-    crop: Crop | None = None,
-    size: Size | None = None,
-    rate: Fraction | None = None,
-    reading: Reading | None = None,
-) -> Iterator[Array]:
-    """Every picture in order as R'G'B' [H, W, 3] float32 in [0, 1]. `colour=None` decides from the file's tags, `rate`
-    and `reading` are those of its `Probe`. Raises `FootageError`.
-    """
-    how = reading or Reading()
-    if is_sequence(path):
-        colour = colour or first_look(path, FootageSection(), None).colour
-        files = members(path)
-        for number in range(max(files) - min(files) + 1):
-            yield _shaped(picture(files, number, colour), 0, crop, size)
-        return
-    with opened(path) as (container, stream):
-        for _, frame in pictures(container, stream, 0, rate=rate, reading=how):
-            colour = colour or frame_colour(frame)
-            yield _shaped(frame_rgb(frame, colour), how.turn, crop, size)
 
 
 def _shaped(rgb: Array, turn: int, crop: Crop | None, size: Size | None) -> Array:

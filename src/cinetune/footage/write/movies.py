@@ -17,20 +17,20 @@ import av.error
 import av.video.stream
 import numpy as np
 
+from cinetune.durable import atomic_write
 from cinetune.errors import FootageError
 from cinetune.footage.read.color import resize
 from cinetune.footage.read.planes import BT709_LIMITED, rgb_frame
 from cinetune.footage.write.scan import say_progressive
-from cinetune.store import atomic_write
 
-__all__ = ["MOVIES", "Movie", "encode_movie", "write_video"]
+__all__ = ["MOVIES", "MovieFormat", "encode_movie", "write_video"]
 
 Array = np.ndarray
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Movie:
+class MovieFormat:
     """How one kind of movie is encoded: libav encoder, its pixel format and options, and the file suffix.
 
     `tag` is the sample name in the container ('' = libav's own), `least` the smallest picture the codec takes, `rates`
@@ -53,33 +53,33 @@ _MXF_RATES = tuple(Fraction(text) for text in ["24000/1001", "24", "25", "30000/
 # With x264's macroblock tree (mbtree) equal frames give unequal files from run to run; without it they are equal.
 # QuickTime plays HEVC under the name hvc1 only. x265 writes its log past libav's: only errors are let through.
 MOVIES = {
-    "h264": Movie(
+    "h264": MovieFormat(
         encoder="libx264", pixels="yuv420p", suffix=".mp4", options={"crf": "14", "preset": "medium", "mbtree": "0"}
     ),
-    "h264_lossless": Movie(
+    "h264_lossless": MovieFormat(
         encoder="libx264", pixels="yuv444p", suffix=".mp4", options={"qp": "0", "preset": "medium", "mbtree": "0"}
     ),
-    "hevc": Movie(
+    "hevc": MovieFormat(
         encoder="libx265",
         pixels="yuv420p",
         suffix=".mp4",
         options={"crf": "14", "preset": "fast", "x265-params": "log-level=error"},
         tag="hvc1",
     ),
-    "hevc10": Movie(
+    "hevc10": MovieFormat(
         encoder="libx265",
         pixels="yuv420p10le",
         suffix=".mp4",
         options={"crf": "14", "preset": "fast", "x265-params": "log-level=error"},
         tag="hvc1",
     ),
-    "prores_hq": Movie(
+    "prores_hq": MovieFormat(
         encoder="prores_ks", pixels="yuv422p10le", suffix=".mov", options={"profile": "3", "vendor": "apl0"}
     ),
-    "prores_4444": Movie(
+    "prores_4444": MovieFormat(
         encoder="prores_ks", pixels="yuv444p10le", suffix=".mov", options={"profile": "4", "vendor": "apl0"}
     ),
-    "dnxhr_hqx": Movie(
+    "dnxhr_hqx": MovieFormat(
         encoder="dnxhd",
         pixels="yuv422p10le",
         suffix=".mov",
@@ -87,7 +87,7 @@ MOVIES = {
         least=_DNXHR_LEAST,
         unsaid=True,
     ),
-    "dnxhr_hqx_mxf": Movie(
+    "dnxhr_hqx_mxf": MovieFormat(
         encoder="dnxhd",
         pixels="yuv422p10le",
         suffix=".mxf",
@@ -122,7 +122,7 @@ def write_video(
 def encode_movie(
     path: Path,
     frames: Iterable[Array],
-    movie: Movie,
+    movie: MovieFormat,
     *,
     rate: Fraction,
     timecode: str | None = None,
@@ -159,13 +159,13 @@ def encode_movie(
     return count
 
 
-def _container_options(movie: Movie) -> dict[str, str]:
+def _container_options(movie: MovieFormat) -> dict[str, str]:
     # `moov` stays at the end where it has to grow afterwards: nothing behind it moves.
     return {} if movie.suffix == ".mxf" or movie.unsaid else {"movflags": "+faststart"}
 
 
 def _add_stream(
-    container: av.container.OutputContainer, movie: Movie, rate: Fraction, size: Size
+    container: av.container.OutputContainer, movie: MovieFormat, rate: Fraction, size: Size
 ) -> av.video.stream.VideoStream:
     if size[0] % 2 or size[1] % 2:
         raise FootageError(f"a movie needs even sides, not {size[0]}x{size[1]}", remedy="choose an even deliver.height")

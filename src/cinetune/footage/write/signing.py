@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.write.readback import movie_facts
-from cinetune.store import atomic_write
 
 __all__ = ["SIGNABLE", "check_signer", "read_manifest", "sign_movie"]
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from cinetune.errors import WeightsError
 from cinetune.models.adapters.names import LAYERS, bare_name, layer_name
 from cinetune.models.files.weights import adapter_file, adapter_settings
-from cinetune.outside import parse_json, read_text
+from cinetune.outside import parse_json, read_table
 from cinetune.patterns import Pattern
 
 __all__ = ["adapter_metadata", "read_adapter"]
@@ -181,14 +181,12 @@ def _declared(file: Path, header: dict[str, str], tensors: dict[str, Tensor]) ->
     beside = adapter_settings(file)
     try:
         if beside is not None:
-            settings: Any = parse_json(read_text(beside, refuse=WeightsError), where=str(beside), refuse=WeightsError)
+            settings = read_table(beside, refuse=WeightsError)
         else:
             text = header.get("lora_adapter_metadata", "{}")
             listed = parse_json(text, where="lora_adapter_metadata", refuse=WeightsError)
             settings = {key.removeprefix("transformer."): value for key, value in listed.items()}
-        if not isinstance(settings, dict):
-            raise ValueError("not a table")
-    except (ValueError, AttributeError, WeightsError) as error:
+    except (AttributeError, WeightsError) as error:
         said = error.what if isinstance(error, WeightsError) else error
         raise WeightsError(f"the adapter's header is damaged: {said}", where=str(file)) from error
     if settings.get("use_dora"):

@@ -34,7 +34,6 @@ __all__ = [
     "load_lora",
     "lora_names",
     "lora_state",
-    "remove_lora",
     "set_lora_state",
     "start_from",
     "use_lora",
@@ -165,16 +164,6 @@ def use_lora(model: VideoModel, name: str | None) -> None:
         denoiser.set_adapter(name)
     elif _layers(denoiser):
         denoiser.disable_adapters()
-
-
-def remove_lora(model: VideoModel, name: str) -> None:
-    """Take an adapter off. Raises `ModelError` for an unknown name."""
-    _need(model, name)
-    denoiser: Any = model.denoiser
-    if len(lora_names(model)) == 1:
-        denoiser.unload_lora()
-    else:
-        denoiser.delete_adapters(name)
 
 
 def lora_state(model: VideoModel, name: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImag
 
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.files.weights import built_from
-from cinetune.outside import parse_json, read_text
+from cinetune.outside import read_table
 
 __all__ = ["Captioner", "LocalCaptioner"]
 
@@ -107,10 +107,8 @@ def _chat_template(folder: Path, tokenizer: Any) -> str:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").is_file():
         try:
-            path = folder / "chat_template.json"
-            table = parse_json(read_text(path, refuse=WeightsError), where=str(path), refuse=WeightsError)
-            return str(table["chat_template"])
-        except (WeightsError, KeyError, TypeError) as error:
+            return str(read_table(folder / "chat_template.json", refuse=WeightsError)["chat_template"])
+        except (WeightsError, KeyError) as error:
             raise WeightsError(
                 "chat_template.json is damaged", where=str(folder), remedy="download it again"
             ) from error

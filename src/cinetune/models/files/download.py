@@ -27,16 +27,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cinetune.catalogue import FACTS, NOT_YET, RELEASES, Recorded
+from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError, ServiceError, StoreError, WeightsError
 from cinetune.models.files import weights
 from cinetune.records import to_json
 from cinetune.runtime import Bar, Reporter
-from cinetune.store import atomic_write, sha256_file
+from cinetune.store import sha256_file
 
 if TYPE_CHECKING:
     from httpx2 import Response
 
-__all__ = ["Offer", "RemoteFile", "hub_errors", "look_up", "look_up_network", "pull", "pull_network"]
+__all__ = ["HubFiles", "RemoteFile", "hub_errors", "look_up", "look_up_network", "pull", "pull_network"]
 
 _FOLDERS = {*weights.COMPONENTS, "tokenizer", "image_processor", "scheduler"}
 _TOP = {"model_index.json", "README.md", "LICENSE", "LICENSE.txt"}
@@ -78,7 +79,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class HubFiles:
     """What would be downloaded. `said` is the licence by the repository's own card, to be read beside ours."""
 
     name: str
@@ -94,7 +95,7 @@ class Offer:
         return sum(file.size for file in self.files)
 
 
-def look_up(name: str) -> Offer:
+def look_up(name: str) -> HubFiles:
     """Ask the hub what a release of the catalogue consists of. Nothing is downloaded.
 
     Raises `ConfigError` for another name, `ServiceError` when the hub cannot be reached, refuses, takes too long, or
@@ -108,21 +109,21 @@ def look_up(name: str) -> Offer:
     return _ask(name, source.repository, source.licence, _wanted)
 
 
-def look_up_network(name: str, repository: str, licence: str) -> Offer:
+def look_up_network(name: str, repository: str, licence: str) -> HubFiles:
     """Ask the hub for a feature network: settings, tokenizer and one safetensors file at the top of a repository.
 
     Raises `ServiceError` as `look_up` does, and when the repository holds pickles only.
     """
-    offer = _ask(name, repository, licence, lambda path: path in _NETWORK)
-    if not any(file.path == _NETWORK_FILE for file in offer.files):
+    remote = _ask(name, repository, licence, lambda path: path in _NETWORK)
+    if not any(file.path == _NETWORK_FILE for file in remote.files):
         raise ServiceError(
             f"the repository holds no {_NETWORK_FILE}, and pickled weights are refused", where=repository,
             remedy="convert it on a machine you trust, and put the file where `score.networks` says",
         )  # fmt: skip
-    return offer
+    return remote
 
 
-def _ask(name: str, repository: str, licence: str, wanted: Callable[[str], bool]) -> Offer:
+def _ask(name: str, repository: str, licence: str, wanted: Callable[[str], bool]) -> HubFiles:
     with hub_errors(repository):
         listing = _Listing(repository)
         facts = listing.ask("")
@@ -133,7 +134,7 @@ def _ask(name: str, repository: str, licence: str, wanted: Callable[[str], bool]
             raise _odd(repository, f"a commit called {_short(commit)}")
         files = _files(repository, listing.pages(f"/tree/{commit}?recursive=true"), wanted)
     said = card.get("license") if isinstance(card, dict) else None
-    return Offer(
+    return HubFiles(
         name=name, repository=repository, licence=licence,
         said=said[:60] if isinstance(said, str) and said.isprintable() and said else "not said",
         commit=commit, files=files,
@@ -296,43 +297,43 @@ def hub_errors(where: str) -> Iterator[None]:
         raise _odd(where, f"{type(error).__name__}: {error}"[:200]) from error
 
 
-def pull(offer: Offer, folder: Path, report: Reporter) -> None:
-    """Download what is missing of an offer into `folder`, and check all of it.
+def pull(remote: HubFiles, folder: Path, report: Reporter) -> None:
+    """Download what is missing of a release or network into `folder`, and check all of it.
 
     Raises `StoreError` when the disk is too small or refuses, `ServiceError` when the connection ends (the next call
     continues), `WeightsError` when a file is not what the hub lists, or the whole is not a usable model.
     """
-    _bring(offer, folder, report)
+    _bring(remote, folder, report)
     with atomic_write(folder / FACTS) as temporary:  # the files themselves do not say which release they are
-        temporary.write_text(to_json(Recorded(release=offer.name, commit=offer.commit)), encoding="utf-8")
+        temporary.write_text(to_json(Recorded(release=remote.name, commit=remote.commit)), encoding="utf-8")
     weights.need_folder(folder)
 
 
-def pull_network(offer: Offer, folder: Path, report: Reporter) -> None:
+def pull_network(remote: HubFiles, folder: Path, report: Reporter) -> None:
     """Download a feature network as `pull` does a base model. Whether it is one shows when it is loaded."""
-    _bring(offer, folder, report)
+    _bring(remote, folder, report)
 
 
-def _bring(offer: Offer, folder: Path, report: Reporter) -> None:
+def _bring(remote: HubFiles, folder: Path, report: Reporter) -> None:
     partial = folder / _PARTIAL
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"the folder cannot be made: {error.strerror}", where=str(folder)) from error
     known = weights.known_sha256(folder)
-    missing = [file for file in offer.files if not _is_there(folder, file, known)]
+    missing = [file for file in remote.files if not _is_there(folder, file, known)]
     _check_disk(folder, missing)
-    with report.progress(f"download {offer.name} (MiB)", max(1, sum(file.size for file in missing) >> 20)) as bar:
+    with report.progress(f"download {remote.name} (MiB)", max(1, sum(file.size for file in missing) >> 20)) as bar:
         meter = _Meter(bar)
         for file in missing:
-            with hub_errors(f"{offer.repository}, {file.path}"):
-                _fetch(offer, file, partial, meter, report)
+            with hub_errors(f"{remote.repository}, {file.path}"):
+                _fetch(remote, file, partial, meter, report)
                 _land(folder, file)
             if file.is_sha256:
                 known[weights.stamp(folder, folder / file.path)] = file.digest
                 weights.keep_sha256(folder, known)
     shutil.rmtree(partial, ignore_errors=True)
-    report.say(f"{len(missing)} files downloaded, {len(offer.files) - len(missing)} were there; all hashes agree")
+    report.say(f"{len(missing)} files downloaded, {len(remote.files) - len(missing)} were there; all hashes agree")
 
 
 def _is_there(folder: Path, file: RemoteFile, known: dict[str, str]) -> bool:
@@ -386,7 +387,7 @@ class _Part(io.FileIO):
         return len(chunk)
 
 
-def _fetch(offer: Offer, file: RemoteFile, partial: Path, meter: _Meter, report: Reporter) -> None:
+def _fetch(remote: HubFiles, file: RemoteFile, partial: Path, meter: _Meter, report: Reporter) -> None:
     """Bring `.partial/<hash>` to its full length, from where it is. A lost or very slow connection is taken up again,
     and that is said, until `_TRIES` in a row bring next to nothing. Raises what the HTTP library raises.
     """
@@ -399,7 +400,7 @@ def _fetch(offer: Offer, file: RemoteFile, partial: Path, meter: _Meter, report:
         fruitless = 0
         while (before := path.stat().st_size) != file.size:
             try:
-                _stream(offer, file, part)
+                _stream(remote, file, part)
             except (errors.HTTPError, _TooSlow) as error:
                 fruitless = 0 if path.stat().st_size - before >= _LEAST else fruitless + 1
                 if fruitless == _TRIES:
@@ -412,15 +413,15 @@ class _TooSlow(OSError):
     """A server that answers, and then sends next to nothing."""
 
 
-def _stream(offer: Offer, file: RemoteFile, part: _Part) -> None:
+def _stream(remote: HubFiles, file: RemoteFile, part: _Part) -> None:
     """One request for the rest of a file, written as it arrives."""
     from huggingface_hub import hf_hub_url
 
     done = part.seek(0, io.SEEK_END)
     if done > file.size:
         done = 0
-    url = hf_hub_url(offer.repository, file.path, revision=offer.commit)
-    with _request(url, f"{offer.repository}, {file.path}", start=done) as response:
+    url = hf_hub_url(remote.repository, file.path, revision=remote.commit)
+    with _request(url, f"{remote.repository}, {file.path}", start=done) as response:
         start = done if response.status_code == 206 else 0  # a server may answer with the whole file
         part.truncate(start)
         part.seek(start)

@@ -6,9 +6,7 @@ Nothing here touches the network: a missing model is an error that says what to 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cinetune.catalogue import RELEASES
+from cinetune.durable import atomic_write
 from cinetune.errors import CinetuneError, StoreError, WeightsError, out_of_memory
-from cinetune.outside import one_line, parse_json, read_text
+from cinetune.outside import one_line, read_table, safetensors_header
 from cinetune.records import sealed, unsealed
-from cinetune.store import atomic_write, sha256_file
+from cinetune.store import sha256_file
 
 __all__ = [
     "CAPTIONERS",
@@ -53,8 +52,6 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors
 """What PEFT and diffusers call the file inside an adapter's folder."""
 _SIDECAR = ".cinetune-sha256.json"
 _SIDECAR_BYTES = 256 << 20
-_HEADER_BYTES = 100_000_000
-"""The longest header that the safetensors library itself reads."""
 
 
 _AGAIN = "download a complete copy again"
@@ -144,9 +141,10 @@ def adapter_sha256(path: Path) -> str:
 
 def _check_kind(folder: Path) -> list[str]:
     """Refuse relatives of Wan2.1 I2V that load without complaint and then do something else."""
-    config = _read_json(folder / "transformer" / "config.json")
-    if config is None:
-        return ["transformer/config.json is not readable as JSON"]
+    try:
+        config = read_table(folder / "transformer" / "config.json", refuse=WeightsError)
+    except WeightsError as error:
+        return [f"transformer/config.json: {error.what}"]
     problems: list[str] = []
     if (folder / "transformer_2").is_dir():
         problems.append("this is a Wan2.2 model with two experts, not Wan2.1 image-to-video")
@@ -161,10 +159,10 @@ def _check_files(part: Path) -> list[str]:
     """Problems of one network's files: shards named by the index, pickles, truncation."""
     names = {path.name for path in part.glob("*.safetensors")}
     for index in part.glob("*.safetensors.index.json"):
-        table = _read_json(index)
-        if table is None:
-            return [f"{part.name}/{index.name} is not readable as JSON"]
-        named = table.get("weight_map")
+        try:
+            named = read_table(index, refuse=WeightsError).get("weight_map")
+        except WeightsError as error:
+            return [f"{part.name}/{index.name}: {error.what}"]
         if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
             return [f"{part.name}/{index.name} names no files"]
         wanted = set(named.values())
@@ -180,11 +178,7 @@ def _check_files(part: Path) -> list[str]:
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
     """A configuration of a weights folder. Raises `WeightsError`."""
-    path = folder / name
-    table = parse_json(read_text(path, refuse=WeightsError), where=str(path), refuse=WeightsError)
-    if not isinstance(table, dict):
-        raise WeightsError("it is no table", where=str(path), remedy=_AGAIN)
-    return table
+    return read_table(folder / name, refuse=WeightsError)
 
 
 @contextmanager
@@ -205,28 +199,12 @@ def built_from(folder: Path) -> Iterator[None]:
 
 def _damage(path: Path) -> str:
     """Empty for a safetensors file whose length is what its header promises, else what is wrong."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        if 8 + length > size:
-            return "cut short (an interrupted download?)"
-        if length > _HEADER_BYTES:
-            return "not a safetensors file"
-        try:
-            header = json.loads(file.read(length))
-            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
-            return "not a safetensors file"
-    return "" if size == 8 + length + max(ends, default=0) else "cut short (an interrupted download?)"
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return table if isinstance(table, dict) else None
+        header, start = safetensors_header(path, refuse=WeightsError)
+    except WeightsError as error:
+        return error.what
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    return "" if path.stat().st_size == start + end else "cut short (an interrupted download?)"
 
 
 @cache
@@ -248,23 +226,26 @@ def weights_sha256(folder: Path) -> str:
     )
 
 
+def _check_captioner(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return ["there is no such folder"]
+    try:
+        kind = read_table(folder / "config.json", refuse=WeightsError).get("model_type")
+    except WeightsError as error:
+        return [f"config.json: {error.what}"]
+    if kind not in CAPTIONERS:
+        return [f"it is a {kind!r}, not one of {', '.join(CAPTIONERS)}"]
+    needed = ("preprocessor_config.json", "tokenizer_config.json")
+    return [f"{name} is missing" for name in needed if not (folder / name).is_file()] + _check_files(folder)
+
+
 @cache
 def captioner_sha256(folder: Path) -> str:
     """sha256 over the weights, configurations and templates of a vision-language model, kept as `weights_sha256` does.
 
     Raises `WeightsError` with what to download when the folder holds none that can be run.
     """
-    config = _read_json(folder / "config.json")
-    if not folder.is_dir():
-        problems = ["there is no such folder"]
-    elif config is None:
-        problems = ["config.json is missing or not readable"]
-    elif config.get("model_type") not in CAPTIONERS:
-        problems = [f"it is a {config.get('model_type')!r}, not one of {', '.join(CAPTIONERS)}"]
-    else:
-        needed = ("preprocessor_config.json", "tokenizer_config.json")
-        problems = [f"{name} is missing" for name in needed if not (folder / name).is_file()]
-        problems += _check_files(folder)
+    problems = _check_captioner(folder)
     if problems:
         what = "the captioning model cannot be used:\n  - " + "\n  - ".join(problems)
         raise WeightsError(what, where=str(folder), remedy=_CAPTIONER_REMEDY)

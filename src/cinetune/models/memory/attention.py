@@ -24,6 +24,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
 from cinetune.errors import ConfigError
+from cinetune.outside import read_table
 from cinetune.runtime import Device
 
 __all__ = [
@@ -203,10 +204,10 @@ def remembered(memory: Path | None, key: Sequence[Any], measure: Callable[[], di
     """The timings of a `key` from a JSON file; measured and written there when it holds none, or those of another."""
     if memory is not None and memory.is_file():
         try:
-            found = json.loads(memory.read_text(encoding="utf-8"))
+            found = read_table(memory)
             if found["key"] == list(key):
                 return {str(name): float(value) for name, value in found["seconds"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
             pass  # a torn or foreign file: measure again
     seconds = measure()
     if memory is not None:

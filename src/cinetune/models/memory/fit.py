@@ -113,7 +113,7 @@ def fit(
     model: VideoModel, section: ModelSection, recipe: TrainSection, device: Device, report: Reporter, *,
     load: Load | None = None, memory: Path | None = None, agree: Callable[[Callable[[], Any]], Any] | None = None,
 ) -> Fitted:  # fmt: skip
-    """What training adds to a settled model: activation checkpointing, the attention that is fastest for it, and
+    """What training adds to a placed model: activation checkpointing, the attention that is fastest for it, and
     compiled blocks when asked for. Attach the adapter afterwards or before, it makes no difference.
 
     Without a `load` nothing is timed, and `checkpointing = "auto"` computes everything again. `memory` is a file that

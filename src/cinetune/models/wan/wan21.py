@@ -34,7 +34,7 @@ from cinetune.models.wan.conv import use_fast_conv3d
 from cinetune.models.wan.tiles import in_tiles
 from cinetune.timecode import nearest_legal_frames
 
-__all__ = ["WanVideo", "pad_text", "wan21_meta"]
+__all__ = ["WanVideo", "pad_text"]
 
 
 TOLD = 16
@@ -167,13 +167,6 @@ class WanVideo:
             part.to("cpu")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-
-    def free_encoders(self) -> None:
-        """Drop the text and image encoders; `text`, `image_tokens` and `condition` raise `ModelError` from now on."""
-        self._text_encoder = self._image_encoder = None
-        self._told.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     @torch.no_grad()
     def encode_video(self, x_BCTHW: Tensor) -> Tensor:
@@ -414,25 +407,3 @@ def _info(folder: Path, release: Release) -> ModelInfo:
         weights_sha256=weights.weights_sha256(folder),
         location=str(folder),
     )
-
-
-def wan21_meta() -> WanTransformer3DModel:
-    """The 14B denoiser on the `meta` device: its names and shapes without its memory (for counting and planning)."""
-    with torch.device("meta"):
-        return WanTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=40,
-            attention_head_dim=128,
-            in_channels=36,
-            out_channels=16,
-            text_dim=4096,
-            freq_dim=256,
-            ffn_dim=13824,
-            num_layers=40,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            eps=1e-6,
-            image_dim=1280,
-            added_kv_proj_dim=5120,
-            rope_max_seq_len=1024,
-        )

@@ -1,4 +1,4 @@
-"""The model dressed for the arms of a project."""
+"""The model with the adapters of the arms of a project."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cinetune.runtime import choose_device
 from cinetune.sections import ModelSection
 from cinetune.timecode import frames_to_latent
 
-__all__ = ["Cast"]
+__all__ = ["ArmModel"]
 
 
-class Cast:
-    """The model with the adapters of all arms loaded; one of them, or none, is worn at a time. `part` spreads
+class ArmModel:
+    """The model with the adapters of all arms loaded; one of them, or none, is active at a time. `part` spreads
     it over several processes, which make segments of one `size` (frames, height, width).
     """
 
@@ -42,9 +42,9 @@ class Cast:
         stride = self.model.info.stride_space
         shape = (frames_to_latent(frames, self.model.info.stride_time), height // stride, width // stride)
         self._shared = part.spread(self.model, [shape]) if part else self.model
-        self.wear("base")
+        self.activate("base")
 
-    def wear(self, arm: Arm) -> VideoModel:
+    def activate(self, arm: Arm) -> VideoModel:
         """The model as `arm` uses it; `base` and `trigger` are the untouched model exactly."""
         use_lora(self.model, None if arm in ("base", "trigger") else arm)
         return self._shared

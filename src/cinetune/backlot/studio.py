@@ -1,4 +1,4 @@
-"""The stage: canvas, camera and light together, with the scenery that many sets share."""
+"""The studio: canvas, camera and light together, with the scenery that many sets share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cinetune.backlot.camera import Camera, View
 from cinetune.backlot.light import Light
 from cinetune.backlot.paint import Array, Canvas, Color, Number, cover, disc, ellipse, mix, scale, tile, waves
 
-__all__ = ["HORIZON", "Stage"]
+__all__ = ["HORIZON", "Studio"]
 
 HORIZON = 0.62
 
 
-class Stage:
+class Studio:
     """What a set is drawn on. `rng` is drawn from in a fixed order, so a seed always builds the same place."""
 
     def __init__(
