@@ -99,7 +99,7 @@ def main(log: Path, steps: list[dict[str, Any]], key: str) -> None:
                 self.end_headers()
                 self.wfile.write(text)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -93,8 +93,9 @@ def write_tagged(
         for number, (rgb, stamp) in enumerate(zip(frames, stamps or iter(int, 1), strict=False)):
             if stream is None:
                 stream = container.add_stream("libx264", rate=rate)
+                assert isinstance(stream, av.VideoStream)
                 stream.height, stream.width = rgb.shape[:2]
-                stream.pix_fmt, stream.options = "yuv444p", {"qp": "0", "preset": "ultrafast"} | (options or {})
+                stream.pix_fmt, stream.options = "yuv444p", {"qp": "0", "preset": "ultrafast", **(options or {})}
                 context = stream.codec_context
                 if tick is not None:
                     context.time_base = tick
@@ -106,6 +107,7 @@ def write_tagged(
             frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = tags
             frame.pts, frame.time_base = (number if stamps is None else stamp), tick or 1 / rate
             container.mux(stream.encode(frame))
+        assert stream is not None, "no frames"
         container.mux(stream.encode())
 
 

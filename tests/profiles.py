@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from PIL import ImageCms
 
@@ -40,9 +41,10 @@ ADOBE = [(0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.0
 SRGB_CURVE = para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
-def shaper(columns, curve) -> bytes:
-    tags = dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), (xyz(*column) for column in columns), strict=True))
-    return icc(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve) | {b"wtpt": xyz(0.9642, 1.0, 0.8249)})
+def shaper(columns: Sequence[Sequence[float]], curve: bytes) -> bytes:
+    tags = {name: xyz(*column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    return icc(b"RGB ", tags | {b"wtpt": xyz(0.9642, 1.0, 0.8249)})
 
 
 PROFILES = {

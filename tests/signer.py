@@ -30,7 +30,9 @@ def certificate(name, key, issuer, issuer_key, *, authority):
     )
     usage |= {"digital_signature": not authority, "key_cert_sign": authority, "crl_sign": authority}
     builder = (
-        x509.CertificateBuilder(*reversed(called))
+        x509.CertificateBuilder()
+        .issuer_name(called[1])
+        .subject_name(called[0])
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))

@@ -52,6 +52,7 @@ def test_the_question_is_answered_in_and_out_and_between(project: Project) -> No
             assert found is not None and found.value is not None, metric
             assert found.low is not None and found.high is not None and found.low <= found.value <= found.high, metric
         assert line.inside is not None and line.outside is not None and line.between is not None
+        assert line.inside.value is not None and line.outside.value is not None
         assert line.between.value == pytest.approx(line.inside.value - line.outside.value, rel=1e-6, abs=1e-12)
     # The planted look warms every shot; warm is nearer to the warm reference and further from the cold one.
     kid = lines["clip_kid"]

@@ -32,7 +32,7 @@ from cinetune.footage.edit.otiojson import parse_otio
 from cinetune.footage.edit.xmeml import parse_xmeml
 from cinetune.footage.notes.datasets import read_dataset
 from cinetune.footage.notes.shotlists import import_shots
-from cinetune.footage.notes.sidecars import read_generated, read_rows, table_rows
+from cinetune.footage.notes.sidecars import Notes, read_generated, table_rows
 from cinetune.footage.read.boxes import read_boxes
 from cinetune.footage.read.color import decide_colour
 from cinetune.footage.read.spaces import to_display
@@ -156,11 +156,11 @@ def lut(path: Path) -> object:
 
 
 def table(path: Path) -> object:
-    return [*table_rows(path), read_rows(path.parent, path.with_name("a.mov"))]
+    return [*table_rows(path), Notes(path.parent, [path.with_name("a.mov")]).rows(path.with_name("a.mov"))]
 
 
 def beside(path: Path) -> object:
-    return read_rows(path.parent, path.with_name("a.mov"))
+    return Notes(path.parent, [path.with_name("a.mov")]).rows(path.with_name("a.mov"))
 
 
 def generated(path: Path) -> object:

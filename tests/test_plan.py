@@ -10,7 +10,7 @@ from diffusers import WanTransformer3DModel
 from cinetune.cli import main
 from cinetune.cost.cards import CARDS, Fit, cheapest, elementwise_bytes, step_seconds, work_seconds
 from cinetune.cost.memory import Memory, Setting
-from cinetune.cost.operations import Checkpointing, Work, forward, training, video_decoding
+from cinetune.cost.operations import Checkpointing, Operations, forward, training, video_decoding
 from cinetune.cost.shape import TARGET_LAYERS, WAN21, denoiser_of
 from cinetune.cost.shooting import clips_at_once
 from cinetune.errors import StoreError
@@ -274,7 +274,7 @@ validation_seeds = 2
         forward(run.denoiser, run.tokens, rank=8, targets="cross"), card,
         moved=elementwise_bytes(run.denoiser, run.tokens, run.setting, 1),
     )  # fmt: skip
-    decode = work_seconds(Work(convolution=video_decoding(run.encoders, 33, 480, 832)), card)
+    decode = work_seconds(Operations(convolution=video_decoding(run.encoders, 33, 480, 832)), card)
     clips = 4 * (3 * each + decode)
     evaluation = (2 * 4 * 4 * 2 + 2 * 4) * each + clips
     assert bill.seconds["train"] == pytest.approx(100 * run.step(card) + 6 * evaluation + clips)

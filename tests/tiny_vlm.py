@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -55,7 +56,7 @@ def save_vlm(folder: Path, family: str, *, seed: int = 0, template_file: str = "
     logging.disable_progress_bar()
     words = _tokenizer()
     code = words.convert_tokens_to_ids
-    special = {
+    special: dict[str, Any] = {
         "image_token_id": code("<|image_pad|>"), "video_token_id": code("<|video_pad|>"),
         "vision_start_token_id": code("<|vision_start|>"), "vision_end_token_id": code("<|vision_end|>"),
     }  # fmt: skip

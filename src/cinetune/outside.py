@@ -327,7 +327,10 @@ def safetensors_header(path: Path, *, refuse: Refuse) -> tuple[dict[str, Any], i
             data = file.read(length)
     except (OSError, ValueError) as error:
         raise refuse(f"it cannot be read: {error}", where=str(path)) from error
-    header = parse_json(data, where=str(path), refuse=refuse)
+    try:
+        header = parse_json(data, where=str(path), refuse=refuse)
+    except CinetuneError as error:
+        raise refuse(f"not a safetensors file: {error.what}", where=str(path)) from error
     if not isinstance(header, dict) or not all(
         name == "__metadata__" or _is_tensor(entry) for name, entry in header.items()
     ):

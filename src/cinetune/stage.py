@@ -149,7 +149,8 @@ def make_pieces(
     if processes.size > 1:
         return _make_together(project, report, stage, kind, tasks, processes=processes, open_for=open_for)
     store, shoot = project.store, project.config.shoot
-    missing = [task for task in tasks if not store.has_unit(stage, task.key)]
+    found = {task.key: store.find_unit(stage, task.key, kind) for task in tasks}
+    missing = [task for task in tasks if found[task.key] is None]
     if missing:
         from cinetune.generation import Work, run_tasks
 
@@ -165,7 +166,7 @@ def make_pieces(
                 tasks=missing, open_maker=opener, say=report.warn, done=lambda task, _: bar.advance(1, task.label)
             )
             run_tasks(work, workers=shoot.workers, executor=shoot.executor, options={**shoot.options, **own})
-    return [store.made_unit(stage, task.key, kind) for task in tasks]
+    return [found[task.key] or store.made_unit(stage, task.key, kind) for task in tasks]
 
 
 def _make_together(
@@ -214,11 +215,14 @@ def _keeper(
     store = Store(root)
     make = opener(store)
 
+    def logged(task: Any) -> T:
+        with _logged(store, stage, task):
+            return make(task)
+
     def keep(task: Any) -> bool:
         with store.claim(stage, task.key, wait=wait) as ours:
-            if ours and not store.has_unit(stage, task.key):
-                with _logged(store, stage, task):
-                    store.unit(stage, task.key, kind, lambda: make(task))
+            if ours:
+                store.unit(stage, task.key, kind, lambda: logged(task))
             return ours
 
     return keep

@@ -190,6 +190,8 @@ class Store:
         """What each input key asked for in this process was made of; `save_stage` writes it down."""
         self._hashes: dict[str, list[str]] | None = None
         self._hashed = False
+        self._read: dict[str, tuple[str, StageRecord]] = {}
+        """Finished stages as read once, each with the stamp of its file."""
 
     def sha256(
         self, path: Path, *, fresh: bool = False, parts: Sequence[Path] = (), of: Callable[[Path], str] = sha256_file
@@ -284,20 +286,22 @@ class Store:
     def unit(self, stage: str, key: str, kind: Callable[..., T], make: Callable[[], T]) -> T:
         """The record of one piece of a stage: read if it was finished before under the same key and its files are
         still there, else made and kept."""
-        path = self._unit_path(stage, key)
-        if (kept := self._kept_unit(stage, key)) is not None:
-            return from_json(kind, json.dumps(kept), where=str(path))
+        if (kept := self.find_unit(stage, key, kind)) is not None:
+            return kept
         record = make()
-        self.write_text(path, sealed(json.loads(to_json(record))))
+        self.write_text(self._unit_path(stage, key), sealed(json.loads(to_json(record))))
         return record
 
+    def find_unit(self, stage: str, key: str, kind: Callable[..., T]) -> T | None:
+        """The record of a piece that was finished before, perhaps by another process."""
+        kept = self._kept_unit(stage, key)
+        return None if kept is None else from_json(kind, json.dumps(kept), where=str(self._unit_path(stage, key)))
+
     def made_unit(self, stage: str, key: str, kind: Callable[..., T]) -> T:
-        """The record of a piece that was made before, perhaps by another process."""
-
-        def never() -> T:
-            raise AssertionError(f"every piece of {stage} was made before it is read")
-
-        return self.unit(stage, key, kind, never)
+        """`find_unit` of a piece that is known to be there."""
+        found = self.find_unit(stage, key, kind)
+        assert found is not None, f"every piece of {stage} was made before it is read"
+        return found
 
     def has_unit(self, stage: str, key: str) -> bool:
         """Whether `unit` would read this piece instead of making it."""
@@ -354,11 +358,18 @@ class Store:
         return self.work / "stages" / f"{stage}.json"
 
     def load_stage(self, stage: str) -> StageRecord | None:
-        """A finished stage, or None. Raises `StoreError` if its file is damaged, edited or of another schema."""
+        """A finished stage, or None. Raises `StoreError` if its file is damaged, edited or of another schema. While its
+        file is the same it is read once."""
         path = self.stage_path(stage)
         if not path.is_file():
             return None
-        plain, remedy = unsealed(inside(self.root, path).read_bytes(), where=str(path)), "run the stage again"
+        stamp = _stamp((inside(self.root, path),))
+        if stage not in self._read or self._read[stage][0] != stamp:
+            self._read[stage] = stamp, self._stage_from(path, stage)
+        return self._read[stage][1]
+
+    def _stage_from(self, path: Path, stage: str) -> StageRecord:
+        plain, remedy = unsealed(path.read_bytes(), where=str(path)), "run the stage again"
         if plain is None or plain.get("schema") != artifacts.SCHEMA:
             raise _of_another_version(path)
         body = from_json(_Body, json.dumps(plain), where=str(path))

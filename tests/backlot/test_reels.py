@@ -38,6 +38,7 @@ def test_reels_are_what_their_records_say(reels):
         assert (facts.rate, facts.frames, facts.timecode) == (RATE, reel.frames, f"{hour}:00:00:00")
         assert facts.colour.decided == "tagged bt709, limited range"
         events = read_cut_list(reel.path.with_suffix(".edl"))
+        assert events is not None
         spans, _ = spans_of(events, rate=RATE, frames=reel.frames, timecode=reel.timecode)
         assert spans == [(shot.clean_start, shot.clean_end) for shot in reel.shots]
     rows = [json.loads(line) for line in (folder / "footage" / "metadata.jsonl").read_text().splitlines()]

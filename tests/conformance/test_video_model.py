@@ -13,7 +13,7 @@ from cinetune.models.adapters import lora
 from cinetune.models.family import Conditioning, VideoModel
 from cinetune.models.wan import pocket
 from cinetune.models.wan.wan21 import WanVideo
-from support import tiny_wan
+from support import remove_lora, tiny_wan
 
 MODELS: dict[str, Callable[[], VideoModel]] = {"tiny": tiny_wan}
 if pocket.weights_folder().exists():
@@ -127,7 +127,7 @@ def test_every_target_preset_trains_and_comes_off(model: VideoModel) -> None:
         counts.append(sum(p.numel() for _, p in added))
         model.velocity(x, sigma, cond).square().mean().backward()
         assert all(p.grad is not None and bool(p.grad.any()) for name, p in added if ".lora_B." in name)
-        lora.remove_lora(model, "look")
+        remove_lora(model, "look")
     assert len(set(counts)) == len(counts)
     with torch.no_grad():
         assert torch.equal(model.velocity(x, sigma, cond), base)

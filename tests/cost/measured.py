@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from cinetune.cost.cards import CARDS, elementwise_bytes, step_seconds, work_seconds
 from cinetune.cost.memory import Setting, training_memory
-from cinetune.cost.operations import Work, forward, video_decoding, video_encoding
+from cinetune.cost.operations import Operations, forward, video_decoding, video_encoding
 from cinetune.cost.shape import WAN21, WAN21_ENCODERS
 from cinetune.cost.shooting import decoding_bytes, encoding_bytes, with_workspaces
 
@@ -47,10 +47,10 @@ class Row:
                 moved = elementwise_bytes(WAN21, tokens, self.setting, 1)
                 seconds, memory = work_seconds(forward(WAN21, tokens), H200, moved=moved), 0
             case "encode":
-                seconds = work_seconds(Work(convolution=video_encoding(WAN21_ENCODERS, frames, *self.size)), H200)
+                seconds = work_seconds(Operations(convolution=video_encoding(WAN21_ENCODERS, frames, *self.size)), H200)
                 memory = with_workspaces(encoding_bytes(WAN21_ENCODERS, frames, *self.size))
             case _:
-                seconds = work_seconds(Work(convolution=video_decoding(WAN21_ENCODERS, frames, *self.size)), H200)
+                seconds = work_seconds(Operations(convolution=video_decoding(WAN21_ENCODERS, frames, *self.size)), H200)
                 memory = with_workspaces(decoding_bytes(WAN21_ENCODERS, *self.size))
         return seconds, memory / 1e9
 

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from cinetune.cost.operations import image_encoding, text_encoding, video_decoding, video_encoding
@@ -33,7 +34,9 @@ def test_operations_of_the_autoencoder(small: Encoders, frames: int, full_size: 
     assert shape.vae_parameters() == sum(parameter.numel() for parameter in vae.parameters())
     video = torch.zeros(1, 3, frames, 64, 96, device="meta")
     with torch.no_grad(), count_operations() as counter:
-        latents = vae.encode(video).latent_dist.mode()
+        encoded = vae.encode(video)
+        assert isinstance(encoded, AutoencoderKLOutput)
+        latents = encoded.latent_dist.mode()
     assert video_encoding(shape, frames, 64, 96) == counter.get_total_flops()
     with torch.no_grad(), count_operations() as counter:
         vae.decode(latents)

@@ -292,7 +292,7 @@ def test_a_file_that_goes_away_or_changes_before_it_is_decoded(
     open_film = decode.av.open
     meddled: list[Path] = []
 
-    def meddle(name: str, *words: object, **options: Any) -> object:
+    def meddle(name: str, *words: Any, **options: Any) -> object:
         if Path(name) == bad and not meddled:
             meddled.append(bad)
             bad.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,8 @@ def test_odd_sizes_and_quarter_chroma_upsample():
 
 
 def _decide(**tags):
-    return decide_colour(**({"matrix": 2, "primaries": 2, "transfer": 2, "code_range": 0, "height": 720} | tags))
+    told: dict[str, Any] = {"matrix": 2, "primaries": 2, "transfer": 2, "code_range": 0, "height": 720} | tags
+    return decide_colour(**told)
 
 
 @pytest.mark.parametrize(

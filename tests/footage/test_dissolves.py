@@ -59,7 +59,7 @@ def slow_zoom() -> np.ndarray:
     wide = np.repeat(np.repeat(shot(6, 1)[0], 4, axis=0), 4, axis=1)
     film = []
     for k in range(80):
-        big = zoom(wide, 1 + 0.006 * k, order=1)
+        big = np.asarray(zoom(wide, 1 + 0.006 * k, order=1))
         top, left = (big.shape[0] - 72) // 2, (big.shape[1] - 128) // 2
         film.append(big[top : top + 72, left : left + 128].reshape(HEIGHT, 4, WIDTH, 4).mean(axis=(1, 3)))
     return np.stack(film)

@@ -303,7 +303,8 @@ def test_a_line_ends_where_lines_end_and_nowhere_else():
 
 def test_a_last_block_filled_up_with_zeros(tmp_path):
     (tmp_path / "a.edl").write_bytes(AVID.encode() + bytes(512 - len(AVID) % 512))
-    assert len(read_cut_list(tmp_path / "a.edl")) == 11
+    events = read_cut_list(tmp_path / "a.edl")
+    assert events is not None and len(events) == 11
 
 
 @pytest.mark.parametrize(

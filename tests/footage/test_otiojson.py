@@ -24,7 +24,9 @@ def span(start, frames, rate=RATE):
 
 
 def clip(start, frames, *, url="rushes/castle.mov", available=(86400, 1000), rate=RATE, name="castle"):
-    media = schema.ExternalReference(target_url=url, available_range=span(*available, rate) if available else None)
+    media = schema.ExternalReference(
+        target_url=url, available_range=span(available[0], available[1], rate) if available else None
+    )
     return schema.Clip(name=name, media_reference=media, source_range=span(start, frames, rate))
 
 
@@ -35,7 +37,7 @@ def edit(*items):
     return otio.adapters.write_to_string(timeline, adapter_name="otio_json")
 
 
-def spans(text, *, rate=FILM, frames=1000, timecode="01:00:00:00"):
+def spans(text: str, *, rate: Fraction = FILM, frames: int = 1000, timecode: str | None = "01:00:00:00"):
     events = [event for event in parse_otio(text, edit="cut.otio") if not event.skip]
     return spans_of(events, rate=rate, frames=frames, timecode=timecode)
 

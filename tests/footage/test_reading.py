@@ -114,6 +114,7 @@ def write_alpha(path, codec: str, pixels: str, cover: np.ndarray) -> None:
     """Flat light grey under an alpha channel `cover` [H, W] in [0, 1]."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=24)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = cover.shape
         stream.pix_fmt, stream.options = pixels, {"profile": "4"} if codec == "prores_ks" else {}
         for number in range(12):

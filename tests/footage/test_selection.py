@@ -8,14 +8,14 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinetune.artifacts import Measures, Window
+from cinetune.artifacts import Measures, Split, Window
 from cinetune.config import PrepareSection
 from cinetune.footage.cut.selection import connected, crowded, fair_share, held_scenes, left_out, repeats, scene_table
 
 NAMES = st.sampled_from("abcdefgh")
 
 
-def _windows(*scenes, split="train"):
+def _windows(*scenes: str, split: Split = "train") -> list[Window]:
     return [
         Window(
             id=f"w{k}", shot=f"s{k}", clip="c", scene=scene, split=split, source_frames=(0, 1), rate=Fraction(16),

@@ -205,9 +205,8 @@ def test_a_missing_reader_is_a_row_and_the_batch_goes_on(project, report, monkey
     ],
 )
 def test_timecode_of_a_header_keeps_its_flag_and_its_base(tmp_path, rate, packed, label, base):
-    clock = {"FramesPerSecond": (oiio.TypeDesc("rational"), rate)}
-    code = {"smpte__TimeCode": (oiio.TypeDesc("timecode"), (packed, 0))}
-    path = write(tmp_path, ".exr", range(1, 4), first=1, **clock, **code)
+    clock, code = (oiio.TypeDesc("rational"), rate), (oiio.TypeDesc("timecode"), (packed, 0))
+    path = write(tmp_path, ".exr", range(1, 4), first=1, FramesPerSecond=clock, smpte__TimeCode=code)
     facts = probe(path, settings=RATE, min_seconds=0)
     assert (facts.timecode, facts.timecode_base) == (label, base)
 

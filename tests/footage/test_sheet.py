@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cinetune.artifacts import Colour, FootageClip, Measures, Rights, Window
+from cinetune.artifacts import Colour, FootageClip, Measures, Rights, Split, Window
 from cinetune.pages.sheet import WindowCard, render_sheet, start_label, strip
 from films import FILM, drift
 
@@ -25,7 +25,10 @@ CLIP = FootageClip(
 )  # fmt: skip
 
 
-def _card(number, *, scene="castle", split="train", caption="a rider", left_out="", copy_of=""):
+def _card(
+    number: int, *, scene: str = "castle", split: Split = "train", caption: str = "a rider", left_out: str = "",
+    copy_of: str = "",
+) -> WindowCard:  # fmt: skip
     window = Window(
         id=f"a_s{number:03d}_w00", shot=f"a_s{number:03d}", clip="a", scene=scene, split=split,
         source_frames=tuple(range(24 + number, 57 + number)), rate=Fraction(16), crop=(0, 0, 96, 64), width=96,
@@ -41,11 +44,13 @@ def _card(number, *, scene="castle", split="train", caption="a rider", left_out=
 class _Tags(HTMLParser):
     def __init__(self, page):
         super().__init__()
-        self.open, self.links, self.cards = [], [], []
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.cards: list[dict[str, str]] = []
         self.feed(page)
 
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
+    def handle_starttag(self, tag, attrs):
+        found = {name: value or "" for name, value in attrs}
         self.links += [value for name, value in found.items() if name in ("src", "href")]
         if "card" in found.get("class", "").split():
             self.cards.append(found)

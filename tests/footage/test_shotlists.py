@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import opentimelineio as otio
@@ -132,7 +133,7 @@ def test_a_marker_becomes_a_shot_with_the_frame_under_it(root: Path) -> None:
         ({"comment": ""}, "has no comment"),
     ],
 )
-def test_a_marker_that_is_no_shot_is_named(root: Path, more: dict[str, str], reason: str) -> None:
+def test_a_marker_that_is_no_shot_is_named(root: Path, more: dict[str, Any], reason: str) -> None:
     write_video(root / "film.mov", moving_picture(4, frames=24), rate=Fraction(24), codec="prores_hq")
     with pytest.raises(CinetuneError, match=f"marker 'SH 010' on clip 'c1'.*{reason}"):
         import_shots(root, timeline(root, **more))

@@ -237,9 +237,7 @@ def test_a_footage_folder_beside_the_project(tmp_path):
     (tmp_path / "reels" / "a.txt").write_text("outside")
     root = tmp_path / "film"
     clip = Shot(id="a0", clip="a", span=Span(start=0, frames=30, rate=Fraction(24)), source="test")
-    outside = FootageClip(
-        **{name: getattr(_clip("a"), name) for name in FootageClip.__slots__} | {"path": "../reels/a.mov"}
-    )
+    outside = replace(_clip("a"), path="../reels/a.mov")
     (row,) = captions_of(root, root / "../reels", {"a": outside}, [clip])
     assert (row.text, row.source) == ("outside", "a.txt")
 

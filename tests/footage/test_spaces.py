@@ -5,6 +5,7 @@ curves and matrices. The patches are whole code values, so nothing but the readi
 from __future__ import annotations
 
 import sys
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -155,7 +156,7 @@ def write_codes(path, codes, *, bits, tags):
             frame = av.VideoFrame(codes.shape[2], codes.shape[1], name)
             for plane, values in zip(frame.planes, codes, strict=True):
                 kind = np.uint8 if bits == 8 else np.uint16
-                rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
+                rows = np.frombuffer(memoryview(cast(Any, plane)), kind).reshape(plane.height, -1)
                 rows[:, : codes.shape[2]] = values
             frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = tags
             frame.pts = number

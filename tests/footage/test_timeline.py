@@ -84,6 +84,8 @@ def test_the_timeline_says_where_it_starts(rate, first):
     """At 01:00:00:00 as its EDL does; without it other programs begin the edit at zero, an hour from the EDL."""
     text = otio_text([entry("one", rate=rate), entry("two", rate=rate)], title="film")
     start = otio.adapters.read_from_string(text, adapter_name="otio_json").global_start_time
+    assert start is not None
     assert (start.value, start.rate) == (first, pytest.approx(float(rate), abs=1e-9))
     one, two = parse_otio(text, edit="e")
+    assert one.record is not None and two.record is not None
     assert (one.record.start * rate, two.record.start * rate, one.record.origin) == (first, first + 50, None)

@@ -124,7 +124,7 @@ def test_seeking_finds_the_same_frames(tmp_path):
 def _damage(path, first, end):
     """Spoil the packets of frames [first, end)."""
     with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        places = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
     for at, size in places[first:end]:
         data[at + 32 : at + size] = b"\x55" * (size - 32)  # of MXF, the first bytes are the container's

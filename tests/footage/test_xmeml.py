@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cinetune.errors import FootageError
 from cinetune.footage.edit.cutlists import read_cut_list, spans_of
+from cinetune.footage.edit.events import CutEvent
 from cinetune.footage.edit.xmeml import parse_xmeml
 
 RATE = "<rate><timebase>24</timebase><ntsc>{ntsc}</ntsc></rate>"
@@ -36,14 +37,22 @@ def edit(*items, ntsc="TRUE", head='<?xml version="1.0" encoding="UTF-8"?>\n<!DO
     return text.replace("{rate}", RATE).replace("{ntsc}", ntsc).encode()
 
 
-def spans(data, *, rate=Fraction(24000, 1001), frames=1000, timecode="01:00:00:00"):
-    events = [event for event in parse_xmeml(data, edit="cut.xml") if not event.skip]
+def parse(data: bytes) -> list[CutEvent]:
+    events = parse_xmeml(data, edit="cut.xml")
+    assert events is not None
+    return events
+
+
+def spans(
+    data: bytes, *, rate: Fraction = Fraction(24000, 1001), frames: int = 1000, timecode: str | None = "01:00:00:00"
+):
+    events = [event for event in parse(data) if not event.skip]
     return spans_of(events, rate=rate, frames=frames, timecode=timecode)
 
 
 def test_clips_name_their_file_and_their_frames():
     data = edit(clip(10, 58, 0, 48, file=FILE), clip(100, 124, 48, 72))
-    one, two = parse_xmeml(data, edit="cut.xml")
+    one, two = parse(data)
     assert one.files == two.files == ("file://localhost/Volumes/Rushes/day 1/castle.mov", "castle.mov")
     assert (one.clips, one.reel, one.label) == (("castle",), "A001", "1 'castle'")
     assert spans(data)[0] == [(10, 58), (100, 124)]
@@ -87,7 +96,7 @@ def test_transitions_are_cut_away_on_both_sides():
     ],
 )  # fmt: skip
 def test_what_no_file_can_serve_is_marked(item, reason):
-    (event,) = parse_xmeml(edit(item), edit="cut.xml")
+    (event,) = parse(edit(item))
     assert event.skip == reason
 
 
@@ -139,7 +148,7 @@ def test_damaged_xml_is_read_or_refused(data):
         put = data.draw(st.sampled_from([b"", b"-1", b"9", b"</clipitem>", b"<file>", b"&", b"\xff", b"00000", b"x"]))
         text = text[:at] + put + text[at + data.draw(st.integers(0, 8)) :]
     try:
-        events = parse_xmeml(text, edit="cut.xml")
+        events = parse(text)
     except FootageError:
         return
     for start, end in spans_of([e for e in events or [] if not e.skip], rate=Fraction(24), frames=99, timecode=None)[0]:
@@ -167,7 +176,7 @@ def test_a_frame_of_rounding_is_no_speed_change(source, played, rates, good):
         f"<out>{source[1]}</out><file id='f'><name>a.mov</name>{own}</file></clipitem>"
     )
     data = f"<xmeml><sequence>{sequence}<media><video><track>{item}</track></video></media></sequence></xmeml>"
-    (event,) = parse_xmeml(data.encode(), edit="e")
+    (event,) = parse(data.encode())
     assert ("speed change" in event.skip) is not good
     if good:
         rate = {"24": Fraction(24), "50": Fraction(50)}.get(rates[0], Fraction(24000, 1001))
@@ -185,7 +194,7 @@ def test_the_reason_is_the_true_one():
     own, sequence = _rate_xml("23.976"), _rate_xml("29.97")
     item = f"<clipitem>{own}<start>0</start><end>59</end><in>10</in><out>69</out><file id='f'/></clipitem>"
     data = f"<xmeml><sequence>{sequence}<media><video><track>{item}</track></video></media></sequence></xmeml>"
-    (event,) = parse_xmeml(data.encode(), edit="e")
+    (event,) = parse(data.encode())
     assert "59 source frames at 24000/1001 fps in 59 frames" in event.skip
     assert "or source times counted at the sequence's rate" in event.skip
 
@@ -221,7 +230,7 @@ def test_the_timecode_of_a_file_counts_at_its_own_base_and_by_its_flag(said, lab
     file = f"<file id='f'><name>a.mov</name>{own}<timecode>{clock}{said}</timecode></file>"
     item = f"<clipitem>{own}<start>0</start><end>60</end><in>30</in><out>90</out>{file}</clipitem>"
     data = f"<xmeml><sequence>{own}<media><video><track>{item}</track></video></media></sequence></xmeml>"
-    events = parse_xmeml(data.encode(), edit="e")
+    events = parse(data.encode())
     rate = Fraction(60000, 1001)
     found, notes = spans_of(events, rate=rate, frames=180, timecode=label, base=rate / 2)
     assert found == [(30, 90)], notes

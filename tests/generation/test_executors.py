@@ -378,7 +378,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         "--disable-usage-stats",
         "--object-store-memory=80000000",
     ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     nodes: list[subprocess.Popen[bytes]] = []
 
     def node(*words: str) -> subprocess.Popen[bytes]:

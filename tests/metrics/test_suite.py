@@ -42,6 +42,8 @@ def embed(net: FeatureNet, frames: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def evidence(net: FeatureNet) -> Evidence:
     shot, truth, film = moving_picture(1), moving_picture(1, warmth=0.1), moving_picture(5, warmth=0.1)
+    words = net.text(["barn at dusk"])
+    assert words is not None
     return Evidence(
         frames_THWC=shot,
         cloud_N3=cloud(shot),
@@ -49,7 +51,7 @@ def evidence(net: FeatureNet) -> Evidence:
         truth_THWC=truth,
         clip=Semantics(
             frames_TD=embed(net, shot),
-            text_D=net.text(["barn at dusk"])[0],
+            text_D=words[0],
             film_ND=embed(net, film),
             truth_TD=embed(net, truth),
         ),
@@ -128,6 +130,7 @@ def test_the_curve_is_the_distance_frame_by_frame(evidence: Evidence) -> None:
 
 
 def test_a_truth_of_another_size_and_black_frames_give_a_reason(evidence: Evidence) -> None:
+    assert evidence.truth_THWC is not None
     small = measure(replace(evidence, truth_THWC=evidence.truth_THWC[:, :16]))
     for name in ("colour_error", "structure", "lpips", "motion_error"):
         assert small[name][0] is None and "differ in shape" in small[name][1], name
@@ -177,7 +180,7 @@ def test_features_leave_out_the_given_frame(net: FeatureNet) -> None:
 
 def test_set_metrics_read_frames_eight_apart() -> None:
     numbers = np.arange(33, dtype=np.float32)[:, None, None, None]
-    frames = picked(numbers).reshape(-1, 1)
+    frames = picked(numbers).reshape(-1, 1).astype(np.float64)
     assert frames.ravel().tolist() == [4, 8, 12, 16, 20, 24, 28, 32]
     assert apart(frames).ravel().tolist() == [8, 16, 24, 32]
     assert len(apart(frames[:1])) == 1

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from cinetune.models.adapters.names import LAYERS, layer_name, original_name
 from cinetune.models.family import Conditioning
 from cinetune.models.files import weights
 from cinetune.models.wan.wan21 import WanVideo
-from support import wan21_meta
+from support import remove_lora, wan21_meta
 
 RANK, ALPHA = 4, 6.0
 Spelling = Callable[[str], str]
@@ -115,9 +116,10 @@ def test_peft_itself_agrees_with_what_is_read(model: WanVideo, tmp_path: Path) -
     """What PEFT saves from a model and what is read back move the weights by the same amount."""
     from peft import LoraConfig, get_peft_model
 
-    wrapped = get_peft_model(
-        model.denoiser,
-        LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["attn2.to_q", "attn2.add_k_proj"], alpha_pattern={
+    denoiser: Any = model.denoiser
+    wrapped: Any = get_peft_model(
+        denoiser,
+        LoraConfig(r=RANK, lora_alpha=int(ALPHA), target_modules=["attn2.to_q", "attn2.add_k_proj"], alpha_pattern={
             "attn2.add_k_proj": 10.0}, init_lora_weights=False),
     )  # fmt: skip
     wrapped.save_pretrained(tmp_path / "peft")
@@ -255,7 +257,7 @@ def test_what_does_not_fit_is_refused(model: WanVideo, tmp_path: Path) -> None:
         return tmp_path / "x.safetensors"
 
     text = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
-    start = {"rank": RANK, "alpha": 4.0, "targets": "cross"}
+    start: dict[str, Any] = {"rank": RANK, "alpha": 4.0, "targets": "cross"}
     with pytest.raises(ModelError, match="of another base"):
         lora.start_from(model, made(text, width=64), **start)
     with pytest.raises(ModelError, match=r"rank 2, not 4[\s\S]*train\.rank = 2"):
@@ -270,7 +272,7 @@ def test_what_does_not_fit_is_refused(model: WanVideo, tmp_path: Path) -> None:
 def test_targets_may_be_a_pattern(model: WanVideo) -> None:
     added = lora.add_lora(model, rank=2, alpha=2, targets=r"regex:blocks\.\d+\.attn2\.(to_k|to_v)", seed=0)
     assert {re.sub(r"blocks\.\d+\.|\.lora_.*", "", name) for name, _ in added} == {"attn2.to_k", "attn2.to_v"}
-    lora.remove_lora(model, "look")
+    remove_lora(model, "look")
     with pytest.raises(ModelError, match=r"no layer of .* matches the LoRA targets 'regex:attn2"):
         lora.add_lora(model, rank=2, alpha=2, targets="regex:attn2.to_k", seed=0)
     with pytest.raises(ModelError, match="no adapter file can name"):

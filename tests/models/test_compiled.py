@@ -49,7 +49,9 @@ def deep(tiny_folder: Path) -> Callable[..., WanVideo]:
         model = WanVideo.from_folder(tiny_folder, family="wan21", parts="denoiser")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            model._transformer = WanTransformer3DModel.from_config({**model.denoiser.config, "num_layers": LAYERS})
+            deeper = WanTransformer3DModel.from_config({**model.denoiser.config, "num_layers": LAYERS})
+            assert isinstance(deeper, WanTransformer3DModel)
+            model._transformer = deeper
         model.denoiser.eval().requires_grad_(False)
         section = ModelSection.model_validate(settings)
         place_on_device(model.denoiser, section, CPU)

@@ -39,4 +39,5 @@ def test_a_copy_convolves_with_its_own_weights() -> None:
     use_fast_conv3d(first)
     second = copy.deepcopy(first)
     nn.init.zeros_(second.weight)
+    assert second.bias is not None
     assert torch.equal(second(torch.ones(1, 1, 2, 2, 2)), torch.ones(1, 1, 2, 2, 2) * second.bias)

@@ -95,6 +95,7 @@ def make(tiny_folder: Path) -> Callable[..., WanVideo]:
     def load(recipe: TrainSection = PLAIN, **settings: Any) -> WanVideo:
         section = ModelSection(family="wan21", path=str(tiny_folder), **settings)
         model = load_model(section, device=CPU, parts="denoiser")
+        assert isinstance(model, WanVideo)
         fit(model, section, recipe, CPU, Quiet())
         return model
 
@@ -240,7 +241,8 @@ def test_no_decoded_weight_is_kept_for_the_backward(make: Callable[..., WanVideo
 
 def test_14b_shapes_take_what_is_stated() -> None:
     """On the meta device: bytes of the whole denoiser in bfloat16 and with stored blocks."""
-    denoiser = wan21_meta().to(torch.bfloat16)
+    denoiser: Any = wan21_meta()
+    denoiser.to(torch.bfloat16)
     layers = [module for module in denoiser.blocks.modules() if isinstance(module, nn.Linear)]
     linear, rows = sum(m.weight.numel() for m in layers), sum(m.out_features for m in layers)
     found = {"plain": stored_bytes(denoiser)}
@@ -257,8 +259,9 @@ def test_14b_shapes_take_what_is_stated() -> None:
 
 
 def test_a_weight_that_is_not_finite_is_refused() -> None:
-    layer = nn.Sequential(nn.Linear(4, 4))
-    layer[0].weight.data[1, 2] = float("nan")
+    linear = nn.Linear(4, 4)
+    linear.weight.data[1, 2] = float("nan")
+    layer = nn.Sequential(linear)
     with pytest.raises(ModelError, match="weight 0 is not finite"):
         store_linears(layer, "fp8")
 
@@ -297,7 +300,9 @@ def longer(folder: Path) -> WanVideo:
     model = WanVideo.from_folder(folder, family="wan21", parts="denoiser")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model._transformer = WanTransformer3DModel.from_config({**model.denoiser.config, "num_layers": 6})
+        deeper = WanTransformer3DModel.from_config({**model.denoiser.config, "num_layers": 6})
+        assert isinstance(deeper, WanTransformer3DModel)
+        model._transformer = deeper
     model.denoiser.eval().requires_grad_(False)
     return model
 

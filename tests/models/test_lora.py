@@ -16,7 +16,7 @@ from cinetune.models.adapters import export, lora
 from cinetune.models.family import Conditioning
 from cinetune.models.wan.wan21 import WanVideo
 from memory_trace import saved_bytes
-from support import tiny_wan, wan21_meta
+from support import remove_lora, tiny_wan, wan21_meta
 
 
 def probe(model: WanVideo) -> Tensor:
@@ -60,7 +60,7 @@ def test_presets_on_the_full_model(model: WanVideo) -> None:
     for targets, (modules, parameters) in table.items():
         added = lora.add_lora(meta, rank=8, alpha=16, targets=targets, seed=0)  # pyright: ignore[reportArgumentType]
         assert len(added) == 2 * modules and sum(p.numel() for _, p in added) == parameters, targets
-        lora.remove_lora(meta, "look")  # pyright: ignore[reportArgumentType]
+        remove_lora(meta, "look")  # pyright: ignore[reportArgumentType]
 
 
 def test_only_the_adapter_trains_and_in_float32(tiny_folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_disabled_is_the_base_bit_for_bit(model: WanVideo) -> None:
         assert torch.equal(probe(model), base)
         lora.use_lora(model, "look")
         assert torch.equal(probe(model), look)
-        lora.remove_lora(model, "look")
+        remove_lora(model, "look")
         assert torch.equal(probe(model), base)
         assert not any("lora" in name for name, _ in model.denoiser.named_modules())
 
@@ -115,7 +115,7 @@ def test_two_adapters_do_not_mix(model: WanVideo) -> None:
         lora.use_lora(model, None)
         assert torch.equal(probe(model), base)
         lora.use_lora(model, "plain")
-        lora.remove_lora(model, "look")
+        remove_lora(model, "look")
         lora.use_lora(model, "plain")
         assert torch.equal(probe(model), plain)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_stock_diffusers_loads_and_runs_it(shots: list[tuple[torch.Tensor, str]]
     pipeline.set_progress_bar_config(disable=True)
     frames, text = shots[0]
     still = ((frames[:, 0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    film = pipeline(
+    made: Any = pipeline(
         image=Image.fromarray(still),
         prompt=text,
         height=pocket.HEIGHT,
@@ -52,7 +53,8 @@ def test_stock_diffusers_loads_and_runs_it(shots: list[tuple[torch.Tensor, str]]
         num_inference_steps=2,
         generator=torch.Generator().manual_seed(0),
         output_type="np",
-    ).frames[0]
+    )
+    film = made.frames[0]
     assert film.shape == (5, pocket.HEIGHT, pocket.WIDTH, 3)
     assert np.isfinite(film).all()
 

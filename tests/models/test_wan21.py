@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from cinetune.errors import ModelError, WeightsError
 from cinetune.models.adapters.lora import add_lora
 from cinetune.models.prompts import clean_prompt
-from cinetune.models.wan.wan21 import WanVideo, pad_text, wan21_meta
-from support import tiny_wan
+from cinetune.models.wan.wan21 import WanVideo, pad_text
+from support import tiny_wan, wan21_meta
 
 
 def test_the_full_model_has_its_published_size() -> None:

@@ -150,4 +150,4 @@ def test_hashes_of_large_files_are_kept(tiny_folder: Path, tmp_path: Path, monke
 
 def test_a_model_loads_by_its_section(tiny_folder: Path) -> None:
     model = load_model(ModelSection(path=str(tiny_folder), device="cpu", clip_preprocess="crop"), parts="encoders")
-    assert model.info.location == str(tiny_folder) and model.device.type == "cpu"
+    assert isinstance(model, WanVideo) and model.info.location == str(tiny_folder) and model.device.type == "cpu"

@@ -37,9 +37,9 @@ def features(n: int, d: int, *, seed: int, shift: float = 0.0) -> np.ndarray:
 
 @pytest.mark.parametrize(("n", "m", "d"), [(300, 260, 32), (120, 200, 64)])
 def test_frechet_equals_clean_fid_torch_fidelity_and_torchmetrics(n: int, m: int, d: int) -> None:
-    from cleanfid.fid import frechet_distance
-    from torch_fidelity.metric_fid import fid_statistics_to_metric
-    from torchmetrics.image.fid import _compute_fid
+    from cleanfid.fid import frechet_distance  # pyright: ignore[reportMissingImports]
+    from torch_fidelity.metric_fid import fid_statistics_to_metric  # pyright: ignore[reportMissingImports]
+    from torchmetrics.image.fid import _compute_fid  # pyright: ignore[reportMissingImports]
 
     x, y = features(n, d, seed=0), features(m, d, seed=1, shift=0.2)
     moments = [(rows.mean(0), np.cov(rows, rowvar=False)) for rows in (x, y)]
@@ -56,14 +56,14 @@ def test_frechet_equals_clean_fid_torch_fidelity_and_torchmetrics(n: int, m: int
 
 
 def test_kid_equals_clean_fid_torch_fidelity_and_torchmetrics() -> None:
-    from torch_fidelity.metric_kid import kernel_mmd
-    from torchmetrics.image.kid import poly_mmd
+    from torch_fidelity.metric_kid import kernel_mmd  # pyright: ignore[reportMissingImports]
+    from torchmetrics.image.kid import poly_mmd  # pyright: ignore[reportMissingImports]
 
     x, y = features(80, 48, seed=2), features(80, 48, seed=3, shift=0.1)
     ours = kid(x, y)
     assert ours == pytest.approx(float(poly_mmd(torch.tensor(x), torch.tensor(y))), rel=1e-9)
     assert ours == pytest.approx(float(kernel_mmd(x, y, kid_kernel="poly")), rel=1e-9)
-    from cleanfid.fid import kernel_distance
+    from cleanfid.fid import kernel_distance  # pyright: ignore[reportMissingImports]
 
     # One subset of all rows: clean-fid draws subsets and averages.
     assert ours == pytest.approx(float(kernel_distance(x, y, num_subsets=1, max_subset_size=80)), rel=1e-9)
@@ -88,7 +88,7 @@ def test_cmmd_equals_its_formula_written_out() -> None:
 
 
 def test_lpips_equals_lpips(tmp_path) -> None:
-    import lpips
+    import lpips  # pyright: ignore[reportMissingImports]
     from safetensors.torch import save_file
 
     with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def test_lpips_equals_lpips(tmp_path) -> None:
 
 
 def test_inception_equals_torch_fidelitys_network_on_the_same_random_weights(tmp_path) -> None:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # pyright: ignore[reportMissingImports]
 
     ours = InceptionFeatures()
     generator = torch.Generator().manual_seed(0)
@@ -132,7 +132,7 @@ def test_inception_equals_torch_fidelitys_network_on_the_same_random_weights(tmp
 
 
 def test_i3d_equals_the_module_of_cd_fvd_on_the_same_random_weights() -> None:
-    from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
+    from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d  # pyright: ignore[reportMissingImports]
 
     ours = I3dLogits()
     theirs = InceptionI3d(400, in_channels=3)

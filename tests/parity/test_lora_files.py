@@ -93,7 +93,7 @@ def test_stock_diffusers_reproduces_the_trained_module(
         shapes=export.linear_shapes(trained.model.denoiser),
     )
     pipe = WanImageToVideoPipeline.from_pretrained(tiny_folder)
-    pipe.load_lora_weights(path, adapter_name="look")
+    pipe.load_lora_weights(str(path), adapter_name="look")
     assert torch.equal(velocity(pipe.transformer), trained.look)
     pipe.disable_lora()
     assert torch.equal(velocity(pipe.transformer), trained.base)
@@ -148,7 +148,7 @@ def test_strength_scales_the_change_of_the_weights(
     export.save_adapter(path, state, alpha=ALPHA, rank=RANK, format=form, shapes=shapes)
     pipe = WanImageToVideoPipeline.from_pretrained(tiny_folder)
     base = {key: value.clone() for key, value in pipe.transformer.state_dict().items()}
-    pipe.load_lora_weights(path, adapter_name="look")
+    pipe.load_lora_weights(str(path), adapter_name="look")
     by_hand = WanVideo.from_folder(tiny_folder, family="pocket", parts="denoiser").denoiser
     for strength in STRENGTHS:
         pipe.set_adapters("look", strength)

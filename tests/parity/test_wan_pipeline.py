@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_crop_tokens_are_encode_image(
 def test_text_is_encode_prompt(pipe: WanImageToVideoPipeline, model: WanVideo) -> None:
     cond = model.condition([PROMPT], tensor(picture()), 1, negative=[NEGATIVE])
     want, against = pipe.encode_prompt([PROMPT], [NEGATIVE], max_sequence_length=512)
-    assert torch.equal(cond.text_BLD, want)
+    assert want is not None and against is not None and torch.equal(cond.text_BLD, want)
     assert cond.negative_BLD is not None and torch.equal(cond.negative_BLD, against)
 
 
@@ -72,7 +73,7 @@ def test_sampling_is_the_pipeline_bit_for_bit(
 ) -> None:
     noise = torch.randn(1, 16, 3, 8, 12, generator=torch.Generator().manual_seed(3))
     pipe.register_modules(scheduler=type(pipe.scheduler).from_config(pipe.scheduler.config, flow_shift=shift))
-    want = pipe(
+    made: Any = pipe(
         image=picture(),
         prompt=PROMPT,
         negative_prompt=NEGATIVE,
@@ -83,7 +84,8 @@ def test_sampling_is_the_pipeline_bit_for_bit(
         guidance_scale=guidance,
         latents=noise.clone(),
         output_type="latent",
-    ).frames
+    )
+    want = made.frames
     cond = crop_model.condition([PROMPT], tensor(picture()), FRAMES, negative=[NEGATIVE])
     got = sample(crop_model, cond, noise, steps=5, guidance=guidance, shift=shift)
     assert torch.equal(got, want)
@@ -96,7 +98,7 @@ def test_sampling_is_the_pipeline_bit_for_bit(
 def test_frames_are_the_pipelines(pipe: WanImageToVideoPipeline, crop_model: WanVideo) -> None:
     noise = torch.randn(1, 16, 2, 8, 12, generator=torch.Generator().manual_seed(4))
     pipe.register_modules(scheduler=type(pipe.scheduler).from_config(pipe.scheduler.config, flow_shift=3.0))
-    want = pipe(
+    made: Any = pipe(
         image=picture(),
         prompt=PROMPT,
         height=HEIGHT,
@@ -106,7 +108,8 @@ def test_frames_are_the_pipelines(pipe: WanImageToVideoPipeline, crop_model: Wan
         guidance_scale=1.0,
         latents=noise.clone(),
         output_type="pt",
-    ).frames
+    )
+    want = made.frames
     cond = crop_model.condition([PROMPT], tensor(picture()), 5)
     latents = sample(crop_model, cond, noise, steps=2, guidance=1.0, shift=3.0)
     video = torch.cat(list(crop_model.decode(latents)), dim=2) / 2 + 0.5

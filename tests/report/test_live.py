@@ -151,7 +151,8 @@ def test_the_page_needs_nothing_from_elsewhere(project: Project, lay: Lay) -> No
     path = write_page(project)
     html = path.read_text()
     assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]*", html) and "http:" not in html and "https:" not in html
-    films = json.loads(re.search(r'class="list">(.*?)</script>', html)[1])
+    (listed,) = re.findall(r'class="list">(.*?)</script>', html)
+    films = json.loads(listed)
     assert [film["step"] for film in films] == [0, 5]
     assert all((path.parent / film["path"]).is_file() for film in films)
 

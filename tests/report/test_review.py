@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +55,7 @@ def film(ingested, tmp_path):
     return shutil.copytree(ingested, tmp_path / "film")
 
 
-def browse(page, folder, script: str) -> str:
+def browse(page: Path, folder: Path, script: str) -> dict[str, Any]:
     """What `script` says in a real browser, after it ran at the end of the page."""
     assert CHROMIUM is not None
     added = (

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.numpy import load_file, save_file
 
-from cinetune.artifacts import Colour, FootageClip, Sequence, Timing
+from cinetune.artifacts import Arm, Colour, FootageClip, Provenance, Sequence, Timing
 from cinetune.errors import ConfigError, FootageError
 from cinetune.footage.edit.cutlists import plan_cuts, spans_of
 from cinetune.footage.read.stills import read_image
@@ -37,7 +37,9 @@ def footage_clip(name, rate, frames):
     )  # fmt: skip
 
 
-def sequence(project, made, *, shot="SH0010", arm="look", seed=0, number=1):
+def sequence(
+    project: Project, made: Provenance, *, shot: str = "SH0010", arm: Arm = "look", seed: int = 0, number: int = 1
+) -> Sequence:
     master = np.rint(drift(number, FRAMES, 48, 64) * 65535).astype(np.uint16)
     with project.store.new_object(".safetensors") as (path, done):
         save_file({"frames_THWC": master}, path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cinetune.artifacts import FileRef, Scorecard, Segment, Sequence, Timing
+from cinetune.artifacts import Arm, FileRef, Scorecard, Segment, Sequence, Timing
 from cinetune.errors import ConfigError
 from cinetune.footage.video import write_video
 from cinetune.metrics.design import declared
@@ -26,7 +26,8 @@ INSIDE = 8
 def shoot(project: Project, *, look_warmth: float) -> None:
     """Masters by hand: base neutral, look warmed, both with small seed-dependent grain; two seeds of every shot."""
     made = []
-    for arm, warmth in (("base", 0.0), ("look", look_warmth)):
+    arms: tuple[tuple[Arm, float], ...] = (("base", 0.0), ("look", look_warmth))
+    for arm, warmth in arms:
         for number, shot in enumerate(project.shots().shots):
             for seed in (0, 1):
                 grain = np.random.default_rng([number, seed, arm == "look"]).normal(0, 0.01, (9, HEIGHT, WIDTH, 3))

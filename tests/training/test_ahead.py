@@ -59,10 +59,11 @@ def test_a_step_reads_nothing_back_from_its_device(files: list[WindowFile], reci
     """On the `meta` device reading a value is an error: loss, backward, clipping and optimiser run through there."""
     model, meta = tiny_wan(), torch.device("meta")
     add_lora(model, rank=2, alpha=4, targets="cross", seed=0)
-    model.denoiser.to(meta)
+    denoiser: Any = model.denoiser
+    denoiser.to(meta)
     trained = [parameter for parameter in model.denoiser.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained)
-    empty = torch.zeros(1, 512, 32, device=meta)
+    empty, norm = torch.zeros(1, 512, 32, device=meta), torch.zeros(())
     for step in range(2):
         for batch, draws in look(step, files, recipe, [slice(0, 1), slice(1, 2)]).parts:
             step_loss(model, batch.to(meta), draws.to(meta), empty_1LD=empty).sum().backward()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,10 +89,12 @@ def test_wandb_writes_offline_runs_with_the_numbers(written: Path) -> None:
     pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
 
+    messages: Any = wandb_internal_pb2  # its classes are made at import
+
     seen, config = [], {}
     for path in sorted((written / "wandb").rglob("offline-run-*/*.wandb")):
         for data in records(path):
-            record = wandb_internal_pb2.Record()
+            record = messages.Record()
             record.ParseFromString(data)
             config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             row = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
@@ -116,6 +119,7 @@ def test_mlflow_reads_its_runs_back(written: Path, monkeypatch: pytest.MonkeyPat
 
     client = MlflowClient(tracking_uri=(written / "mlflow").as_uri())
     experiment = client.get_experiment_by_name("film")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     curves = [[(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/loss")] for run in runs]
     assert sorted(curves) == [[(1, 0.75), (2, 0.5)], [(2, 0.125)]]

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_slow_gains_add_up_to_a_gain() -> None:
 
 
 @pytest.mark.parametrize("timesteps", ["logit-normal", "uniform"])
-def test_sigmas_sit_at_quantiles_of_training(timesteps: str) -> None:
+def test_sigmas_sit_at_quantiles_of_training(timesteps: Literal["logit-normal", "uniform"]) -> None:
     from cinetune.models.wan.flow import sample_sigmas
 
     drawn = sample_sigmas(20_000, torch.Generator().manual_seed(0), scheme=timesteps, shift=3.0)
@@ -54,6 +55,7 @@ def test_evaluation_repeats_and_leaves_random_state_alone(judge: Judge, recipe: 
     first, second = validator(3), validator(7)
     assert first == second
     assert torch.equal(state, torch.get_rng_state())
+    assert first.distance_film is not None and first.distance_regraded is not None
     assert first.distance == pytest.approx((first.distance_film + first.distance_regraded) / 2)
     assert len(first.curve) == 9
     assert first.v_loss == pytest.approx(sum(first.v_loss_at.values()) / 4)
@@ -106,7 +108,7 @@ def test_noise_is_the_spread_over_sampling_seeds(judge: Judge, recipe: TrainSect
         distances.append(np.mean([lpips_curve(validator.net, clip, shot.truth_TCHW)[1:].mean() for clip in clips]))
     assert found.distance == pytest.approx(distances[0])
     assert found.noise == pytest.approx(statistics.stdev(distances))
-    assert found.noise > 0
+    assert found.noise is not None and found.noise > 0
     assert validator(3).noise is None
     single = judge(recipe.model_copy(update={"validation_seeds": 1}), tmp_path)(0)
     assert single.noise is None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cinetune.artifacts import Arm, CopySheet, Domain, FileRef, Kept, Veto
+from cinetune.durable import atomic_write
 from cinetune.metrics.cards import DOMAINS
 from cinetune.metrics.memorisation import NearestTraining
 from cinetune.scoring.clips import Source

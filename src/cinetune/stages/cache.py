@@ -60,7 +60,11 @@ def make(project: Project, report: Reporter) -> Made[Cached]:
 
     processes = join_group(config.model, config.parallel)
     device = choose_device(config.model.device, config.model.dtype)
-    missing = processes.same([name for name in dict.fromkeys((*keys, shared_key)) if not store.has_unit(NAME, name)])
+    found, shared = (
+        {name: store.find_unit(NAME, name, LatentEntry) for name in keys},
+        store.find_unit(NAME, shared_key, FileRef),
+    )
+    missing = processes.same([name for name, kept in {**found, shared_key: shared}.items() if kept is None])
     mine = set(missing[processes.rank :: processes.size])  # each piece is made by one process, and by it alone
 
     def encode() -> None:
@@ -78,8 +82,8 @@ def make(project: Project, report: Reporter) -> Made[Cached]:
                     bar.advance(1, window.id)
 
     processes.together(encode)
-    entries = tuple(store.made_unit(NAME, name, LatentEntry) for name in keys)
-    shared = store.made_unit(NAME, shared_key, FileRef)
+    entries = tuple(found[name] or store.made_unit(NAME, name, LatentEntry) for name in keys)
+    shared = shared or store.made_unit(NAME, shared_key, FileRef)
     return Made(result=Cached(entries=entries, shared=(shared,)), seed=config.train.seed)
 
 

@@ -230,7 +230,7 @@ def _write(project: Project, folder: Path, tasks: Sequence[_Task], model: str) -
     for task in tasks:
         span = task.shot.span
         place = (task.clip.sha256, span.start, span.frames)
-        made = _made(project.store, task)
+        made = project.store.find_unit(NAME, task.key, _Caption)
         if made is not None:
             rows[place] = Generated(
                 file_name=Path(os.path.relpath(project.root / task.clip.path, folder)).as_posix(),
@@ -247,10 +247,6 @@ def _write(project: Project, folder: Path, tasks: Sequence[_Task], model: str) -
         write_generated(folder, rows.values())
 
 
-def _made(store: Store, task: _Task) -> _Caption | None:
-    return store.made_unit(NAME, task.key, _Caption) if store.has_unit(NAME, task.key) else None
-
-
 def _table(
     store: Store,
     shots: Sequence[Shot],
@@ -259,7 +255,7 @@ def _table(
     failures: dict[str, CinetuneError],
 ) -> str:
     """One line per shot: who captioned it, how long it is, and what a person should look at."""
-    made = {task.shot.id: _made(store, task) for task in tasks}
+    made = {task.shot.id: store.find_unit(NAME, task.key, _Caption) for task in tasks}
     cells = [("shot", "caption by", "words", "notes")]
     for shot, row in zip(shots, rows, strict=True):
         caption = made.get(shot.id)

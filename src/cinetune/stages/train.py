@@ -72,10 +72,11 @@ def make(project: Project, report: Reporter) -> Made[Trained]:
     store, config = project.store, project.config
     processes = join_group(config.model, config.parallel)
     runs = _runs(project)
-    done = processes.same({one.key for one in runs if store.has_unit(NAME, one.key)})
+    found = {one.key: store.find_unit(NAME, one.key, Look) for one in runs}
+    missing = processes.same({key for key, look in found.items() if look is None})
     with watching(project) if processes.main else nullcontext():
-        _train([one for one in runs if one.key not in done], config, report)
-    looks = tuple(store.made_unit(NAME, one.key, Look) for one in runs)
+        _train([one for one in runs if one.key in missing], config, report)
+    looks = tuple(found[one.key] or store.made_unit(NAME, one.key, Look) for one in runs)
     notes = [f"{look.arm}: {text}" for look in looks for text in _said(look, store.path(look.log))]
     return Made(result=Trained(looks=looks), notes=notes, seed=config.train.seed)
 
