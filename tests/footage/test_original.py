@@ -12,7 +12,7 @@ import pytest
 from cinetune.artifacts import Colour, FootageClip
 from cinetune.errors import FootageError
 from cinetune.footage.notes.sidecars import source_sha256
-from cinetune.footage.read.original import require_original
+from cinetune.footage.read.reading import require_original
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import probe, read_clip
 from films import counted, counter, write_counted
@@ -62,7 +62,7 @@ def test_bytes_are_read_again_only_when_the_file_changed(tmp_path, monkeypatch):
     clip = ingested(tmp_path, "a.mp4")
     read = []
     monkeypatch.setattr(
-        "cinetune.footage.read.original.source_sha256", lambda path: read.append(path) or source_sha256(path)
+        "cinetune.footage.read.reading.source_sha256", lambda path: read.append(path) or source_sha256(path)
     )
     for _ in range(3):
         read_clip(tmp_path, clip, [1])

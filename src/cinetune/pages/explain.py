@@ -15,8 +15,7 @@ import numpy as np
 
 from cinetune.artifacts import FootageClip, Rejected, Shot
 from cinetune.errors import ConfigError
-from cinetune.footage.read.original import require_original
-from cinetune.footage.read.reading import read_clip
+from cinetune.footage.read.reading import read_clip, require_original
 from cinetune.pages.kit import render
 from cinetune.pages.sheet import start_label, strip
 from cinetune.results import Ingested

@@ -19,9 +19,9 @@ import av
 
 from cinetune.artifacts import Colour, FootageClip, Rejected, Rights, Shot
 from cinetune.errors import FootageError
-from cinetune.footage.cut.cuts import Watcher
+from cinetune.footage.cut.burnins import find_burn_in, without
+from cinetune.footage.cut.cuts import Piece, Signals, Watcher, find_pieces, shared_bars
 from cinetune.footage.cut.slates import Samples
-from cinetune.footage.cut.usable import usable_pieces
 from cinetune.footage.edit.cutlists import CutPlan, cut_list_files, plan_cuts, spans_of
 from cinetune.footage.edit.events import CutEvent
 from cinetune.footage.notes.sidecars import (
@@ -315,7 +315,7 @@ def _judge(
         spans, source, cut_notes = _spans(facts, events, settings)
     except FootageError as error:
         return _reject(name, error.what, error.remedy)
-    pieces, bars, said, left_out = usable_pieces(facts, watcher.signals(), samples, settings, spans)
+    pieces, bars, said, left_out = _usable_pieces(facts, watcher.signals(), samples, settings, spans)
     if not pieces:
         why = ", ".join([*left_out, *cut_notes])
         return _reject(name, f"no usable shot ({why})", _BURNT_IN if "burnt in" in why else _NOTHING_MOVES)
@@ -348,6 +348,30 @@ def _judge(
         for number, piece in enumerate(pieces)
     )
     return _Verdict(clip=clip, shots=shots, rejected=None)
+
+
+def _usable_pieces(
+    facts: Probe,
+    signals: Signals,
+    samples: Samples,
+    settings: FootageSection,
+    spans: list[tuple[int, int]] | None,
+) -> tuple[list[Piece], tuple[int, int, int, int], tuple[str, ...], list[str]]:
+    """The shots that stay, the picture inside their bars, what there is to say of the bars, and what was left out."""
+    pieces, left_out = find_pieces(
+        signals,
+        rate=facts.rate,
+        min_seconds=settings.min_shot_seconds,
+        spans=spans,
+        steady_bars=settings.crop_bars,
+        unfit=samples.slate if settings.slates == "drop" else None,
+    )
+    bars, said = (0, 0, facts.width, facts.height), ()
+    if settings.crop_bars and pieces:
+        bars, said = shared_bars(signals, pieces, turn=facts.reading.turn)
+    burn_in = find_burn_in(samples.views(), turn=facts.reading.turn, size=(facts.width, facts.height), bars=bars)
+    clean, covered = without(samples.noted(pieces), burn_in, most=settings.max_burn_in)
+    return clean, bars, said, left_out + covered
 
 
 def _colour(root: Path, found: Colour, rule: ColourRule | None) -> Colour:

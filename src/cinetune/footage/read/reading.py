@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -20,19 +21,19 @@ import numpy as np
 
 from cinetune.artifacts import Colour, FootageClip, Reading, Window
 from cinetune.errors import FootageError
-from cinetune.footage.notes.sidecars import is_sequence, members
+from cinetune.footage.notes.sidecars import is_sequence, members, source_sha256
 from cinetune.footage.read.boxes import read_boxes, timecode_base
 from cinetune.footage.read.color import resize
 from cinetune.footage.read.decode import opened, picked, pictures
 from cinetune.footage.read.fields import CYCLE, FieldVote, refuse
 from cinetune.footage.read.libav import exact, metadata
-from cinetune.footage.read.original import require_original
 from cinetune.footage.read.planes import frame_colour, frame_rgb, has_alpha, quarter_turns, turned
 from cinetune.footage.read.sequences import SHOWN, first_look, picture, shown_frame
 from cinetune.footage.read.timing import Clock, claimed_rates, set_clock
 from cinetune.sections import ColourRule, FootageSection
+from cinetune.store import Store
 
-__all__ = ["Probe", "probe", "read_clip", "read_frames", "read_window"]
+__all__ = ["Probe", "probe", "read_clip", "read_frames", "read_window", "require_original"]
 
 Array = np.ndarray
 Crop = tuple[int, int, int, int]
@@ -314,3 +315,26 @@ def read_clip(
     )
     require_original(root, clip)
     return frames
+
+
+@cache
+def _store(root: Path) -> Store:
+    return Store(root)
+
+
+def require_original(root: Path, clip: FootageClip) -> None:
+    """Raises `FootageError` when the file of a clip is gone, or other than when it was ingested. `root` = project.
+
+    Everything made of a clip is kept under the hash of its bytes, so whoever reads its pictures asks first, or other
+    pictures would be kept under that hash for good. Bytes are read again only where size, time or place on the disk
+    changed since they were hashed (`Store.sha256`).
+    """
+    path = root / clip.path
+    remedy = "put the film back, or run `cinetune ingest`"
+    parts = sorted(members(path).values()) if is_sequence(path) else [path]
+    try:
+        found = _store(root.absolute()).sha256(path, parts=parts, of=source_sha256)
+    except OSError as error:
+        raise FootageError(f"the film cannot be read: {error.strerror}", where=str(path), remedy=remedy) from error
+    if found != clip.sha256:
+        raise FootageError("the file is not the one that was ingested", where=str(path), remedy=remedy)
