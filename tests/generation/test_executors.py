@@ -378,11 +378,11 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         "--disable-usage-stats",
         "--object-store-memory=80000000",
     ]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     nodes: list[subprocess.Popen[bytes]] = []
 
     def node(*words: str) -> subprocess.Popen[bytes]:
-        nodes.append(subprocess.Popen([*start, *words], **quiet))
+        quiet = subprocess.DEVNULL
+        nodes.append(subprocess.Popen([*start, *words], stdout=quiet, stderr=quiet, start_new_session=True))
         return nodes[-1]
 
     node("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")

@@ -265,8 +265,8 @@ def test_what_does_not_fit_is_refused(model: WanVideo, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"other layers[\s\S]*only in the targets[\s\S]*'cross-text'"):
         lora.start_from(model, made(text), **start)
     with pytest.raises(ModelError, match=r"only in the file[\s\S]*'cross-text'"):
-        lora.start_from(model, made(text), **start | {"targets": r"regex:blocks\.\d+\.attn2\.to_k"})
-    assert len(lora.start_from(model, made(text), **start | {"targets": "cross-text"})) == 16
+        lora.start_from(model, made(text), rank=RANK, alpha=4.0, targets=r"regex:blocks\.\d+\.attn2\.to_k")
+    assert len(lora.start_from(model, made(text), rank=RANK, alpha=4.0, targets="cross-text")) == 16
 
 
 def test_targets_may_be_a_pattern(model: WanVideo) -> None:

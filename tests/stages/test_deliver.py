@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import opentimelineio as otio
@@ -54,9 +55,10 @@ def sequence(
 @pytest.fixture
 def shot_film(project, made):
     """Two shots in two arms, generated."""
+    arms: tuple[Arm, ...] = ("base", "look")
     items = [
         sequence(project, made, shot=shot, arm=arm, number=k)
-        for k, (shot, arm) in enumerate((s, a) for s in ("SH0010", "SH0020") for a in ("base", "look"))
+        for k, (shot, arm) in enumerate(product(("SH0010", "SH0020"), arms))
     ]
     project.store.save_stage("expand", "key", {"sequences": items}, made=made)
     return project
