@@ -65,7 +65,9 @@ def made(
         for arm in arms:
             for seed in range(seeds):
                 gained = 0 if arm != "look" else gain if domain == "in" else gain_out
-                values = {name: (level + gained + own.normal(0, noise), "") for name, own in draws.items()}
+                values: dict[str, tuple[float | None, str]] = {
+                    name: (level + gained + own.normal(0, noise), "") for name, own in draws.items()
+                }
                 clips.append(Measured(arm=arm, shot=shot, seed=seed, values=values))
     return Results(clips=tuple(clips), domains=domains, spread={"tone_w1": 1.25})  # type: ignore[arg-type]
 
