@@ -122,7 +122,7 @@ def test_folders_that_hold_no_captioner(folders, copy, tmp_path):
         ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}", "cut short"),
         ("model.safetensors", None, "no .safetensors"),
         ("config.json", b'{"model_type": "llama"}', "it is a 'llama'"),
-        ("config.json", b"{", "config.json is missing or not readable"),
+        ("config.json", b"{", "config.json: not readable as JSON"),
     ):
         if content is None:
             (copy / name).unlink()
