@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cinetune.cost.cards import Card, work_seconds
-from cinetune.cost.operations import Work, video_decoding
-from cinetune.plan.run import Run
+from cinetune.cost.operations import Operations, video_decoding
+from cinetune.plan.run import PlannedRun
 
 __all__ = ["RANKS", "shared_facts", "shared_seconds"]
 
@@ -20,11 +20,13 @@ _LINKS = {"A100 80 GB": 240e9, "H200": 360e9}
 """Bytes per second that leave a card towards its neighbours: NVLink's nominal rate one way x 0.8."""
 
 
-def shared_seconds(run: Run, card: Card, ranks: int) -> float:
+def shared_seconds(run: PlannedRun, card: Card, ranks: int) -> float:
     """Seconds of one segment on so many cards, denoised by all of them and decoded by each."""
     shoot = run.config.shoot
     whole = run.segment_seconds(card, run.setting, shoot.segment_frames)
-    decoding = work_seconds(Work(convolution=video_decoding(run.encoders, shoot.segment_frames, *run.shoot_size)), card)
+    decoding = work_seconds(
+        Operations(convolution=video_decoding(run.encoders, shoot.segment_frames, *run.shoot_size)), card
+    )
     if ranks == 1:
         return whole
     halves = 2 if shoot.guidance > 1 else 1
@@ -35,7 +37,7 @@ def shared_seconds(run: Run, card: Card, ranks: int) -> float:
     return (whole - decoding) / ranks + decoding + passes * run.denoiser.layers * dealt / _LINKS[card.name]
 
 
-def shared_facts(run: Run) -> Iterator[tuple[str, str]]:
+def shared_facts(run: PlannedRun) -> Iterator[tuple[str, str]]:
     """A line for each kind of card: time of a segment, and speed-up and efficiency on more of them."""
     for card in run.cards:
         if card.name in _LINKS:
