@@ -286,7 +286,8 @@ def _small(counts: Mapping[str, int], design: Design) -> tuple[str, ...]:
     """What to know about the number of shots."""
     least = least_shots(design.rarest)
     return tuple(
-        f"{count} shots in domain `{domain}`: no verdict below {least}; a medium effect needs 12"
+        f"{count} {'shot' if count == 1 else 'shots'} in domain `{domain}`: no verdict below {least}; "
+        "a medium effect needs 12"
         for domain, count in counts.items()
         if count < least
     )

@@ -178,7 +178,7 @@ def _power(shots: Mapping[str, int], claims: int, alpha: float, least: int) -> t
     lines = []
     for domain, n in shots.items():
         if n < least:
-            lines.append(f"{n} shots in domain `{domain}`: no verdict below {least}")
+            lines.append(f"{n} {'shot' if n == 1 else 'shots'} in domain `{domain}`: no verdict below {least}")
             continue
         alone, all_apart = detectable(n, alpha=alpha), detectable(n, alpha=alpha / max(1, claims))
         lines.append(

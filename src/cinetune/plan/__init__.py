@@ -142,7 +142,7 @@ def _disk_said(run: PlannedRun, shots: Sequence[float]) -> str:
     frames = sum(segments_of(run, shots or (ASSUMED_SHOT,))[1])
     masters = frames * run.arms * run.config.shoot.seeds * height * width * 6
     weights = f"weights {run.base.gib:.0f} GiB, " if run.base.repository else ""
-    return f"{weights}cache {_window_bytes(run) * windows_of(run) / GB:.2f} GB, masters {masters / GB:.2f} GB"
+    return f"{weights}cache {amount(_window_bytes(run) * windows_of(run))}, masters {amount(masters)}"
 
 
 def _model_facts(run: PlannedRun) -> list[tuple[str, str]]:
@@ -229,7 +229,7 @@ def _shooting_facts(run: PlannedRun, seconds: Sequence[float]) -> list[tuple[str
         *facts,
         ("a segment", f"{shoot.segment_frames} frames of {width}x{height} in {forwards} passes: {_ops(segment.total)}"),
         ("shots", f"{len(seconds)} in {run.arms} arms x {_seeds(run)} = {segments} segments"),
-        ("masters on disk", f"about {masters / 2**30:.2f} GiB"),
+        ("masters on disk", _disk(masters)),
     ]
 
 
@@ -256,12 +256,14 @@ def _card_rows(run: PlannedRun, seconds: Sequence[float]) -> tuple[tuple[str, ..
 
 
 def _disk(size: float) -> str:
-    return f"about {size / GB:.2f} GB"
+    return f"about {amount(size)}"
 
 
 def _time(seconds: float) -> str:
     if seconds < 6:
         return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

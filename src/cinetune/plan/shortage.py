@@ -65,7 +65,9 @@ def _fit_row(run: PlannedRun, found: Sequence[Fit], limit: float, *, training: b
 
 
 def amount(size: float) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.0f} MB"
+    if size >= GB:
+        return f"{size / GB:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 @contextmanager

@@ -253,9 +253,9 @@ class _Run:
             world=world,
             trackers=self._trackers(report),
         )
-        report.say(f"{self.arm}: {finished.stopped}; keeping step {finished.step}")
-        for alarm in finished.alarms:
-            report.warn(f"{self.arm}: {alarm}")
+        report.say(
+            f"{self.arm}: {finished.stopped}; keeping step {finished.step}"
+        )  # alarms: as raised, and in the notes
         return partial(self._record, model, finished, place, time.monotonic() - started)
 
     def _trackers(self, report: Reporter) -> Trackers:
