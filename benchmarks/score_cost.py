@@ -33,7 +33,7 @@ from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
 from cinetune.metrics import ClipMaps, frechet, kid, nearest_scenes
 from cinetune.metrics.networks import wrap_clip
-from cinetune.metrics.suite import METRICS, Evidence, Semantics, cloud, picked, signed
+from cinetune.metrics.suite import METRICS, ClipReading, Evidence, Semantics, cloud, picked, signed
 from cinetune.models.wan import pocket
 from cinetune.runtime import Quiet
 from cinetune.scoring.clips import Source, kept_cloud, kept_features
@@ -106,7 +106,8 @@ def shots(count: int, frames: int, height: int, width: int) -> dict[str, Any]:
             second += timed(lambda source=source: (kept_features(project, source, net), kept_cloud(project, source)))[0]
             found = kept_features(project, source, net)
             evidence = Evidence(
-                frames_THWC=film, cloud_N3=kept_cloud(project, source), truth_THWC=truth, net=ClipMaps(features.model),
+                shot=ClipReading(film), cloud_N3=kept_cloud(project, source), truth=ClipReading(truth),
+                net=ClipMaps(features.model),
                 film_N3=nearest_scenes(cloud(truth), [cloud(truth)] * 8), drift=1.0, seam_ratio=1.0,
                 clip=Semantics(
                     frames_TD=found, text_D=found[0], film_ND=found, truth_TD=features.frames(signed(picked(truth)))

@@ -27,7 +27,7 @@ LAYERS = (
     ("pages",),
     ("training", "generation"),
     ("models", "metrics", "footage", "backlot"),
-    ("cost", "processes", "store", "runtime"),
+    ("cost", "nursery", "processes", "store", "runtime"),
     ("shotlist",),
     ("config",),
     ("sections",),

@@ -7,9 +7,12 @@ backlot can render the same shot with the film's grade, the truth is known too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from cinetune.backlot.scenes import HISTORICAL, SCIFI, Scene, caption, render, s
 from cinetune.durable import atomic_write
 from cinetune.footage.read.stills import write_png16
 from cinetune.footage.video import write_video
+from cinetune.nursery import open_nursery
 from cinetune.runtime import Reporter, derive
 
 __all__ = ["FILM_SCENES", "LOOK", "SHOTS_PER_DOMAIN", "SHOTS_PER_SCENE", "locations", "make_demo", "shots_at"]
@@ -84,20 +88,37 @@ def _shoot_list(root: Path, look: str, report: Reporter) -> None:
         for number, scene in enumerate(scenes, start=1):
             plan.append((f"{prefix}{number:02d}", domain, scene))
     text = "# Shots to make. `truth` is what the film itself would show; a real film has none.\n\n"
+    for number, (name, domain, scene) in enumerate(plan):
+        text += SHOT.format(id=name, prompt=caption(scene), domain=domain, seed=number)
     with report.progress("references and truths", len(plan)) as bar:
-        for number, (name, domain, scene) in enumerate(plan):
-            neutral = render(scene)
-            write_png16(root / "references" / f"{name}.png", neutral[0])
-            write_video(
-                root / "references" / f"{name}_truth.mov",
-                grade(neutral, LOOKS[look]),
-                rate=Fraction(16),
-                codec="prores_hq",
-            )
-            text += SHOT.format(id=name, prompt=caption(scene), domain=domain, seed=number)
-            bar.advance()
+        _apart(
+            partial(_render_shot, root / "references", look), [(name, scene) for name, _, scene in plan], bar.advance
+        )
     with atomic_write(root / "shots.toml") as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _render_shot(folder: Path, look: str, shot: tuple[str, Scene]) -> None:
+    """The reference and the truth of one planned shot."""
+    name, scene = shot
+    neutral = render(scene)
+    write_png16(folder / f"{name}.png", neutral[0])
+    write_video(folder / f"{name}_truth.mov", grade(neutral, LOOKS[look]), rate=Fraction(16), codec="prores_hq")
+
+
+def _apart(
+    call: Callable[[Any], None], items: Sequence[Any], done: Callable[[], None] = lambda: None
+) -> Iterable[None]:
+    """The call for each item, in as many processes as there are cores."""
+    from cinetune.generation import Work, run_tasks
+
+    work = Work(tasks=items, open_maker=partial(_caller, call), done=lambda *_: done())
+    run_tasks(work, workers=min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(items)))
+    return [None] * len(items)
+
+
+def _caller(call: Callable[[Any], None]) -> Callable[[Any], None]:
+    return call
 
 
 def make_demo(root: Path, report: Reporter, *, look: str = LOOK) -> None:
@@ -106,6 +127,7 @@ def make_demo(root: Path, report: Reporter, *, look: str = LOOK) -> None:
     """
     if (root / "cinetune.toml").is_file():
         return
+    open_nursery()
     report.say(
         f"shooting a film of {FILM_SCENES} scenes on the backlot, in the look {look!r}: {LOOKS[look].description}"
     )
@@ -118,6 +140,7 @@ def make_demo(root: Path, report: Reporter, *, look: str = LOOK) -> None:
         height=PICTURE_HEIGHT,
         width=PICTURE_WIDTH,
         letterbox=LETTERBOX,
+        mapped=_apart,
     )
     _shoot_list(root, look, report)
     with atomic_write(root / "cinetune.toml") as temporary:

@@ -14,6 +14,7 @@ from cinetune.metrics import ClipMaps
 from cinetune.metrics.networks import FeatureNet, wrap_clip
 from cinetune.metrics.suite import (
     METRICS,
+    ClipReading,
     Evidence,
     Semantics,
     apart,
@@ -45,10 +46,10 @@ def evidence(net: FeatureNet) -> Evidence:
     words = net.text(["barn at dusk"])
     assert words is not None
     return Evidence(
-        frames_THWC=shot,
+        shot=ClipReading(shot),
         cloud_N3=cloud(shot),
         film_N3=cloud(film),
-        truth_THWC=truth,
+        truth=ClipReading(truth),
         clip=Semantics(
             frames_TD=embed(net, shot),
             text_D=words[0],
@@ -71,20 +72,20 @@ def test_names_are_unique_and_every_row_gives_a_number(evidence: Evidence) -> No
 
 
 def test_what_is_not_known_is_none_with_the_reason(evidence: Evidence) -> None:
-    bare = Evidence(frames_THWC=evidence.frames_THWC, cloud_N3=evidence.cloud_N3)
+    bare = Evidence(shot=evidence.shot, cloud_N3=evidence.cloud_N3)
     found = measure(bare)
     assert {name for name, (value, _) in found.items() if value is not None} == {"motion", "luma_flicker", "still"}
     assert found["tone_w1"][1] == "the film has no training windows"
     assert found["lpips"][1] == "no truth is known for these shots"
     assert found["clip_text"][1] == "no feature network is here"
     assert found["seam_ratio"][1] == "the shots are one segment long"
-    short = replace(evidence, frames_THWC=evidence.frames_THWC[:2], truth_THWC=None)
+    short = replace(evidence, shot=ClipReading(evidence.shot.frames_THWC[:2]), truth=None)
     assert measure(short)["luma_flicker"][0] is None and "frames" in measure(short)["luma_flicker"][1]
 
 
 def test_the_truth_itself_scores_best_where_there_is_a_truth(evidence: Evidence) -> None:
-    assert evidence.truth_THWC is not None
-    found = measure(replace(evidence, frames_THWC=evidence.truth_THWC, cloud_N3=cloud(evidence.truth_THWC)))
+    assert evidence.truth is not None
+    found = measure(replace(evidence, shot=evidence.truth, cloud_N3=cloud(evidence.truth.frames_THWC)))
     for name in ("colour_error", "lpips", "tlp", "motion_error", "warp_error", "flicker_error"):
         assert found[name][0] == pytest.approx(0, abs=1e-6)
         assert (measure(evidence)[name][0] or 0) > 1e-4 or name in ("motion_error", "warp_error", "flicker_error")
@@ -93,16 +94,16 @@ def test_the_truth_itself_scores_best_where_there_is_a_truth(evidence: Evidence)
 
 
 def test_a_blur_costs_structure_and_a_grade_does_not(evidence: Evidence) -> None:
-    assert evidence.truth_THWC is not None
-    soft = gaussian_filter(evidence.truth_THWC, (0, 2, 2, 0))
-    blurred, graded = measure(replace(evidence, frames_THWC=soft)), measure(evidence)
+    assert evidence.truth is not None
+    soft = gaussian_filter(evidence.truth.frames_THWC, (0, 2, 2, 0))
+    blurred, graded = measure(replace(evidence, shot=ClipReading(soft))), measure(evidence)
     for name in ("structure", "gradients"):
         assert (blurred[name][0] or 0) < (graded[name][0] or 0) - 0.001, name
 
 
 def test_every_row_repeats_exactly(evidence: Evidence) -> None:
     again = replace(
-        evidence, frames_THWC=evidence.frames_THWC.copy(), cloud_N3=cloud(evidence.frames_THWC.copy())
+        evidence, shot=ClipReading(evidence.shot.frames_THWC.copy()), cloud_N3=cloud(evidence.shot.frames_THWC.copy())
     )  # fmt: skip
     assert measure(again) == measure(evidence)
 
@@ -126,21 +127,21 @@ def test_the_curve_is_the_distance_frame_by_frame(evidence: Evidence) -> None:
     drawn = curve(evidence)
     assert len(drawn) == 8
     assert np.mean(drawn) == pytest.approx(measure(evidence)["lpips"][0])
-    assert curve(replace(evidence, truth_THWC=None)) == ()
+    assert curve(replace(evidence, truth=None)) == ()
 
 
 def test_a_truth_of_another_size_and_black_frames_give_a_reason(evidence: Evidence) -> None:
-    assert evidence.truth_THWC is not None
-    small = measure(replace(evidence, truth_THWC=evidence.truth_THWC[:, :16]))
+    assert evidence.truth is not None
+    small = measure(replace(evidence, truth=ClipReading(evidence.truth.frames_THWC[:, :16])))
     for name in ("colour_error", "structure", "lpips", "motion_error"):
         assert small[name][0] is None and "differ in shape" in small[name][1], name
-    black = evidence.frames_THWC.copy()
+    black = evidence.shot.frames_THWC.copy()
     black[3] = 0
-    found = measure(replace(evidence, frames_THWC=black))
+    found = measure(replace(evidence, shot=ClipReading(black)))
     assert found["structure"][0] is None and "black" in found["structure"][1]
-    hole = evidence.frames_THWC.copy()
+    hole = evidence.shot.frames_THWC.copy()
     hole[2] = np.nan
-    found = measure(replace(evidence, frames_THWC=hole))
+    found = measure(replace(evidence, shot=ClipReading(hole)))
     assert {name for name, (value, _) in found.items() if value is not None and not np.isfinite(value)} == set()
 
 
@@ -152,20 +153,20 @@ def test_a_network_without_words_says_so(evidence: Evidence) -> None:
 
 def test_a_grade_like_the_films_is_nearer_to_it(evidence: Evidence) -> None:
     warm = moving_picture(1, warmth=0.1)
-    near, far = measure(replace(evidence, frames_THWC=warm, cloud_N3=cloud(warm))), measure(evidence)
+    near, far = measure(replace(evidence, shot=ClipReading(warm), cloud_N3=cloud(warm))), measure(evidence)
     for name in ("lab_frechet", "split_tone", "palette"):
         assert (near[name][0] or 0) < (far[name][0] or 0)
 
 
 def test_a_frozen_shot_is_still_and_moves_less_than_its_truth(evidence: Evidence) -> None:
-    frozen = np.repeat(evidence.frames_THWC[:1], 9, axis=0)
-    found = measure(replace(evidence, frames_THWC=frozen))
+    frozen = np.repeat(evidence.shot.frames_THWC[:1], 9, axis=0)
+    found = measure(replace(evidence, shot=ClipReading(frozen)))
     assert found["still"][0] == 1 and found["motion"][0] == 0
     assert (found["motion_error"][0] or 0) > 1 > (measure(evidence)["motion_error"][0] or 0)
 
 
 def test_a_truth_longer_than_the_shot_is_cut(evidence: Evidence) -> None:
-    longer = replace(evidence, truth_THWC=moving_picture(1, frames=13, warmth=0.1))
+    longer = replace(evidence, truth=ClipReading(moving_picture(1, frames=13, warmth=0.1)))
     assert measure(longer)["colour_error"] == measure(evidence)["colour_error"]
 
 

@@ -8,9 +8,10 @@ arguments write the same files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ class ReelShot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenReel:
-    """One written reel. `bars` is the picture inside the letterbox as (x, y, width, height)."""
+    """One reel. `bars` is the picture inside the letterbox as (x, y, width, height), `first` the number of its first
+    scene among all scenes.
+    """
 
     path: Path
     codec: str
@@ -56,6 +59,7 @@ class WrittenReel:
     bars: tuple[int, int, int, int]
     frames: int
     shots: tuple[ReelShot, ...]
+    first: int
 
 
 def scene_id(scene: Scene) -> str:
@@ -75,11 +79,13 @@ def shoot_reels(
     letterbox: int = 0,
     rate: Fraction = NTSC_FILM,
     first_hour: int = 1,
+    mapped: Callable[[Callable[[WrittenReel], None], Sequence[WrittenReel]], Iterable[None]] = map,
 ) -> list[WrittenReel]:
     """Render every scene for `seconds`, give it `look` (None = neutral), and write the reels with EDLs and metadata.
 
     `height` x `width` is the picture; `letterbox` black lines are added above and below it (even). Reel n starts at
-    hour `first_hour` + n. In reels of two shots or more, the cut in the middle is a fade to black and back.
+    hour `first_hour` + n. In reels of two shots or more, the cut in the middle is a fade to black and back. `mapped`
+    calls a function for each reel, which may be in other processes: no reel depends on another.
     """
     assert letterbox % 2 == 0 and height % 2 == 0 and width % 2 == 0, "reels need even sides"
     reels: list[WrittenReel] = []
@@ -96,10 +102,8 @@ def shoot_reels(
             bars=(0, letterbox, width, height),
             frames=plan[-1].end,
             shots=plan,
+            first=first,
         )
-        frames = _frames(reel, look, grain_seed=first)
-        write_video(reel.path, frames, rate=rate, codec=codec, timecode=reel.timecode)
-        _write_edl(reel, name)
         rows += [
             {
                 "file_name": reel.path.name,
@@ -112,9 +116,17 @@ def shoot_reels(
             for shot in plan
         ]
         reels.append(reel)
+    for _ in mapped(partial(_shoot, look), reels):
+        pass
     with atomic_write(folder / "metadata.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return reels
+
+
+def _shoot(look: FilmLook | None, reel: WrittenReel) -> None:
+    frames = _frames(reel, look, grain_seed=reel.first)
+    write_video(reel.path, frames, rate=reel.rate, codec=reel.codec, timecode=reel.timecode)
+    _write_edl(reel, reel.path.stem)
 
 
 def _plan(scenes: Sequence[Scene], length: int, fade: int) -> tuple[ReelShot, ...]:

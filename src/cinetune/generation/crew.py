@@ -5,24 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 import torch
 
 from cinetune.errors import ModelError
 from cinetune.generation.executors import FAULTS, Maker, Work, lost_device
+from cinetune.nursery import deaf_to_interrupts, worker_context
 
 __all__ = ["run_apart", "run_crew"]
 
 T = TypeVar("T")
-_SPAWN = multiprocessing.get_context("spawn")
 _LEAVE = 5.0
 """Seconds a worker has to leave when there is nothing left to do."""
 
@@ -110,9 +109,10 @@ def _gone(seat: _Seat) -> str:
 
 
 def _hire(open_maker: Callable[[], Maker], card: str | None) -> _Seat:
-    ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_worker, args=(theirs, open_maker), daemon=True)
-    with _deaf_to_interrupts(), _seeing(card):
+    context = worker_context(card)
+    ours, theirs = context.Pipe()
+    with deaf_to_interrupts(), _seeing(card):
+        process = context.Process(target=_worker, args=(theirs, open_maker, dict(os.environ)), daemon=True)
         process.start()
     theirs.close()
     return _Seat(card, process, ours)
@@ -133,19 +133,6 @@ def _dismiss(crew: Sequence[_Seat]) -> None:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C goes to all processes of a terminal; a worker that was just starting would answer with a traceback. The
-    parent hears it alone, and ends them.
-    """
-    resource_tracker.ensure_running()  # it clears the mask of whoever starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
 def _seeing(card: str | None) -> Iterator[None]:
     """What is started inside the block sees one card only."""
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -160,8 +147,12 @@ def _seeing(card: str | None) -> Iterator[None]:
                 os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _worker(line: Any, open_maker: Callable[[], Maker]) -> None:
-    """A worker process: open once, then make what comes until the line closes."""
+def _worker(line: Any, open_maker: Callable[[], Maker], environment: dict[str, str]) -> None:
+    """A worker process: open once, then make what comes until the line closes. `environment` is its parent's as it is
+    now; that of the process it was forked from may be older.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:

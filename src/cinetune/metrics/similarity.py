@@ -13,10 +13,12 @@ from cinetune.errors import ScoreError
 from cinetune.metrics.checks import Array, feature_rows, same_shape, same_width, unit_rows
 
 __all__ = [
+    "PerceptualCurves",
     "PerceptualNet",
     "ReferenceSimilarity",
     "frame_similarity",
     "lpips_curve",
+    "perceptual_curves",
     "perceptual_distance",
     "reference_similarity",
     "text_similarity",
@@ -81,10 +83,15 @@ def perceptual_distance(
         raise ScoreError(f"{len(features_x)} and {len(features_y)} feature maps cannot be compared", where="LPIPS")
     if weights is not None and len(weights) != len(features_x):
         raise ScoreError(f"{len(weights)} channel weights for {len(features_x)} layers", where="LPIPS")
-    total = torch.zeros(features_x[0].shape[0], device=features_x[0].device)
-    for layer, (x, y) in enumerate(zip(features_x, features_y, strict=True)):
+    return _between([_unit_channels(x) for x in features_x], [_unit_channels(y) for y in features_y], weights)
+
+
+def _between(unit_x: Sequence[Tensor], unit_y: Sequence[Tensor], weights: Sequence[Tensor] | None) -> Tensor:
+    """`perceptual_distance` of maps whose channels have length 1 already."""
+    total = torch.zeros(unit_x[0].shape[0], device=unit_x[0].device)
+    for layer, (x, y) in enumerate(zip(unit_x, unit_y, strict=True)):
         same_shape(x.shape, y.shape)
-        square = (_unit_channels(x) - _unit_channels(y)).square()
+        square = (x - y).square()
         if weights is not None:
             if weights[layer].numel() != x.shape[1]:
                 raise ScoreError(
@@ -100,9 +107,7 @@ def lpips_curve(net: PerceptualNet, x_TCHW: Tensor, y_TCHW: Tensor, *, chunk: in
 
     Frame 0 of an image-to-video clip is its input; averages should start at index 1.
     """
-    same_shape(x_TCHW.shape, y_TCHW.shape)
-    if x_TCHW.ndim != 4 or x_TCHW.shape[0] == 0:
-        raise ScoreError(f"frames must be [T, C, H, W], got {list(x_TCHW.shape)}", where="LPIPS")
+    _same_clips(x_TCHW, y_TCHW)
     parts = []
     with torch.no_grad():
         for x, y in zip(x_TCHW.split(chunk), y_TCHW.split(chunk), strict=True):
@@ -110,14 +115,53 @@ def lpips_curve(net: PerceptualNet, x_TCHW: Tensor, y_TCHW: Tensor, *, chunk: in
     return torch.cat(parts).double().cpu().numpy()
 
 
-def tlp(net: PerceptualNet, x_TCHW: Tensor, y_TCHW: Tensor, *, chunk: int = 8) -> float:
-    """Temporal LPIPS difference: `mean_t |d(x_t, x_t+1) - d(y_t, y_t+1)|` (tLP, Chu et al. 2020, not x100).
-
-    0 when the clip changes from frame to frame exactly as much as the real one; both freezing and flicker raise it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerceptualCurves:
+    """Perceptual distances of two clips of T frames: `between` them frame by frame `[T]`, and of neighbouring frames
+    inside each, `x` and `y` `[T - 1]`.
     """
+
+    between: Array
+    x: Array
+    y: Array
+
+    @property
+    def tlp(self) -> float:
+        """`mean_t |d(x_t, x_t+1) - d(y_t, y_t+1)|` (tLP, Chu et al. 2020, not x100). 0 when the clip changes from frame
+        to frame exactly as much as the real one; both freezing and flicker raise it. Raises `ScoreError` for one frame.
+        """
+        if len(self.x) == 0:
+            raise ScoreError("one frame has no neighbour to differ from", where="tLP")
+        return float(np.abs(self.x - self.y).mean())
+
+
+def perceptual_curves(net: PerceptualNet, x_TCHW: Tensor, y_TCHW: Tensor, *, chunk: int = 8) -> PerceptualCurves:
+    """Every frame of both clips once through the network, `chunk` frames at a time to bound memory."""
+    _same_clips(x_TCHW, y_TCHW)
+    found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    before: list[list[Tensor]] = []
+    weights = net.channel_weights
+    with torch.no_grad():
+        for parts in zip(x_TCHW.split(chunk), y_TCHW.split(chunk), strict=True):
+            maps = [[_unit_channels(layer) for layer in net(part)] for part in parts]
+            found[0].append(_between(maps[0], maps[1], weights))
+            for curve, own, last in zip(found[1:], maps, before or [[], []], strict=True):
+                joined = [torch.cat([a, b]) for a, b in zip(last, own, strict=True)] if last else own
+                curve.append(_between([m[:-1] for m in joined], [m[1:] for m in joined], weights))
+            before = [[layer[-1:] for layer in own] for own in maps]
+    between, x, y = (torch.cat(parts).double().cpu().numpy() for parts in found)
+    return PerceptualCurves(between=between, x=x, y=y)
+
+
+def _same_clips(x_TCHW: Tensor, y_TCHW: Tensor) -> None:
     same_shape(x_TCHW.shape, y_TCHW.shape)
-    steps = [lpips_curve(net, film[:-1], film[1:], chunk=chunk) for film in (x_TCHW, y_TCHW)]
-    return float(np.abs(steps[0] - steps[1]).mean())
+    if x_TCHW.ndim != 4 or x_TCHW.shape[0] == 0:
+        raise ScoreError(f"frames must be [T, C, H, W], got {list(x_TCHW.shape)}", where="LPIPS")
+
+
+def tlp(net: PerceptualNet, x_TCHW: Tensor, y_TCHW: Tensor, *, chunk: int = 8) -> float:
+    """`PerceptualCurves.tlp` of two clips in [-1, 1]."""
+    return perceptual_curves(net, x_TCHW, y_TCHW, chunk=chunk).tlp
 
 
 def _unit_channels(x_TCHW: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -19,12 +20,12 @@ from cinetune.errors import ScoreError
 from cinetune.metrics.checks import Array, same_shape, unit_rows
 from cinetune.metrics.grade import colour_error, lab_cloud, lab_frechet, palette_distance, split_tone, tone_distance
 from cinetune.metrics.similarity import (
+    PerceptualCurves,
     PerceptualNet,
     frame_similarity,
-    lpips_curve,
+    perceptual_curves,
     reference_similarity,
     text_similarity,
-    tlp,
 )
 from cinetune.metrics.structure import gradient_correlation, structure_similarity, warp_error
 from cinetune.metrics.temporal import luma_flicker, motion, stillness
@@ -35,6 +36,7 @@ __all__ = [
     "METRICS",
     "NO_TRUTH",
     "SET_STEP",
+    "ClipReading",
     "Evidence",
     "Metric",
     "Semantics",
@@ -82,26 +84,56 @@ class Semantics:
     worded_TD: Array | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """One shot and what it is held against; None = not known.
+@dataclass(frozen=True)
+class ClipReading:
+    """Frames `THWC` in [0, 1], and what several measures read off them, each worked out once: one object for one
+    clip.
+    """
 
-    Frames `THWC` in [0, 1]; `cloud_N3` from `cloud`, `film_N3` from `nearest_scenes` of the truth or of the base arm,
+    frames_THWC: Frames
+
+    @cached_property
+    def speed(self) -> float:
+        return motion(self.frames_THWC).speed
+
+    @cached_property
+    def flicker(self) -> float:
+        return luma_flicker(self.frames_THWC).frame
+
+    @cached_property
+    def warp(self) -> float:
+        return warp_error(self.frames_THWC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One shot and what it is held against; None = not known. `truth` may be shared by all arms of a shot.
+
+    `cloud_N3` from `cloud`, `film_N3` from `nearest_scenes` of the truth or of the base arm,
     the same for every arm; `twin_THWC` is the same shot and seed without the look, given where there is no truth; `net`
     for perceptual distance; `drift` and `seam_ratio` as measured when it was made.
     `missing` gives reasons that the caller knows better, by need.
     """
 
-    frames_THWC: Frames
+    shot: ClipReading
     cloud_N3: Array
     film_N3: Array | None = None
-    truth_THWC: Frames | None = None
+    truth: ClipReading | None = None
     twin_THWC: Frames | None = None
     clip: Semantics | None = None
     net: PerceptualNet | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     drift: float | None = None
     seam_ratio: float | None = None
+
+    @cached_property
+    def perceptual(self) -> PerceptualCurves:
+        """Distances of the shot to its truth and of neighbours in each, in one pass through the network. Raises
+        `ScoreError` for clips of two sizes.
+        """
+        assert self.net is not None
+        shot, truth = _pair(self)
+        return perceptual_curves(self.net, signed(shot.frames_THWC), signed(truth.frames_THWC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +173,7 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
     """Every row of `METRICS` on one shot: its value, or None and the reason."""
     missing = {
         "film": "" if evidence.film_N3 is not None else "the film has no training windows",
-        "truth": "" if evidence.truth_THWC is not None else "no truth is known for these shots",
+        "truth": "" if evidence.truth is not None else "no truth is known for these shots",
         "twin": "" if evidence.twin_THWC is not None else "the shot without the look is not known",
         "clip": "" if evidence.clip is not None else "no feature network is here",
         "text": "" if evidence.clip is not None and evidence.clip.text_D is not None else "no network knows words",
@@ -162,11 +194,10 @@ def measure(evidence: Evidence) -> dict[str, tuple[float | None, str]]:
 
 def curve(evidence: Evidence) -> tuple[float, ...]:
     """Perceptual distance to the truth frame by frame, the given first frame left out; empty if it cannot be had."""
-    if evidence.truth_THWC is None or evidence.net is None:
+    if evidence.truth is None or evidence.net is None:
         return ()
     try:
-        shot, truth = _pair(evidence)
-        return tuple(float(x) for x in lpips_curve(evidence.net, signed(shot[1:]), signed(truth[1:])))
+        return tuple(float(x) for x in evidence.perceptual.between[1:])
     except ScoreError:
         return ()
 
@@ -176,21 +207,20 @@ def _clip(e: Evidence) -> Semantics:
     return e.clip
 
 
-def _net(e: Evidence) -> PerceptualNet:
-    assert e.net is not None
-    return e.net
-
-
-def _pair(e: Evidence) -> tuple[Frames, Frames]:
+def _pair(e: Evidence) -> tuple[ClipReading, ClipReading]:
     """The shot and its truth. A truth that ends early cuts both; one of another size raises `ScoreError`."""
-    assert e.truth_THWC is not None
-    return _cut(e.frames_THWC, e.truth_THWC)
+    assert e.truth is not None
+    shot, truth = e.shot.frames_THWC, e.truth.frames_THWC
+    same_shape(shot.shape[1:], truth.shape[1:])
+    if len(shot) == len(truth):
+        return e.shot, e.truth
+    frames = min(len(shot), len(truth))
+    return ClipReading(shot[:frames]), ClipReading(truth[:frames])
 
 
-def _cut(shot: Frames, other: Frames) -> tuple[Frames, Frames]:
-    same_shape(shot.shape[1:], other.shape[1:])
-    frames = min(len(shot), len(other))
-    return shot[:frames], other[:frames]
+def _frames(e: Evidence) -> tuple[Frames, Frames]:
+    shot, truth = _pair(e)
+    return shot.frames_THWC, truth.frames_THWC
 
 
 def signed(frames_THWC: Frames) -> Tensor:
@@ -211,28 +241,32 @@ def _tint(x_N3: Array, film_N3: Array) -> float:
 
 
 def _lpips(e: Evidence) -> float:
-    shot, truth = _pair(e)
-    return float(lpips_curve(_net(e), signed(shot[1:]), signed(truth[1:])).mean())
+    return float(e.perceptual.between[1:].mean())
 
 
 def _tlp(e: Evidence) -> float:
-    shot, truth = _pair(e)
-    return tlp(_net(e), signed(shot), signed(truth))
+    return e.perceptual.tlp
+
+
+def _colour(e: Evidence) -> float:
+    return colour_error(*_frames(e))
 
 
 def _structure(e: Evidence) -> float:
-    shot, truth = _pair(e)
+    shot, truth = _frames(e)
     return float(structure_similarity(shot[1:], truth[1:]).mean())
 
 
 def _kept(e: Evidence) -> float:
     assert e.twin_THWC is not None
-    shot, twin = _cut(e.frames_THWC, e.twin_THWC)
-    return float(structure_similarity(shot[1:], twin[1:]).mean())
+    shot, twin = e.shot.frames_THWC, e.twin_THWC
+    same_shape(shot.shape[1:], twin.shape[1:])
+    frames = min(len(shot), len(twin))
+    return float(structure_similarity(shot[1:frames], twin[1:frames]).mean())
 
 
 def _gradients(e: Evidence) -> float:
-    shot, truth = _pair(e)
+    shot, truth = _frames(e)
     return float(gradient_correlation(shot[1:], truth[1:]).mean())
 
 
@@ -245,18 +279,14 @@ def _content(e: Evidence) -> float:
     return float((shot[:both] * truth[:both]).sum(1).mean())
 
 
-def _ratio_error(measure: Callable[[Frames], float], floor: float) -> Callable[[Evidence], float]:
+def _ratio_error(read: Callable[[ClipReading], float], floor: float) -> Callable[[Evidence], float]:
     """|ln| of a measure of the shot over that of its truth; `floor` keeps two still clips alike."""
 
     def apply(e: Evidence) -> float:
-        shot, truth = (measure(film) + floor for film in _pair(e))
+        shot, truth = (read(film) + floor for film in _pair(e))
         return float(abs(np.log(shot / truth)))
 
     return apply
-
-
-def _flicker(frames: Frames) -> float:
-    return luma_flicker(frames).frame
 
 
 def _text(e: Evidence) -> float:
@@ -291,7 +321,11 @@ METRICS: tuple[Metric, ...] = (
     _film_metric("split_tone", "dE2000", _tint),
     _film_metric("palette", "dE2000", palette_distance),
     Metric(
-        name="colour_error", unit="dE2000", better="lower", needs=("truth",), measure=lambda e: colour_error(*_pair(e))
+        name="colour_error",
+        unit="dE2000",
+        better="lower",
+        needs=("truth",),
+        measure=lambda e: colour_error(*_frames(e)),
     ),
     Metric(name="structure", unit="SSIM, luma alone", better="higher", needs=("truth",), measure=_structure),
     Metric(name="structure_kept", unit="SSIM, luma alone", better="higher", needs=("twin",), measure=_kept),
@@ -305,27 +339,25 @@ METRICS: tuple[Metric, ...] = (
         unit=_LOG_RATIO,
         better="lower",
         needs=("truth",),
-        measure=_ratio_error(lambda frames: motion(frames).speed, STILL_SPEED),
+        measure=_ratio_error(lambda clip: clip.speed, STILL_SPEED),
     ),
     Metric(
         name="warp_error",
         unit=_LOG_RATIO,
         better="lower",
         needs=("truth",),
-        measure=_ratio_error(warp_error, STEADY_WARP),
+        measure=_ratio_error(lambda clip: clip.warp, STEADY_WARP),
     ),
     Metric(
         name="flicker_error",
         unit=_LOG_RATIO,
         better="lower",
         needs=("truth",),
-        measure=_ratio_error(_flicker, STEADY_FLICKER),
+        measure=_ratio_error(lambda clip: clip.flicker, STEADY_FLICKER),
     ),
-    Metric(
-        name="motion", unit="% of short side per frame", better="none", measure=lambda e: motion(e.frames_THWC).speed
-    ),
-    Metric(name="luma_flicker", unit="L*", better="lower", measure=lambda e: _flicker(e.frames_THWC)),
-    Metric(name="still", unit="share of steps", better="lower", measure=lambda e: stillness(e.frames_THWC).share),
+    Metric(name="motion", unit="% of short side per frame", better="none", measure=lambda e: e.shot.speed),
+    Metric(name="luma_flicker", unit="L*", better="lower", measure=lambda e: e.shot.flicker),
+    Metric(name="still", unit="share of steps", better="lower", measure=lambda e: stillness(e.shot.frames_THWC).share),
     Metric(name="drift", unit="dE2000", better="lower", needs=("keyframe",), measure=lambda e: _known(e.drift)),
     Metric(name="seam_ratio", unit="ratio", better="lower", needs=("joins",), measure=lambda e: _known(e.seam_ratio)),
     Metric(

@@ -5,24 +5,25 @@ One clip's pixels are in memory at a time. What was worked out before, for the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import ClipMeasures, CopySheet, Domain, PlannedShot, Veto
 from cinetune.artifacts import Sequence as FilmSequence
-from cinetune.runtime import Reporter, choose_device
+from cinetune.runtime import Quiet, Reporter, choose_device
 from cinetune.scoring.clips import Source, kept_cloud, kept_features, shot_source, truth_source
 from cinetune.scoring.copies import Copies, ShotFeatures, find_copies
 from cinetune.scoring.film import Film, References, read_film, read_references
-from cinetune.scoring.nets import Nets, choose_nets, missing_needs
+from cinetune.scoring.nets import Net, Nets, choose_nets, missing_needs
 from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cinetune.metrics.cards import Measured, SetEffect
-    from cinetune.metrics.suite import Evidence, Semantics
+    from cinetune.metrics.suite import ClipReading, Evidence, Semantics
 
 __all__ = ["Taken", "take"]
 
@@ -54,6 +55,31 @@ class _Bench:
     versus: str
     """The arm that claims hold the look against."""
     model: Any = None
+    _truth: tuple[str, ClipReading] | None = None
+    _words: tuple[str, np.ndarray] | None = None
+    _near: tuple[str, np.ndarray] | None = None
+
+    def truth_of(self, source: Source) -> ClipReading:
+        """The truth that all arms of a shot are held against, read once for all of them."""
+        from cinetune.metrics.suite import ClipReading
+
+        if self._truth is None or self._truth[0] != source.key:
+            self._truth = source.key, ClipReading(source.frames())
+        return self._truth[1]
+
+    def scenes_near(self, home: Source) -> np.ndarray:
+        """Lab pixels of the scenes nearest in colour to the clip that chooses for all arms of a shot."""
+        from cinetune.metrics import nearest_scenes
+
+        if self._near is None or self._near[0] != home.key:
+            self._near = home.key, nearest_scenes(kept_cloud(self.project, home), self.film.clouds)
+        return self._near[1]
+
+    def words_of(self, net: Net, prompt: str) -> np.ndarray:
+        """The prompt as the network knows it; all arms of a shot have the same one."""
+        if self._words is None or self._words[0] != prompt:
+            self._words = prompt, net.net.text([prompt])[0]
+        return self._words[1]
 
     def encoders(self) -> Any:
         """The base model for the anchors, loaded when the first anchor has not been measured before."""
@@ -69,14 +95,9 @@ def take(project: Project, sequences: Sequence[FilmSequence], report: Reporter) 
     Raises `ConfigError` for networks or references that do not exist, `WeightsError` for a damaged network,
     `FootageError` for reference clips that cannot be read, `ScoreError` for features that cannot be compared.
     """
-    device = choose_device(project.config.model.device, project.config.model.dtype)
-    nets = choose_nets(project, device=device.name)
+    bench = _bench(project, report)
+    nets = bench.nets
     planned = {shot.id: shot for shot in project.shots().shots}
-    bench = _Bench(
-        project=project, nets=nets, film=read_film(project, nets, report),
-        missing=missing_needs(nets, project.config.score.features),
-        versus="trigger" if "trigger" in project.config.arms() else "base",
-    )  # fmt: skip
     references = read_references(project, list(planned.values()), sequences, nets, report)
     measured = _measure_all(bench, sequences, planned, report)
     sets, warnings = _sets(bench, sequences, planned, references)
@@ -89,64 +110,125 @@ def take(project: Project, sequences: Sequence[FilmSequence], report: Reporter) 
     )  # fmt: skip
 
 
+def _bench(project: Project, report: Reporter) -> _Bench:
+    device = choose_device(project.config.model.device, project.config.model.dtype)
+    nets = choose_nets(project, device=device.name)
+    return _Bench(
+        project=project, nets=nets, film=read_film(project, nets, report),
+        missing=missing_needs(nets, project.config.score.features),
+        versus="trigger" if "trigger" in project.config.arms() else "base",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """A planned shot and all that was generated of it."""
+
+    shot: PlannedShot
+    own: tuple[FilmSequence, ...]
+
+    @property
+    def label(self) -> str:
+        return self.shot.id
+
+
 def _measure_all(
     bench: _Bench, sequences: Sequence[FilmSequence], planned: Mapping[str, PlannedShot], report: Reporter
 ) -> list[Measured]:
-    from cinetune.metrics import nearest_scenes
+    """Every shot and what it is held against. Those that were not measured before are measured by worker processes,
+    each on one thread, so that no number depends on how many there are.
+    """
+    from cinetune.generation import Work, run_tasks
 
+    made = [_Task(shot=shot, own=tuple(s for s in sequences if s.shot == shot.id)) for shot in planned.values()]
+    tasks = [task for task in made if task.own]
+    fresh = [task for task in tasks if _is_new(bench, task)]
+    with report.progress("measuring", len(fresh)) as bar:
+        work = Work(tasks=fresh, open_maker=partial(_open, bench.project), say=report.warn,
+                    done=lambda task, _: bar.advance(1, task.label))  # fmt: skip
+        run_tasks(work, workers=bench.project.config.shoot.workers)
+    return [measured for task in tasks for measured in _measure_shot(bench, task)]
+
+
+def _open(project: Project) -> Callable[[_Task], int]:
+    """What a worker does first; the function that measures one shot and keeps its numbers in the store."""
+    bench = _bench(project, Quiet())
+    return lambda task: len(_measure_shot(bench, task))
+
+
+def _is_new(bench: _Bench, task: _Task) -> bool:
+    truth, home = _home(bench, task)
+    given = _all_given(bench, task, truth, home)
+    keys = (_key(bench, one, "", sequence) for one, sequence in zip(given, task.own, strict=True))
+    return not all(bench.project.store.has_unit("score", key) for key in keys)
+
+
+def _home(bench: _Bench, task: _Task) -> tuple[Source | None, Source]:
+    """The truth of a shot, and the clip that chooses the scenes it is held against: the truth or the base arm, once,
+    never per arm.
+    """
+    truth = truth_source(bench.project, task.shot, task.own[0])
+    return truth, truth or shot_source(bench.project, next((s for s in task.own if s.arm == "base"), task.own[0]))
+
+
+def _all_given(bench: _Bench, task: _Task, truth: Source | None, home: Source) -> list[_Given]:
+    """Every generated clip of a shot, with what it is held against."""
+    own = [shot_source(bench.project, sequence) for sequence in task.own]
+    twins = {} if truth else {s.seed: source for s, source in zip(task.own, own, strict=True) if s.arm == bench.versus}
+    return [
+        _Given(shot=task.shot, source=source, truth=truth, home=home, twin=twins.get(sequence.seed))
+        for sequence, source in zip(task.own, own, strict=True)
+    ]
+
+
+def _measure_shot(bench: _Bench, task: _Task) -> list[Measured]:
+    truth, home = _home(bench, task)
     found: list[Measured] = []
-    with report.progress("measuring", len(sequences)) as bar:
-        for shot in planned.values():
-            own = [sequence for sequence in sequences if sequence.shot == shot.id]
-            if not own:
-                continue
-            truth = truth_source(bench.project, shot, own[0])
-            # The scenes a shot is held against are chosen once, from the truth or the base arm: never per arm.
-            home = truth or shot_source(bench.project, next((s for s in own if s.arm == "base"), own[0]))
-            near = nearest_scenes(kept_cloud(bench.project, home), bench.film.clouds) if bench.film.clouds else None
-            twins = {s.seed: shot_source(bench.project, s) for s in own if s.arm == bench.versus} if not truth else {}
-            for sequence in own:
-                source = shot_source(bench.project, sequence)
-                given = _Given(
-                    shot=shot, source=source, truth=truth, home=home.key, near_N3=near, twin=twins.get(sequence.seed)
-                )  # fmt: skip
-                found.append(_measured(bench, given, arm=sequence.arm, seed=sequence.seed, made=sequence))
-                for one in (source, *twins.values()):
-                    one.let_go()
-                bar.advance(1, source.label)
-            if truth is not None:
-                found += _anchors(bench, shot, truth, near)
-                truth.let_go()
-            home.let_go()
+    for sequence, given in zip(task.own, _all_given(bench, task, truth, home), strict=True):
+        found.append(_measured(bench, given, arm=sequence.arm, seed=sequence.seed, made=sequence))
+        for one in (given.source, given.twin):
+            if one is not None:
+                one.let_go()
+    if truth is not None:
+        found += _anchors(bench, task.shot, truth)
+        truth.let_go()
+    home.let_go()
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """A clip to measure and what it is held against; `home` names the clip that chose the scenes `near_N3`, `twin` is
-    the same shot and seed without the look, where there is no truth.
+    """A clip to measure and what it is held against; `home` is the clip that chooses the scenes of the film, None =
+    it is not held against the film. `twin` is the same shot and seed without the look, where there is no truth.
     """
 
     shot: PlannedShot
     source: Source
     truth: Source | None
-    home: str
-    near_N3: np.ndarray | None
+    home: Source | None
     twin: Source | None = None
+
+
+def _key(bench: _Bench, given: _Given, arm: str, made: FilmSequence | None) -> str:
+    """What the measures of a clip depend on; `arm` counts where it is no generated shot."""
+    from cinetune.metrics.suite import METRICS
+
+    drift, seam = (made.drift, made.seam_ratio) if made else (None, None)
+    near = given.home is not None and bool(bench.film.clouds)
+    return content_key(
+        "measures", VERSION, [f"{row.name}/{row.version}" for row in METRICS], given.source.key,
+        given.truth.key if given.truth else "", given.home.key if given.home and near else "", bench.film.key,
+        [net.identity for net in bench.nets], bench.nets.perceptual[1], given.shot.prompt, dict(bench.missing),
+        [arm if made is None else "", drift, seam, given.twin.key if given.twin else ""],
+    )  # fmt: skip
 
 
 def _measured(bench: _Bench, given: _Given, *, arm: str, seed: int, made: FilmSequence | None = None) -> Measured:
     """One clip by the whole table; read if it was measured before."""
     from cinetune.metrics.cards import Measured
-    from cinetune.metrics.suite import METRICS, curve, measure
+    from cinetune.metrics.suite import curve, measure
 
     drift, seam = (made.drift, made.seam_ratio) if made else (None, None)
-    key = content_key(
-        "measures", VERSION, [f"{row.name}/{row.version}" for row in METRICS], given.source.key,
-        given.truth.key if given.truth else "", given.home if given.near_N3 is not None else "", bench.film.key,
-        [net.identity for net in bench.nets], bench.nets.perceptual[1], given.shot.prompt, dict(bench.missing),
-        [arm if made is None else "", drift, seam, given.twin.key if given.twin else ""],
-    )  # fmt: skip
 
     def make() -> ClipMeasures:
         evidence = replace(_evidence(bench, given), seam_ratio=seam, drift=drift if made else _own_drift(given, arm))
@@ -157,7 +239,7 @@ def _measured(bench: _Bench, given: _Given, *, arm: str, seed: int, made: FilmSe
             curve=curve(evidence),
         )
 
-    record = bench.project.store.unit("score", key, ClipMeasures, make)
+    record = bench.project.store.unit("score", _key(bench, given, arm, made), ClipMeasures, make)
     values = {name: (value, record.why.get(name, "")) for name, value in record.values.items()}
     return Measured(arm=arm, shot=given.shot.id, seed=seed, values=values, curve=record.curve)
 
@@ -170,13 +252,13 @@ def _own_drift(given: _Given, arm: str) -> float | None:
 
 
 def _evidence(bench: _Bench, given: _Given) -> Evidence:
-    from cinetune.metrics.suite import Evidence
+    from cinetune.metrics.suite import ClipReading, Evidence
 
     return Evidence(
-        frames_THWC=given.source.frames(),
+        shot=ClipReading(given.source.frames()),
         cloud_N3=kept_cloud(bench.project, given.source),
-        film_N3=given.near_N3,
-        truth_THWC=given.truth.frames() if given.truth else None,
+        film_N3=bench.scenes_near(given.home) if given.home and bench.film.clouds else None,
+        truth=bench.truth_of(given.truth) if given.truth else None,
         twin_THWC=given.twin.frames() if given.twin else None,
         clip=_semantics(bench, given),
         net=bench.nets.perceptual_net(),
@@ -196,17 +278,16 @@ def _semantics(bench: _Bench, given: _Given) -> Semantics | None:
         return None
     first, words = bench.nets.frames[0], bench.nets.text
     scenes = bench.film.features[first.name]
-    text = words.net.text([given.shot.prompt]) if words else None
     return Semantics(
         frames_TD=kept_features(bench.project, given.source, first),
         film_ND=np.concatenate(scenes) if scenes else None,
         truth_TD=kept_features(bench.project, given.truth, first) if given.truth else None,
-        text_D=None if text is None else text[0],
+        text_D=bench.words_of(words, given.shot.prompt) if words else None,
         worded_TD=kept_features(bench.project, given.source, words) if words and words is not first else None,
     )
 
 
-def _anchors(bench: _Bench, shot: PlannedShot, truth: Source, near_N3: np.ndarray | None) -> list[Measured]:
+def _anchors(bench: _Bench, shot: PlannedShot, truth: Source) -> list[Measured]:
     """What the numbers read without a generator: `truth` itself, `floor` (the truth through the VAE and back), and
     `ceiling` (its first frame, frozen).
     """
@@ -230,8 +311,7 @@ def _anchors(bench: _Bench, shot: PlannedShot, truth: Source, near_N3: np.ndarra
     found: list[Measured] = []
     for name, source in cases.items():
         own = name == "truth"
-        given = _Given(shot=shot, source=source, truth=None if own else truth, home=truth.key,
-                       near_N3=near_N3 if own else None)  # fmt: skip
+        given = _Given(shot=shot, source=source, truth=None if own else truth, home=truth if own else None)
         measured = _measured(bench, given, arm=name, seed=0)
         kept = {metric: value for metric, value in measured.values.items() if (metric in against) != own}
         found.append(replace(measured, values=kept))

@@ -6,6 +6,9 @@ Reads the windows; writes `LatentEntry` records, each with one safetensors file,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import FileRef, FootageClip, LatentEntry, ModelRef, Window
@@ -36,11 +39,59 @@ def inputs(project: Project) -> dict[str, str]:
     return {"trigger": project.config.prepare.trigger, "augment": content_key(_regrades(project.config))}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One window to encode; without one, the empty prompt that all share."""
+
+    key: str
+    window: Window | None = None
+    clip: FootageClip | None = None
+
+    @property
+    def kind(self) -> Any:
+        """Of its record."""
+        return LatentEntry if self.window else FileRef
+
+    @property
+    def label(self) -> str:
+        return self.window.id if self.window else "empty prompt"
+
+
 def make(project: Project, report: Reporter) -> Made[Cached]:
-    """Encode the missing windows; several processes share them out. Raises `StoreError` if a parent
-    stage is missing, `ModelError` when a window comes out as NaN.
+    """Encode the missing windows; workers of `shoot.workers` or the processes of `torchrun` share them out. Raises
+    `StoreError` if a parent stage is missing, `ModelError` when a window comes out as NaN.
     """
-    from cinetune.models import load_model, model_identity, model_ref
+    store, config = project.store, project.config
+    tasks = _tasks(project)
+    processes = join_group(config.model, config.parallel)
+    found = {task.key: store.find_unit(NAME, task.key, task.kind) for task in tasks}
+    missing = processes.same([task for task in _once(tasks) if found[task.key] is None])
+    mine = missing[processes.rank :: processes.size]  # each piece is made by one process, and by it alone
+
+    def encode() -> None:
+        if not mine:
+            return
+        from cinetune.generation import Work, run_tasks
+
+        device = choose_device(config.model.device, config.model.dtype)
+        report.say(f"encoding on {device.name} ({device.reason})")
+        with report.progress(NAME, len(mine)) as bar:
+            work = Work(
+                tasks=mine, open_maker=partial(_open, project), say=report.warn,
+                done=lambda task, _: bar.advance(1, task.label),
+            )  # fmt: skip
+            run_tasks(work, workers=config.shoot.workers if processes.size == 1 else 1)
+
+    processes.together(encode)
+    shared, *windows = tasks
+    entries = tuple(found[task.key] or store.made_unit(NAME, task.key, LatentEntry) for task in windows)
+    empty = found[shared.key] or store.made_unit(NAME, shared.key, FileRef)
+    return Made(result=Cached(entries=entries, shared=(empty,)), seed=config.train.seed)
+
+
+def _tasks(project: Project) -> list[_Task]:
+    """The empty prompt, and every window."""
+    from cinetune.models import model_identity, model_ref
 
     store, config = project.store, project.config
     clips, windows = store.need(Ingested).by_id, store.need(Prepared).windows
@@ -50,41 +101,34 @@ def make(project: Project, report: Reporter) -> Made[Cached]:
             where=str(project.root),
             remedy="see why in the table of `cinetune prepare`",
         )
-    ref = model_ref(config.model)
-    base = [NAME, VERSION, ref.family, model_identity(config.model)]
-    keys = [
-        content_key(*base, window, clip.sha256, clip.colour, clip.reading, inputs(project))
-        for window, clip in ((window, clips[window.clip]) for window in windows)
-    ]
-    shared_key = content_key(*base, "shared")
+    base = [NAME, VERSION, model_ref(config.model).family, model_identity(config.model)]
+    own = inputs(project)
+    tasks = [_Task(key=content_key(*base, "shared"))]
+    for window in windows:
+        clip = clips[window.clip]
+        key = content_key(*base, window, clip.sha256, clip.colour, clip.reading, own)
+        tasks.append(_Task(key=key, window=window, clip=clip))
+    return tasks
 
-    processes = join_group(config.model, config.parallel)
-    device = choose_device(config.model.device, config.model.dtype)
-    found, shared = (
-        {name: store.find_unit(NAME, name, LatentEntry) for name in keys},
-        store.find_unit(NAME, shared_key, FileRef),
-    )
-    missing = processes.same([name for name, kept in {**found, shared_key: shared}.items() if kept is None])
-    mine = set(missing[processes.rank :: processes.size])  # each piece is made by one process, and by it alone
 
-    def encode() -> None:
-        if not mine:
-            return
-        report.say(f"encoding on {device.name} ({device.reason})")
-        model = load_model(config.model, device=device, parts="encoders")
-        if shared_key in mine:
-            store.unit(NAME, shared_key, FileRef, lambda: _encode_empty(project, model))
-        with report.progress(NAME, len(mine - {shared_key})) as bar:
-            for window, name in zip(windows, keys, strict=True):
-                if name in mine:
-                    clip = clips[window.clip]
-                    store.unit(NAME, name, LatentEntry, lambda w=window, c=clip: _encode(project, model, ref, c, w))
-                    bar.advance(1, window.id)
+def _once(tasks: Sequence[_Task]) -> list[_Task]:
+    return list({task.key: task for task in tasks}.values())
 
-    processes.together(encode)
-    entries = tuple(found[name] or store.made_unit(NAME, name, LatentEntry) for name in keys)
-    shared = shared or store.made_unit(NAME, shared_key, FileRef)
-    return Made(result=Cached(entries=entries, shared=(shared,)), seed=config.train.seed)
+
+def _open(project: Project) -> Callable[[_Task], None]:
+    """What a worker does first: load the encoders. Returns the function that encodes one window and keeps it."""
+    from cinetune.models import load_model, model_ref
+
+    model, ref = load_model(project.config.model, parts="encoders"), model_ref(project.config.model)
+
+    def keep(task: _Task) -> None:
+        window, clip = task.window, task.clip
+        if window is None or clip is None:
+            project.store.unit(NAME, task.key, FileRef, lambda: _encode_empty(project, model))
+        else:
+            project.store.unit(NAME, task.key, LatentEntry, lambda: _encode(project, model, ref, clip, window))
+
+    return keep
 
 
 STAGE = Stage(

@@ -31,7 +31,10 @@ from cinetune.models.files import weights
 from cinetune.models.memory.fit import release
 from cinetune.models.prompts import TEXT_TOKENS, clean_prompt
 from cinetune.models.wan.conv import use_fast_conv3d
+from cinetune.models.wan.pads import fold_pads, folded_text
+from cinetune.models.wan.repeats import repeats_kept
 from cinetune.models.wan.tiles import in_tiles
+from cinetune.models.wan.told import Remembered, remember_what_is_told
 from cinetune.timecode import nearest_legal_frames
 
 __all__ = ["WanVideo", "pad_text"]
@@ -68,6 +71,7 @@ class WanVideo:
         image_encoder: CLIPVisionModel | None,
         clip_mean_std: tuple[Sequence[float], Sequence[float]],
         clip_preprocess: Preprocess,
+        folds_pads: bool = False,
     ) -> None:
         self._info = info
         self._dtype = dtype
@@ -89,6 +93,10 @@ class WanVideo:
             if part is not None:
                 part.eval().requires_grad_(False)
         use_fast_conv3d(vae)
+        self._folded = fold_pads(transformer) if transformer is not None and folds_pads else None
+        self._words = Remembered(self._as_seen)
+        if transformer is not None:
+            remember_what_is_told(transformer)
 
     @classmethod
     def from_folder(
@@ -103,11 +111,13 @@ class WanVideo:
         parts: Parts = "all",
         place: Callable[[Any], Any] | None = None,
         tile: int = 0,
+        folds_pads: bool = False,
     ) -> WanVideo:
         """Read a folder in diffusers layout, from disk only.
 
         `tile` is the side of the VAE's tiles in pixels, 0 = whole pictures.
         `place` brings the denoiser from the CPU to its device in its own way (`cinetune.models.memory.fit`).
+        `folds_pads`: cross-attention counts the padding of a text as one token (`cinetune.models.wan.pads`).
         `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
         Raises `WeightsError` when files are missing, damaged or of another model, `ConfigError` when nothing says which
         release of the family they are.
@@ -125,6 +135,7 @@ class WanVideo:
                 dtype=kind,
                 clip_mean_std=(processor["image_mean"], processor["image_std"]),
                 clip_preprocess=clip_preprocess,
+                folds_pads=folds_pads,
                 **modules,
             )
         model.tile = tile
@@ -197,7 +208,8 @@ class WanVideo:
         for part_BCHW in first_BCHW.split(clips_at_once(frames, *first_BCHW.shape[2:])):
             video = part_BCHW.new_zeros(*part_BCHW.shape[:2], frames, *part_BCHW.shape[2:])
             video[:, :, 0] = part_BCHW
-            parts.append(self.encode_video(video))
+            with repeats_kept(self._vae.encoder):
+                parts.append(self.encode_video(video))
         latents = torch.cat(parts)
         mask = latents.new_zeros(len(latents), self._info.stride_time, *latents.shape[2:])
         mask[:, :, 0] = 1
@@ -280,13 +292,24 @@ class WanVideo:
         video = torch.cat([x_BCfhw, cond.latent_BCfhw.to(device, x_BCfhw.dtype)], dim=1)
         # scaled in sigma's own precision: from float64 the sampler's whole-number times come out exact
         time = (sigma_B * 1000).to(device, torch.float32)
+        text, image, added = self._words(cond.text_BLD, cond.image_BLD)
+        if self._folded is not None:
+            self._folded.added = added
         return self.denoiser(
             hidden_states=video.to(kind),
             timestep=time,
-            encoder_hidden_states=cond.text_BLD.to(device, kind),
-            encoder_hidden_states_image=cond.image_BLD.to(device, kind),
+            encoder_hidden_states=text,
+            encoder_hidden_states_image=image,
             return_dict=False,
         )[0].float()
+
+    def _as_seen(self, text_BLD: Tensor, image_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Text and picture in the denoiser's type where it is, and what is added to the scores of the text."""
+        text, image = (part.to(self.device, self._dtype) for part in (text_BLD, image_BLD))
+        if self._folded is None:
+            return text, image, None
+        text, added = folded_text(text)
+        return text, image, added
 
     def velocities(
         self, x_BCfhw: Tensor, sigma_B: Tensor, cond: Conditioning, negative: Conditioning
