@@ -454,6 +454,14 @@ class Kept:
 
 
 @artifact
+class Numbers:
+    """Numbers that several runs need and one of them worked out, such as losses of a model before it is trained."""
+
+    values: tuple[float, ...]
+    schema: int = SCHEMA
+
+
+@artifact
 class ClipMeasures:
     """Every row of the table of measures on one clip: `values`, None where `why` has the reason; `curve` is the
     perceptual distance to the truth frame by frame, empty where there is none."""

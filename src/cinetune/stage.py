@@ -28,7 +28,7 @@ from cinetune.results import Result
 from cinetune.runtime import Reporter, choose_device, provenance
 from cinetune.store import Project, StageRecord, Store
 
-__all__ = ["Made", "Stage", "Task", "make_pieces"]
+__all__ = ["Made", "Stage", "Task", "divided", "make_pieces"]
 
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
@@ -204,6 +204,21 @@ def _make_together(
         if error is not None:
             raise error
     return [store.made_unit(stage, task.key, kind) for task in tasks]
+
+
+def divided(store: Store, stage: str, kind: Callable[..., T], pieces: Mapping[str, Callable[[], T]]) -> list[T]:
+    """The record of every piece, by key, worked out by whichever of several processes comes to it first: what all of
+    them need, each makes a part of.
+    """
+    found: dict[str, T] = {}
+    for wait in (False, True):  # first what nobody is at, then what another one is at
+        for key, make in pieces.items():
+            if key in found:
+                continue
+            with store.claim(stage, key, wait=wait) as ours:
+                if ours:
+                    found[key] = store.unit(stage, key, kind, make)
+    return [found[key] for key in pieces]
 
 
 def _keeper(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,21 @@ def test_the_control_has_no_augmentation(done: tuple[Project, Quiet]) -> None:
     seen = {arm: [line["windows"] for line in lines if line["kind"] == "step"] for arm, lines in logs.items()}
     assert seen["look"] == seen["plain"]
     assert all(sorted(step) == ["w0", "w1"] for step in seen["look"])  # never the held-out window
+
+
+def test_what_all_arms_know_before_training_is_worked_out_once(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    for name in ("_losses", "_again"):
+        real = getattr(Validator, name)
+        counted = lambda self, *asked, name=name, real=real: calls.update([name]) or real(self, *asked)  # noqa: E731
+        monkeypatch.setattr(Validator, name, counted)
+    project = Project(Path(shutil.copytree(template, tmp_path / "p")), overrides=SETTINGS)
+    seeds = project.config.train.validation_seeds
+    train.run(project, Quiet())
+    # held and seen windows before training once for both arms, then twice in each arm; luck once for both
+    assert calls == {"_losses": 2 + 2 * 2 * 2, "_again": seeds - 1} and seeds > 1
 
 
 def test_a_second_run_loads_nothing(done: tuple[Project, Quiet], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """One script for a rented card, in parts that each end within nine minutes and can be run on their own.
 
     python tools/gpu/run.py install --wheels DIR    into the environment it runs in, from carried wheels, no network
-    python tools/gpu/run.py demo                    `cinetune demo` on the card, and its scores
+    python tools/gpu/run.py demo                    `cinetune demo` on the card, its scores held against the CPU's
     python tools/gpu/run.py tests                   pytest -m gpu
     python tools/gpu/run.py bench                   the rows of benchmarks/card.py at 14B's size, one call for each
     python tools/gpu/run.py demo tests bench --dry-run      the same commands at small sizes on the CPU
@@ -23,6 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 530
 """Seconds a part may take."""
 CARD = [sys.executable, str(ROOT / "benchmarks" / "card.py")]
+SMALL = {
+    "model.device": "cpu", "train.steps": 2, "train.validate_every": 2, "train.validation_steps": 1,
+    "train.validation_seeds": 1, "train.validation_windows": 1,
+    "train.validation_shots": 1, "train.augment.variants": 1, "shoot.steps": 1,
+    "shoot.segment_frames": 9, "deliver.formats": '["png16"]',
+}  # fmt: skip
+"""The demo of a dry run: every stage, as little of each as there can be."""
 ROWS = {
     "forward-480": ["--full", "--size", "480x832", "--kinds", "forward"],
     "forward-720": ["--full", "--size", "720x1280", "--kinds", "forward"],
@@ -43,11 +50,15 @@ def commands(part: str, out: Path, wheels: Path | None, *, dry: bool) -> list[tu
             return [("wheels", [*install, *found]), ("cinetune", [*install, "-e", str(ROOT)]),
                     ("doctor", [*cinetune, "doctor"])]  # fmt: skip
         case "demo":
-            film = out / "film"
-            if dry:
-                return [("demo", [*cinetune, "demo", "--help"])]
-            return [("demo", [*cinetune, "demo", str(film)]),
-                    ("score", [*cinetune, "status", "-C", str(film)])]  # fmt: skip
+            film, scores = out / "film", out / "scores.csv"
+            small = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")] if dry else []
+            shell = f'{python} -m cinetune report --format csv -C "{film}" > "{scores}"'
+            held = [python, str(ROOT / "tools" / "gpu" / "compare.py"), str(scores)]
+            made = [("demo", [*cinetune, "demo", str(film), *small]), ("scores", ["bash", "-c", shell])]
+            if dry:  # a demo of two steps has other scores: it is held against itself
+                own = str(out / "reference.csv")
+                return [*made, ("reference", [*held, "--write", own]), ("compare", [*held, "--reference", own])]
+            return [*made, ("compare", held)]
         case "tests":
             chosen = ["--collect-only", "-q"] if dry else ["-q", "--timeout", "300"]
             return [("gpu", [python, "-m", "pytest", "-m", "gpu", str(ROOT / "tests" / "gpu"), *chosen])]

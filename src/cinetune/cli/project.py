@@ -214,9 +214,12 @@ def status(project: Folder = HERE, settings: Settings = None, as_json: AsJson = 
 
 
 @verb(PROJECT, "cinetune demo demo")
-def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make the demo project.")]) -> None:
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to make the demo project.")],
+    settings: Settings = None,
+) -> None:
     """Shoot a small film on the backlot, then tell the whole story on it. Runs on two CPU cores."""
     from cinetune.demo import make_demo
 
     make_demo(folder, reporter_to())
-    _run(open_project(folder, None), folder)
+    _run(open_project(folder, settings), folder)

@@ -6,6 +6,7 @@ log. While it runs, `work/train/<arm>/` holds the checkpoint, the log and sample
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,16 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import Arm, FileRef, LatentEntry, Look, ModelRef
+from cinetune.artifacts import Arm, FileRef, LatentEntry, Look, ModelRef, Numbers
 from cinetune.config import Config, flatten, section_sha
-from cinetune.errors import ConfigError, StoreError, WeightsError
+from cinetune.errors import ConfigError, ModelError, StoreError, WeightsError
 from cinetune.pages.live import watching
 from cinetune.processes import join_group
 from cinetune.records import read_log
 from cinetune.results import Cached, Ingested, Prepared, Trained
 from cinetune.runtime import Reporter, choose_device, provenance, relay
 from cinetune.sections import AugmentSection, TrainSection
-from cinetune.stage import Made, Stage
+from cinetune.stage import Made, Stage, divided
 from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cinetune.models.family import VideoModel
     from cinetune.training import Finished, HeldShot, Validator, WindowFile, World
     from cinetune.training.trackers import Trackers
+    from cinetune.training.validate import Pieces
 
 __all__ = ["STAGE", "inputs", "make", "run", "trial", "trial_key"]
 
@@ -177,6 +179,17 @@ def _said(look: Look, log: Path) -> list[str]:
     return [look.stopped, *(f"forced at {change}" for change in look.forced), *last["alarms"]]
 
 
+def _numbers(make: Callable[[], list[float]]) -> Numbers:
+    """Raises `ModelError` for numbers that are not finite, which no file may hold."""
+    values = make()
+    if not all(map(math.isfinite, values)):
+        raise ModelError(
+            "the held-out loss or distance is not finite before training", where="validation",
+            remedy='set model.dtype = "float32", or look for damaged weights and windows',
+        )  # fmt: skip
+    return Numbers(values=tuple(values))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One arm to be trained: what it is made from, gathered so that nothing is loaded when its unit is there."""
@@ -303,7 +316,7 @@ class _Run:
         return files
 
     def _validator(self, model: VideoModel, report: Reporter, world: World) -> Validator:
-        from cinetune.training import Validator, own_net
+        from cinetune.training import Validator, each, own_net
 
         held, seen = self._files("held"), self._files("train")
         if not held:
@@ -321,7 +334,22 @@ class _Run:
             folder=self.folder / "samples",
             seen=_spread(seen, self.recipe.validation_windows),
             world=world,
+            first=self._divided if world.size == 1 else each,
         )
+
+    def _divided(self, pieces: Pieces) -> dict[str, list[float]]:
+        """The pieces of the evaluation before training, each worked out by whichever arm comes to it first: they are
+        the same for all.
+        """
+        from cinetune.training import code_fingerprint
+
+        recipe = self.recipe.model_dump(mode="json", exclude=_NO_RECIPE | {"augment"})
+        judge = self.judge.model_dump(mode="json") if self.judge else {}
+        base = {name: value for name, value in self.fingerprint.items() if name != "recipe"}
+        same = content_key("before training", VERSION, base, recipe, code_fingerprint(), judge)
+        asked = {content_key(same, name): partial(_numbers, make) for name, make in pieces.items()}
+        made = divided(self.project.store, NAME, Numbers, asked)
+        return {name: list(one.values) for name, one in zip(pieces, made, strict=True)}
 
     def _shots(self, files: list[WindowFile]) -> list[HeldShot]:
         """Validation shots with the film's own pixels."""

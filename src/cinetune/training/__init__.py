@@ -5,7 +5,7 @@ from cinetune.training.data import WindowFile, check_finite, load_empty, window_
 from cinetune.training.fingerprint import code_fingerprint
 from cinetune.training.loop import Finished, load_of, train
 from cinetune.training.parallel import World, alone, arrange
-from cinetune.training.validate import HeldShot, Validator, own_net
+from cinetune.training.validate import HeldShot, Validator, each, own_net
 
 __all__ = [
     "Finished",
@@ -17,6 +17,7 @@ __all__ = [
     "arrange",
     "check_finite",
     "code_fingerprint",
+    "each",
     "load_empty",
     "load_of",
     "own_net",

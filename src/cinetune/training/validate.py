@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,22 @@ def quantile_sigmas(timesteps: str, shift: float) -> Tensor:
     return torch.as_tensor(flow.shift_sigma(plain, shift))
 
 
+Pieces = Mapping[str, Callable[[], list[float]]]
+"""Parts of an evaluation by name, each of which can be worked out by anybody."""
+
+
+def each(pieces: Pieces) -> dict[str, list[float]]:
+    """Every piece worked out here, one after the other."""
+    return {name: make() for name, make in pieces.items()}
+
+
 class Validator:
     """Evaluates one adapter on fixed held-out windows, with the same noise every time.
 
     `held` windows give the velocity loss, `seen` the same for windows that are trained on, and of `shots` clips are
     generated, without guidance. All start from the window's own first frame and, where all have one, also from
-    re-graded variant 1. A film of truth beside samples goes to `folder/step_NNNNNN.mp4`.
+    re-graded variant 1. A film of truth beside samples goes to `folder/step_NNNNNN.mp4`. `first` works out the pieces
+    of the evaluation at step 0, which is that of the model without an adapter and so the same in every arm.
     """
 
     def __init__(
@@ -142,11 +153,13 @@ class Validator:
         folder: Path,
         seen: Sequence[WindowFile] = (),
         world: World | None = None,
+        first: Callable[[Pieces], dict[str, list[float]]] = each,
     ) -> None:
         assert held and shots, "validation needs at least one window"
         self.world = world or alone()
         self.model, self.net, self.net_name, self.recipe, self.folder = model, net, net_name, recipe, folder
         self.held, self.shots, self.seen = tuple(held), tuple(shots), tuple(seen)
+        self.first = first
         regraded = all(file.variants for file in (*held, *seen, *(shot.file for shot in shots)))
         self.variants = (0, 1) if regraded else (0,)
         self.device = next(model.denoiser.parameters()).device
@@ -156,9 +169,15 @@ class Validator:
     @torch.no_grad()
     def __call__(self, step: int) -> Evaluation:
         """Evaluate the adapter in use. Leaves every random state as it was."""
-        held_VSW = self._losses(self.held)
-        seen_VSW = self._losses(self.seen) if self.seen else None
         clips = self._clips()
+        pieces: dict[str, Callable[[], list[float]]] = {"held": partial(self._losses, self.held)}
+        if self.seen:
+            pieces["seen"] = partial(self._losses, self.seen)
+        if step == 0:
+            seeds = range(1, self.recipe.validation_seeds)
+            pieces |= {f"luck {seed}": partial(self._again, seed) for seed in seeds}
+        found = (self.first if step == 0 else each)(pieces)
+        held_VSW = np.array(found["held"]).reshape(len(self.variants), len(self.sigmas), len(self.held))
         if self.world.main:
             self._write(step, clips)
         curves = self._curves(clips)  # [shots, variants, T]
@@ -179,11 +198,11 @@ class Validator:
             v_loss_regraded=float(held_VSW[1].mean()) if len(held_VSW) > 1 else None,
             v_loss_regraded_at=self._by_level(held_VSW[1]) if len(held_VSW) > 1 else None,
             v_loss_windows=[float(value) for value in held_VSW.mean((0, 1))],
-            v_loss_seen=None if seen_VSW is None else float(seen_VSW.mean()),
+            v_loss_seen=float(np.mean(found["seen"])) if self.seen else None,
             colour=float(np.mean([colour_error(row[-1], film) for row, film in zip(seen_by_eye, real, strict=True)])),
             jump=float(jumps[:, 0].mean()),
             jump_regraded=float(jumps[:, 1].mean()) if jumps.shape[1] > 1 else None,
-            noise=self._luck(distance) if step == 0 else None,
+            noise=_luck([distance, *(found[name][0] for name in found if name.startswith("luck "))]),
         )
 
     @torch.no_grad()
@@ -232,11 +251,11 @@ class Validator:
         rows = [torch.randn(shape[1:], generator=generator(self.recipe.seed, name, file.id)) for file in files]
         return torch.stack(rows).to(self.device)
 
-    def _losses(self, files: Sequence[WindowFile]) -> NDArray[np.float64]:
-        """Velocity loss `[variants, levels, windows]`."""
+    def _losses(self, files: Sequence[WindowFile]) -> list[float]:
+        """Velocity losses, variant by variant, in each level by level, in each window by window."""
         asked = [(number, variant) for variant in self.variants for number in range(len(self.sigmas))]
         found = self.world.map(lambda pair: self._loss(files, *pair), asked)
-        return np.array(found).reshape(len(self.variants), len(self.sigmas), len(files))
+        return [loss for losses in found for loss in losses]
 
     def _loss(self, windows: Sequence[WindowFile], number: int, variant: int) -> list[float]:
         losses: list[Tensor] = []
@@ -250,13 +269,9 @@ class Validator:
     def _by_level(self, loss_SW: NDArray[np.float64]) -> dict[str, float]:
         return {f"{float(sigma):.4f}": float(row.mean()) for sigma, row in zip(self.sigmas, loss_SW, strict=True)}
 
-    def _luck(self, distance: float) -> float | None:
-        """A/A noise: nothing changes but the seed of the samples. None with a single seed."""
-        seeds = range(1, self.recipe.validation_seeds)
-        found = [distance]
-        for seed in seeds:
-            found.append(float(self._curves(self._clips(seed))[..., 1:].mean()))
-        return float(np.std(found, ddof=1)) if len(found) > 1 else None
+    def _again(self, seed: int) -> list[float]:
+        """The distance when nothing but the seed of the samples changes."""
+        return [float(self._curves(self._clips(seed))[..., 1:].mean())]
 
     def _clips(self, seed: int = 0) -> list[list[Tensor]]:
         """A clip of each shot (rows) from each kind of first frame."""
@@ -306,6 +321,11 @@ class Validator:
         rows = [torch.cat([shot.truth_TCHW, *row], dim=3) for shot, row in zip(self.shots, clips, strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_video(self.folder / f"step_{step:06d}.mp4", _display(torch.cat(rows, dim=2)), rate=self.model.info.rate)
+
+
+def _luck(distances: Sequence[float]) -> float | None:
+    """A/A noise: the deviation of distances that differ in nothing but the seed. None with a single one."""
+    return float(np.std(distances, ddof=1)) if len(distances) > 1 else None
 
 
 def _jump(film_THWC: NDArray[np.float32]) -> float:
