@@ -37,7 +37,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/card.py --rounds 2 --repeats 3
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/table.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .hypothesis .ruff_cache .import_linter_cache

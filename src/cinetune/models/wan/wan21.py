@@ -7,7 +7,7 @@ here because the pipeline cannot be given cached parts, several clips, or the or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -208,7 +208,8 @@ class WanVideo:
         for part_BCHW in first_BCHW.split(clips_at_once(frames, *first_BCHW.shape[2:])):
             video = part_BCHW.new_zeros(*part_BCHW.shape[:2], frames, *part_BCHW.shape[2:])
             video[:, :, 0] = part_BCHW
-            with repeats_kept(self._vae.encoder):
+            # what the layers answered last stays in memory, which at 720p would be gigabytes to save a second of a shot
+            with repeats_kept(self._vae.encoder) if self._info.release.small else nullcontext():
                 parts.append(self.encode_video(video))
         latents = torch.cat(parts)
         mask = latents.new_zeros(len(latents), self._info.stride_time, *latents.shape[2:])
