@@ -140,7 +140,10 @@ class ModelSection(Section):
     """How the first frame reaches CLIP: the whole frame squashed to a square (original Wan) or diffusers' centre
     crop."""
     storage: Literal["plain", "fp8", "int8", "nf4"] = "plain"
-    """How the frozen weights of the denoiser's blocks are kept; they compute in `dtype` all the same."""
+    """How the frozen weights of the denoiser's blocks are kept; they compute in `dtype` unless `compute` says fp8."""
+    compute: Literal["dtype", "fp8"] = "dtype"
+    """`fp8` multiplies weights stored in fp8 as they are, inputs and gradients rounded to fp8 row by row. For cards
+    that can (Hopper and later); it changes numbers and is never chosen for you."""
     offload_blocks: int = pydantic.Field(default=0, ge=0, le=1000)
     """Blocks whose weights stay in host memory and travel to the device each time they are needed."""
     vae_tile: int = pydantic.Field(default=0, ge=0, le=8192, multiple_of=16)
@@ -162,6 +165,12 @@ class ModelSection(Section):
     ] = "auto"
     """diffusers' name of the attention kernels; `auto` takes the fastest here, timed when training starts, and says
     why."""
+
+    @pydantic.model_validator(mode="after")
+    def _stored_as_computed(self) -> ModelSection:
+        if self.compute == "fp8" and self.storage != "fp8":
+            raise ValueError('model.compute = "fp8" needs model.storage = "fp8"')
+        return self
 
     @pydantic.model_validator(mode="after")
     def _of_the_family(self) -> ModelSection:

@@ -104,7 +104,7 @@ def model_identity(section: ModelSection, *, device: Device | None = None) -> di
     return {
         "weights": model_ref(section).weights_sha256,
         "dtype": place.dtype,
-        "storage": section.storage,
+        "storage": section.storage if section.compute == "dtype" else f"{section.storage}, multiplied as stored",
         "attention": choose_attention(section.attention, place)[0],
         "text pads": "as one token" if _folds_pads(place) else "each",
         "clip_preprocess": section.clip_preprocess,

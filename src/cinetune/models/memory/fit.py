@@ -74,7 +74,7 @@ def place_on_device(denoiser: nn.Module, section: ModelSection, device: Device) 
     for index, block in enumerate(blocks):
         if section.storage != "plain":
             block.to(device.name)
-            store_linears(block, section.storage)
+            store_linears(block, section.storage, multiplies=section.compute == "fp8")
         block.to("cpu" if index in away else device.name)
     for name, child in denoiser.named_children():
         if name != "blocks":

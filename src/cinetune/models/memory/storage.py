@@ -115,22 +115,62 @@ class _Product(torch.autograd.Function):
         return grad @ weight, None, None, None, None, None
 
 
+class _Float8Product(torch.autograd.Function):
+    """`x W^T + b` with W in float8 and x rounded to float8 row by row, multiplied as they are; likewise the gradient.
+    Results are bfloat16.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, code: Tensor, scale_O1: Tensor, bias: Tensor | None) -> Tensor:
+        rows, scale = _float8_rows(x.flatten(0, -2))
+        weight = code.view(torch.float8_e4m3fn)
+        product = torch._scaled_mm(rows, weight.t(), scale, scale_O1.t().contiguous(), out_dtype=torch.bfloat16)
+        product = product.view(*x.shape[:-1], -1).to(x.dtype)
+        return product if bias is None else product + bias.to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        _, code, scale_O1, _ = inputs
+        ctx.save_for_backward(code, scale_O1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        (grad,) = grad_outputs
+        code, scale_O1 = ctx.saved_tensors
+        # W's scales stand in the direction that is summed over here, so they are taken into the gradient first
+        rows, scale = _float8_rows(grad.flatten(0, -2) * scale_O1.t().to(grad.dtype))
+        weight = code.t().contiguous().t().view(torch.float8_e4m3fn)  # column by column, as the kernel wants it
+        one = torch.ones(1, code.shape[1], device=grad.device)
+        product = torch._scaled_mm(rows, weight, scale, one, out_dtype=torch.bfloat16)
+        return product.view(*grad.shape[:-1], -1).to(grad.dtype), None, None, None
+
+
+def _float8_rows(x_NI: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows rounded to float8_e4m3fn, each scaled so that its largest value is 448, and the scales `[N, 1]`."""
+    scale = x_NI.float().abs().amax(1, keepdim=True).clamp(min=2.0**-100) / 448
+    return (x_NI.float() / scale).to(torch.float8_e4m3fn), scale
+
+
 class StoredLinear(nn.Linear):
-    """A frozen linear layer in one of `FORMATS`; an adapter can be attached to it as to any other.
+    """A frozen linear layer in one of `FORMATS`; an adapter can be attached to it as to any other. With `multiplies` a
+    weight in float8 is multiplied as it is, which is faster on cards that can and rounds what goes in.
 
     `weight` holds the code as bytes, so that no conversion of the whole model to another float type touches it.
     """
 
-    def __init__(self, linear: nn.Linear, name: str) -> None:
+    def __init__(self, linear: nn.Linear, name: str, *, multiplies: bool = False) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.kind = FORMATS[name]
+        self.multiplies = multiplies and name == "fp8" and not (self.in_features % 16 or self.out_features % 16)
         code, scale = self.kind.encode(linear.weight)
         self.weight = nn.Parameter(code, requires_grad=False)
         self.scale = nn.Parameter(scale, requires_grad=False)
         self.bias = linear.bias
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (nn.Linear's own name)
+        if self.multiplies:
+            return _Float8Product.apply(input, self.weight, self.scale, self.bias)  # pyright: ignore[reportReturnType]
         shape = torch.Size((self.out_features, self.in_features))
         return _Product.apply(input, self.weight, self.scale, self.bias, self.kind, shape)  # pyright: ignore[reportReturnType]
 
@@ -141,8 +181,8 @@ class StoredLinear(nn.Linear):
 
 
 @torch.no_grad()
-def store_linears(block: nn.Module, name: str) -> None:
-    """Put every linear layer of a block into the format `name`, in place.
+def store_linears(block: nn.Module, name: str, *, multiplies: bool = False) -> None:
+    """Put every linear layer of a block into the format `name`, in place; `multiplies` as for `StoredLinear`.
 
     Raises `ModelError` when a weight is not finite: no format could hold it.
     """
@@ -152,7 +192,7 @@ def store_linears(block: nn.Module, name: str) -> None:
         if module.weight.device.type != "meta" and not bool(torch.isfinite(module.weight).all()):
             raise ModelError(f"the weight {key} is not finite", remedy="download the weights again")
         parent, _, last = key.rpartition(".")
-        setattr(block.get_submodule(parent), last, StoredLinear(module, name))
+        setattr(block.get_submodule(parent), last, StoredLinear(module, name, multiplies=multiplies))
 
 
 def stored_bytes(denoiser: nn.Module) -> int:
