@@ -117,9 +117,10 @@ def test_content_is_the_mean_cosine_with_the_truth(evidence: Evidence) -> None:
 
 
 def test_structure_without_a_truth_is_held_against_the_twin(evidence: Evidence) -> None:
-    assert measure(replace(evidence, twin_THWC=evidence.frames_THWC))["structure_kept"][0] == pytest.approx(1, abs=1e-9)
-    grade, blur = evidence.frames_THWC**1.1, gaussian_filter(evidence.frames_THWC, (0, 2, 2, 0))
-    kept = [measure(replace(evidence, frames_THWC=film, twin_THWC=evidence.frames_THWC)) for film in (grade, blur)]
+    own = evidence.shot.frames_THWC
+    assert measure(replace(evidence, twin_THWC=own))["structure_kept"][0] == pytest.approx(1, abs=1e-9)
+    films = [ClipReading(film) for film in (own**1.1, gaussian_filter(own, (0, 2, 2, 0)))]
+    kept = [measure(replace(evidence, shot=film, twin_THWC=own)) for film in films]
     assert 1 > (kept[0]["structure_kept"][0] or 0) > (kept[1]["structure_kept"][0] or 0)
 
 
