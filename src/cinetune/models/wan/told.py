@@ -31,9 +31,6 @@ class Remembered:
         self.known = [*self.known[1 - self.last :], (asked, now, answer)]
         return answer
 
-    def forget(self) -> None:
-        self.known.clear()
-
 
 class _Tables:
     """The rotary tables of the last size. They depend on the shape of the clip and on nothing in it."""
