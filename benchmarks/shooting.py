@@ -66,7 +66,8 @@ FRAMES, FILM_SCENES, SHOTS_PER_SCENE, LIMIT_CLIPS = 33, 10, 4, 16
 KEYFRAMES = ("develop", "lead", "settle", "settle lead", "settle 9", "settle 9 lead", "twice", "one frame", "late")
 CHAINS = (
     "naive", "offset", "anchor keyframe 1", "anchor settled 0.5", "anchor settled 1", "given 5", "held 5", "held 9",
-    "held 5 anchor settled 0.5", "held 5 anchor settled 1", "held 5 offset",
+    "held 5 anchor settled 0.5", "held 5 offset", "fade 5", "fade 9", "fade 5 anchor settled 0.5",
+    "fade 9 anchor settled 0.25", "fade 9 anchor settled 0.5", "fade 9 anchor settled 1",
 )  # fmt: skip
 Row = dict[str, float | str | int | None]
 
@@ -149,28 +150,36 @@ def first_picture(way: str, shot: Shot) -> Tensor:
 
 
 def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
-    """The new pictures of each segment after the first."""
+    """What each segment shows. `held` and `given` share so many pictures, `fade` shows those of both."""
     parts, words = [first], way.split()
-    count = int(words[1]) if words[0] in ("held", "given") else 1
+    count = int(words[1]) if words[0] in ("held", "given", "fade") else 1
     settled = torch.from_numpy(first[SETTLED:])
     goals = {
         "keyframe": (torch.from_numpy(first[0].mean((0, 1))), torch.from_numpy(first[0].std((0, 1)))),
         "settled": (settled.mean((0, 1, 2)), settled.std((1, 2)).mean(0)),
     }
     for seed in seeds:
-        tail = torch.from_numpy(np.concatenate(parts)[-count:])
-        made = shot.clip(tail, seed, words[0])
+        whole = np.concatenate(parts)
+        tail = torch.from_numpy(whole[-count:])
+        made = shot.clip(tail, seed, "given" if words[0] == "given" else "held")
         new = made[count:]
         if words[-1] == "offset":  # what both segments show, in the grade of the earlier one
             new = np.clip(new - made[:count].mean((0, 1, 2)) + tail.numpy().mean((0, 1, 2)), 0, 1).astype(np.float32)
+        if words[0] == "fade":
+            new = made[1:]
         if "anchor" in words:
             goal, strength = goals[words[-2]], float(words[-1])
             ramp = [strength * (i + 1) / len(new) for i in range(len(new))]
             new = np.stack(
                 [anchored(torch.from_numpy(p), goal, strength=s).numpy() for p, s in zip(new, ramp, strict=True)]
             )
+        if words[0] == "fade":  # the earlier segment gives way to the later one while both show the same
+            weight = (np.arange(1, count) / count)[:, None, None, None]
+            faded = (1 - weight) * tail.numpy()[1:] + weight * new[: count - 1]
+            new = np.concatenate([faded.astype(np.float32), new[count - 1 :]])
+            parts[-1] = parts[-1][: len(parts[-1]) - count + 1]
         parts.append(new)
-    return parts[1:]
+    return parts
 
 
 def from_latents(model: VideoModel, tail_THWC: Tensor, recipe: Recipe, seed: int) -> Tensor:
@@ -352,7 +361,7 @@ def chains(shot: Shot, limits: Limits, options: argparse.Namespace) -> Iterator[
     first, start = opening(options.opening, shot)
     seeds = [derive(shot.seed, number) for number in range(1, options.segments)]
     for way in options.chains:
-        yield {"way": way, **chain_row([first, *chain(way, shot, first, seeds)], shot.truth, limits, start)}
+        yield {"way": way, **chain_row(chain(way, shot, first, seeds), shot.truth, limits, start)}
 
 
 if __name__ == "__main__":

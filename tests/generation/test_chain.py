@@ -108,28 +108,43 @@ def test_the_second_segment_starts_at_the_exact_last_picture_of_the_first(model:
     assert np.array_equal(film, levels([*first, *second[1:7]]))
 
 
-def test_a_segment_is_led_through_what_it_shares_with_the_one_before(model: WanVideo, opening: Opening) -> None:
-    rules = ChainRules(overlap=5)
-    segments = plan_segments(16, 9, shot_seed=1, seed_index=0, overlap=5)
-    assert [(one.first_frame, one.frames) for one in segments] == [(0, 9), (9, 4), (13, 3)]
-    takes = list(shoot(model, opening, RECIPE, segments, rules))
-    first = list(pictures(model, generate(model, opening.condition_HWC, RECIPE, seed=segments[0].seed)))
-    tail = torch.stack(first[-5:])
-    second = list(pictures(model, generate(model, tail[0], RECIPE, seed=segments[1].seed, held_THWC=tail)))
-    assert np.array_equal(film_of(takes[:2]), levels([*first, *second[5:]]))
-    # what was shared decodes to what it was, as far as the autoencoder can
+@pytest.mark.parametrize(
+    ("frames", "spans"),
+    [
+        (13, [(0, 13)]),
+        (14, [(0, 9), (9, 5)]),
+        (21, [(0, 9), (9, 12)]),
+        (22, [(0, 9), (9, 8), (17, 5)]),
+        (33, [(0, 9), (9, 8), (17, 8), (25, 8)]),
+    ],
+)
+def test_segments_that_share_pictures_cover_the_shot_once(frames: int, spans: list[tuple[int, int]]) -> None:
+    segments = plan_segments(frames, 13, shot_seed=1, seed_index=0, overlap=5)
+    assert [(one.first_frame, one.frames) for one in segments] == spans
+
+
+def test_a_segment_gives_way_to_the_next_over_what_both_show(model: WanVideo, opening: Opening) -> None:
+    recipe = replace(RECIPE, frames=13)
+    segments = plan_segments(20, 13, shot_seed=1, seed_index=0, overlap=5)
+    film = film_of(shoot(model, opening, recipe, segments, ChainRules(overlap=5)))
+    assert len(film) == 20
+    first = list(pictures(model, generate(model, opening.condition_HWC, recipe, seed=segments[0].seed)))
+    tail = torch.stack(first[8:13])  # the picture that the second segment starts from, and those both show
+    second = list(pictures(model, generate(model, tail[0], recipe, seed=segments[1].seed, held_THWC=tail)))
+    faded = [torch.lerp(tail[i], second[i], i / 5) for i in range(1, 5)]
+    assert np.array_equal(film, levels([*first[:9], *faded, *second[5:12]]))
+    # what is shared decodes to what it was, as far as the autoencoder can
     coded = torch.stack(list(pictures(model, model.encode_video(tail.permute(3, 0, 1, 2)[None] * 2 - 1))))
     torch.testing.assert_close(torch.stack(second[:5]), coded, atol=2e-3, rtol=0)
-    assert np.array_equal(levels(takes[1].given_THWC), film_of(takes)[8:13])
 
 
 def test_a_chain_with_overlap_goes_on_after_what_was_done(model: WanVideo, opening: Opening) -> None:
     segments = plan_segments(33, 13, shot_seed=1, seed_index=0, overlap=5)
-    recipe = replace(RECIPE, frames=13)
-    whole = list(shoot(model, opening, recipe, segments, ChainRules(overlap=5, anchor=0.5)))
-    assert [take.segment.frames for take in whole] == [13, 8, 8, 4]
+    recipe, rules = replace(RECIPE, frames=13), ChainRules(overlap=5, anchor=0.5)
+    whole = list(shoot(model, opening, recipe, segments, rules))
+    assert all(take.given_THWC.shape == (5, 32, 48, 3) for take in whole[:-1])
     state = advanced(advanced(None, whole[0]), whole[1])
-    rest = list(shoot(model, opening, recipe, segments, ChainRules(overlap=5, anchor=0.5), state))
+    rest = list(shoot(model, opening, recipe, segments, rules, state))
     assert np.array_equal(film_of(rest), film_of(whole[2:]))
 
 

@@ -111,7 +111,7 @@ def test_a_led_shot_opens_with_its_keyframe_and_shares_pictures(template: Path, 
         picture = np.rint(read_image(project.store.path(keyframe.image)) * 65535).astype(np.uint16)
         assert keyframe.opening is not None and keyframe.condition != keyframe.image
         assert np.array_equal(master(project, sequence)[0], picture)
-        assert [(s.first_frame, s.frames) for s in sequence.segments] == [(0, 9), (9, 4)]
+        assert [(s.first_frame, s.frames) for s in sequence.segments] == [(0, 5), (5, 8)]
 
 
 def test_workers_make_the_same_bytes(template: Path, tmp_path: Path, serial: tuple[Project, StageRecord]) -> None:

@@ -1,9 +1,9 @@
 """A shot longer than the model: segments in a chain, each starting at the last picture of the one before.
 
 The hand-over is the float32 picture itself, never a coded file. Each segment has its own seed. What two segments
-share, one picture or several, appears once. A segment that a true shot could not read like (`cinetune.generation.gate`)
-is tried again with other seeds, and the best try is kept. One segment is in memory at a time, so a minute takes no more
-of it than two seconds.
+share appears once: one picture, or several over which the earlier segment gives way to the later one. A segment that a
+true shot could not read like (`cinetune.generation.gate`) is tried again with other seeds, and the best try is kept.
+One segment is in memory at a time, so a minute takes no more of it than two seconds.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def shot_frames(seconds: float, rate: Fraction, stride: int = 4) -> int:
 def plan_segments(
     frames: int, segment_frames: int, *, shot_seed: int, seed_index: int, candidate: int = 0, overlap: int = 1
 ) -> tuple[Segment, ...]:
-    """The segments that make `frames` frames. Each adds `segment_frames - overlap` new ones, the first all of its own.
+    """The segments that make `frames` frames. What two of them share is counted to the later one, but
+    for the picture that it starts from.
 
     The last segment is generated whole and cut to length: a model trained on one length is worse at others. `candidate`
     is the picked keyframe candidate where its segment is the first one (`develop`).
@@ -118,7 +119,8 @@ def plan_segments(
     first = 0
     while first < frames:
         number = len(segments)
-        new = min(segment_frames - (overlap if number else 0), frames - first)
+        most, left = segment_frames - (1 if number else 0), frames - first
+        new = left if left <= most else most - (overlap - 1)
         seed = (
             derive(shot_seed, "shoot", seed_index, number)
             if number
@@ -200,20 +202,23 @@ def _best(
 
 
 def _decoded(shown: Iterator[Tensor], last: int, segment: Segment, rules: ChainRules, state: State | None) -> Take:
-    """The segment's own pictures out of those `shown`, 0 to `last`, pulled to the goal and quantised as they are
-    decoded: floats never pile up.
+    """The segment's own pictures out of those `shown`, 0 to `last`, pulled to the goal, faded in over what it shares
+    with the one before, and quantised as they are decoded: floats never pile up.
     """
-    skip = 0 if state is None else len(state.given_THWC)
+    before = () if state is None else state.given_THWC
     kept: list[Levels] = []
-    given: deque[Tensor] = deque([] if state is None else state.given_THWC, maxlen=rules.overlap)
-    for index, decoded in enumerate(shown):
-        if index < skip:
-            continue
-        strength = rules.anchor * (index - skip + 1) / (last - skip + 1)
-        picture = decoded if state is None else anchored(decoded, state.goal, strength=strength)
-        kept.append(np.rint(picture.numpy() * 65535).astype(np.uint16))
+    given: deque[Tensor] = deque(maxlen=rules.overlap)
+    for index, picture in enumerate(shown):
+        if state is not None:
+            picture = anchored(picture, state.goal, strength=rules.anchor * index / last)
+        if index < len(before):
+            picture = torch.lerp(before[index], picture, index / len(before))
         given.append(picture)
-        if len(kept) == segment.frames:
+        if index == 0 and state is not None:
+            continue
+        if len(kept) < segment.frames:
+            kept.append(np.rint(picture.numpy() * 65535).astype(np.uint16))
+        if index + 1 == segment.frames + rules.overlap - (state is None):
             break
     return Take(segment=segment, frames_THWC=np.stack(kept), given_THWC=torch.stack(list(given)))
 
