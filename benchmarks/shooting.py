@@ -44,13 +44,14 @@ from cinetune.generation import (
     coded,
     generate,
     led,
+    limits_of,
     make_candidate,
     measured,
     pictures,
     regraded,
     settled_pixels,
     starting_noise,
-    true_limits,
+    true_reading,
 )
 from cinetune.generation.gate import BEFORE, MEASURES
 from cinetune.generation.segment import conditioning
@@ -333,7 +334,8 @@ def film_limits(project: Project, model: VideoModel) -> Limits:
     clips, windows = project.store.need(Ingested).by_id, project.store.need(Prepared).windows
     taken = windows[:: max(1, -(-len(windows) // LIMIT_CLIPS))]
     films = (read_window(project.root, clips[window.clip], window) for window in taken)
-    return true_limits(films, partial(coded, model), stride=model.info.stride_time)
+    readings = [true_reading(film, partial(coded, model), stride=model.info.stride_time) for film in films]
+    return limits_of([one for one in readings if one is not None])
 
 
 def trained(project: Project) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 from cinetune.artifacts import Limits
 from cinetune.backlot.scenes import render, sample_scene
 from cinetune.errors import ScoreError
-from cinetune.generation import coded, measured, true_limits
+from cinetune.generation import coded, limits_of, measured, true_reading
 from cinetune.generation.gate import excess
 from cinetune.metrics import colour_drift, luma_flicker, seam_ratios
 from support import tiny_wan
@@ -26,6 +27,11 @@ def films() -> list[np.ndarray]:
 
 def untouched(film: np.ndarray) -> np.ndarray:
     return film
+
+
+def true_limits(films: list[np.ndarray], through: Callable[[np.ndarray], np.ndarray], *, stride: int) -> Limits:
+    readings = [true_reading(film, through, stride=stride) for film in films]
+    return limits_of([one for one in readings if one is not None])
 
 
 @pytest.fixture(scope="module")

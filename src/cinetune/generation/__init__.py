@@ -15,7 +15,7 @@ from cinetune.generation.chain import (
     shot_frames,
 )
 from cinetune.generation.executors import Work, run_tasks
-from cinetune.generation.gate import MEASURES, measured, true_limits
+from cinetune.generation.gate import MEASURES, limits_of, measured, true_reading
 from cinetune.generation.keyframe import (
     Candidate,
     candidate_quality,
@@ -56,6 +56,7 @@ __all__ = [
     "fit_picture",
     "generate",
     "led",
+    "limits_of",
     "look_distance",
     "make_candidate",
     "measured",
@@ -71,5 +72,5 @@ __all__ = [
     "shoot",
     "shot_frames",
     "starting_noise",
-    "true_limits",
+    "true_reading",
 ]

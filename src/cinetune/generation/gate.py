@@ -12,7 +12,7 @@ true shots that went through the VAE as a chain does: cut in two, each part enco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from cinetune.errors import ScoreError
 from cinetune.metrics import colour_drift, luma_flicker, seam_ratios
 from cinetune.metrics.checks import Array
 
-__all__ = ["BEFORE", "MEASURES", "excess", "measured", "true_limits"]
+__all__ = ["BEFORE", "MEASURES", "excess", "limits_of", "measured", "true_reading"]
 
 MEASURES = ("seam", "jump", "drift", "flicker")
 SHARE = 0.95
@@ -51,29 +51,30 @@ def measured(frames_THWC: Array, before_THWC: Array | None, *, seed: int, limits
     return one if limits is None else Try(seed=seed, seam=seam, over=_over(one, limits), **found)
 
 
-def true_limits(films: Iterable[Array], through: Callable[[Array], Array], *, stride: int) -> Limits:
-    """The limits that true shots `THWC` set, one after the other; the highest reading where there are under twenty.
+def true_reading(film_THWC: Array, through: Callable[[Array], Array], *, stride: int) -> Try | None:
+    """What a true shot reads; None for one too short for two parts.
 
     `through` is a shot through the model's VAE and back, `stride` its frames per latent one. The seam is where two
-    parts meet that share one picture and were coded alone. Raises `ScoreError` without a film long enough for two.
+    parts meet that share one picture and were coded alone.
     """
-    rows: list[Try] = []
-    for film in films:
-        film = film[: (len(film) - 1) // stride * stride + 1]
-        half = (len(film) - 1) // 2 // stride * stride
-        if half == 0:
-            continue
-        coded = through(film)
-        before, after = (
-            coded[: half + 1][-BEFORE:],
-            through(film[half:])[1:],
-        )  # decoding is causal: the first part is too
-        joined = measured(np.concatenate([before[-1:], after]), before[:-1], seed=0)
-        rows.append(replace(measured(coded, None, seed=0), seam=joined.seam))
-    if not rows:
+    film = film_THWC[: (len(film_THWC) - 1) // stride * stride + 1]
+    half = (len(film) - 1) // 2 // stride * stride
+    if half == 0:
+        return None
+    coded = through(film)
+    before, after = coded[: half + 1][-BEFORE:], through(film[half:])[1:]  # decoding is causal: the first part is too
+    joined = measured(np.concatenate([before[-1:], after]), before[:-1], seed=0)
+    return replace(measured(coded, None, seed=0), seam=joined.seam)
+
+
+def limits_of(readings: Sequence[Try]) -> Limits:
+    """The 95th percentile of each measure over true shots; the highest reading where there are under twenty. Raises
+    `ScoreError` for none.
+    """
+    if not readings:
         raise ScoreError("there is no true shot to take limits from", where="the film's windows")
-    found = {name: _high([getattr(row, name) for row in rows]) for name in MEASURES}
-    return Limits(clips=len(rows), **found)
+    found = {name: _high([getattr(one, name) for one in readings]) for name in MEASURES}
+    return Limits(clips=len(readings), **found)
 
 
 def excess(one: Try, limits: Limits) -> float:

@@ -37,7 +37,7 @@ from cinetune.files import OPENING, WHITE, full_caption, master_frames, master_s
 from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter, peak_memory_gib, provenance
 from cinetune.shotlist import spoken
-from cinetune.stage import Made, Stage, make_pieces
+from cinetune.stage import Made, Stage, divided, make_pieces
 from cinetune.store import Project, Store, content_key
 
 if TYPE_CHECKING:
@@ -225,18 +225,24 @@ class _Film:
     key: str
 
     def limits(self, store: Store, model: VideoModel) -> Limits:
-        """What true shots of the film read through the model's VAE: measured once, by whichever worker asks first."""
-        from cinetune.footage.video import read_window
-        from cinetune.generation import coded, true_limits
+        """What true shots of the film read through the model's VAE: each measured once, by whichever worker comes to it
+        first.
+        """
+        from cinetune.generation import limits_of
 
-        films = (read_window(store.root, self.clips[window.clip], window) for window in self.windows)
-        with store.claim(LIMITS, self.key):
-            return store.unit(
-                LIMITS,
-                self.key,
-                Limits,
-                lambda: true_limits(films, partial(coded, model), stride=model.info.stride_time),
-            )
+        pieces = {
+            content_key(self.key, window): partial(self._reading, store, model, window) for window in self.windows
+        }
+        return limits_of(divided(store, LIMITS, Try, pieces))
+
+    def _reading(self, store: Store, model: VideoModel, window: Window) -> Try:
+        from cinetune.footage.video import read_window
+        from cinetune.generation import coded, true_reading
+
+        film = read_window(store.root, self.clips[window.clip], window)
+        found = true_reading(film, partial(coded, model), stride=model.info.stride_time)
+        assert found is not None, f"a window of {SHORT} pictures or more has two parts"
+        return found
 
 
 def _film(project: Project, report: Reporter) -> _Film | None:
