@@ -19,8 +19,8 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from cinetune.errors import StoreError
 
@@ -239,7 +239,7 @@ def unfinished(root: Path, folder: Path) -> list[Path]:
 
 
 @contextmanager
-def opened(path: Path, *, linked: bool = False) -> Iterator[BinaryIO]:
+def opened(path: Path, *, linked: bool = False) -> Iterator[BufferedReader]:
     """A file to read, if it is a plain one: a pipe would be waited for, a device never ends. A link is followed where
     it may be `linked`. Raises `OSError` with the reason.
     """
