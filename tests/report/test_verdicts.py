@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -131,6 +132,15 @@ def test_no_card_no_answer() -> None:
 def test_the_base_with_the_trigger_phrase_is_named() -> None:
     (answer,) = answers([card(score("tone_w1", "improved"), versus="trigger")])
     assert "than the base model with the same trigger phrase" in answer.sentence
+
+
+def test_the_shots_that_gained_least_are_named() -> None:
+    gains = {"night": -0.2, "dusk": -1.5, "noon": -6.0, "dawn": 0.4, "day": -5.5}
+    by_shot = {shot: {"base": 10.0, "look": 10.0 + gain} for shot, gain in gains.items()}
+    one = replace(card(score("tone_w1", "improved", value=-2.56)), per_shot={"tone_w1": by_shot})
+    assert rows(one)[0].least == f"least in dawn (+0.4) and night ({MINUS}0.2)"
+    few = replace(one, per_shot={"tone_w1": {shot: by_shot[shot] for shot in ("night", "noon", "day")}})
+    assert rows(few)[0].least == ""
 
 
 def test_declared_rows_come_first_and_a_missing_value_keeps_its_reason() -> None:

@@ -71,7 +71,8 @@ class TableRow:
     """One metric of one comparison as the page shows it; numbers are text already, `score` the record.
 
     `context` tells what the level means: what the film itself reads, floor, ceiling, noise. `sign` is the arrow of an
-    exploratory row, "" for a declared one. `harmed` counts shots in words."""
+    exploratory row, "" for a declared one. `harmed` counts shots in words, `least` names those that gained least, which
+    a mean hides."""
 
     score: Score
     title: str
@@ -87,6 +88,7 @@ class TableRow:
     interval90: str
     margin: str
     harmed: str
+    least: str
     declared: bool
 
 
@@ -168,6 +170,7 @@ def _row(card: Scorecard, score: Score) -> TableRow:
         interval90=_between(score.low90, score.high90, fine),
         margin="" if score.margin is None else f"{score.margin:g}",
         harmed=_harmed(score),
+        least=_least(card, score, fine),
         declared=declared,
     )
 
@@ -182,6 +185,16 @@ def _arrow(score: Score) -> str:
         return ""
     sure = score.q is not None and score.q <= 0.05
     return ("▲" if sure else "△") if score.value > 0 else ("▼" if sure else "▽")
+
+
+def _least(card: Scorecard, score: Score, places: int) -> str:
+    """The two shots that gained least, with their change; "" with fewer than four shots."""
+    by_shot = card.per_shot.get(score.metric, {})
+    changes = {shot: arms[card.arm] - arms[card.versus] for shot, arms in by_shot.items()}
+    if card.domain == "both" or score.better == "none" or len(changes) < 4:
+        return ""
+    worst = sorted(changes, key=lambda shot: changes[shot] if score.better == "higher" else -changes[shot])[:2]
+    return "least in " + _list([f"{shot} ({signed(changes[shot], places=places)})" for shot in worst])
 
 
 def _harmed(score: Score) -> str:
