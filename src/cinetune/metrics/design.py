@@ -67,8 +67,9 @@ def planned(project: Project) -> Design:
     """The design as it would be declared now; nothing is written down. Raises `ConfigError` as `declare` does."""
     shots = project.shots().shots
     truths = {shot.domain for shot in shots if shot.truth is not None}
-    counts = Counter(shot.domain for shot in shots)
-    return declare(project.config, shots=counts, no_truth=[domain for domain in counts if domain not in truths])
+    counts: Counter[Domain] = Counter(shot.domain for shot in shots)
+    by_domain = {str(domain): count for domain, count in counts.items()}
+    return declare(project.config, shots=by_domain, no_truth=[domain for domain in counts if domain not in truths])
 
 
 def declare(config: Config, *, shots: Mapping[str, int], no_truth: Collection[Domain] = ()) -> Design:

@@ -246,7 +246,7 @@ def _nuclear(a_ND: Array, b_ND: Array) -> float:
             if squares[0] > 1e-10 * squares[-1]:
                 return float(np.sqrt(squares).sum())
     # QR keeps the cross product at most D x D; the nuclear norm is unchanged.
-    a, b = (np.linalg.qr(x, mode="r") if len(x) > width else x for x in (a_ND, b_ND))
+    a, b = (np.asarray(np.linalg.qr(x, mode="r")) if len(x) > width else x for x in (a_ND, b_ND))
     return float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
 
 

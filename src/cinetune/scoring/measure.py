@@ -262,7 +262,7 @@ def _evidence(bench: _Bench, given: _Given) -> Evidence:
         twin_THWC=given.twin.frames() if given.twin else None,
         clip=_semantics(bench, given),
         net=bench.nets.perceptual_net(),
-        missing=bench.missing | ({"twin": "the shot has a truth to be held against"} if given.truth else {}),
+        missing={**bench.missing, **({"twin": "the shot has a truth to be held against"} if given.truth else {})},
     )
 
 
