@@ -75,7 +75,7 @@ def find_copies(
     if len(set(scenes)) < LEAST_SCENES:
         return Copies(said=f"not measured: {len(set(scenes))} scenes cannot say how near unrelated ones are")
     twins = {(probe.shot, probe.seed): probe for probe in probes if probe.arm == "base"}
-    by_arm: dict[Arm, list[Probe]] = {
+    by_arm: dict[Arm, list[ShotFeatures]] = {
         arm: [p for p in probes if p.arm == arm and (p.shot, p.seed) in twins] for arm in TRAINED
     }
     everyone = sum(map(len, by_arm.values()))
