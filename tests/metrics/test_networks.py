@@ -39,6 +39,7 @@ from cinetune.metrics.networks import (
     wrap_clip,
 )
 from cinetune.store import sha256_file
+from killed import left_by_a_killed_run
 from support import tiny_tokenizer
 
 SIZE = {"clip-l": 32, "clip-b": 32, "dinov2": 28, "vjepa2": 32}
@@ -180,7 +181,9 @@ def test_published_checkpoints_are_converted_once_and_checked(tmp_path: Path) ->
     source = tmp_path / "eff.pth"
     torch.save(net.state_dict() | {"_fc.weight": torch.zeros(3, 4)}, source)
     row = dataclasses.replace(row_of("efficientnet"), sha256=(sha256_file(source)[:8],))
+    left = left_by_a_killed_run(tmp_path / "net" / FILE)
     made = convert(row, [source], tmp_path / "net")
+    assert not left.exists()
     assert "_fc.weight" not in load_file(made)
     loaded = load_network(row, tmp_path / "net")
     frames = clip_of(2, size=64)
@@ -229,6 +232,10 @@ def damaged(kind: str, folder: Path) -> Path:
             torch.save(good, path)
         case "code":
             path.write_bytes(pickle.dumps({"run": print}, protocol=2))
+        case "numbered":
+            torch.save({1: torch.zeros(1)}, path)
+        case "sparse":
+            torch.save(good | {"_fc.weight": torch.zeros(3, 3).to_sparse()}, path)
         case "list":
             torch.save([torch.zeros(1)], path)
         case "zip":
@@ -242,7 +249,9 @@ def damaged(kind: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["empty", "noise", "cut", "other", "nan", "code", "list", "zip", "shape", "absent"])
+@pytest.mark.parametrize(
+    "kind", ["empty", "noise", "cut", "other", "nan", "code", "numbered", "sparse", "list", "zip", "shape", "absent"]
+)
 def test_a_damaged_checkpoint_is_refused_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
     row = dataclasses.replace(row_of("efficientnet"), sha256=())
     with pytest.raises(WeightsError):

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cinetune.durable import atomic_write
+from cinetune.durable import atomic_write, sweep
 from cinetune.errors import ScoreError, WeightsError
 from cinetune.metrics.checks import Array
 from cinetune.metrics.features import CLIP_MEAN, CLIP_STD, alexnet_lpips, clip_features, clip_frames, clip_text
@@ -353,6 +353,7 @@ def convert(row: Network, files: Sequence[Path], folder: Path) -> Path:
     kept = {
         _lpips_key(key): value.contiguous().clone() for key, value in tensors.items() if not key.startswith(_UNUSED)
     }
+    sweep(folder)  # what a killed run left there
     with atomic_write(target) as temporary:
         save_file(kept, temporary)
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cinetune.catalogue import RELEASES
-from cinetune.durable import atomic_write
+from cinetune.durable import atomic_write, sweep
 from cinetune.errors import CinetuneError, StoreError, WeightsError, out_of_memory
 from cinetune.outside import one_line, read_table, safetensors_header
 from cinetune.records import sealed, unsealed
@@ -274,6 +274,7 @@ def keep_sha256(folder: Path, table: dict[str, str]) -> None:
     if not os.access(folder, os.W_OK):
         return
     try:
+        sweep(folder)
         with atomic_write(folder / _SIDECAR) as temporary:
             temporary.write_text(sealed(table), encoding="utf-8")
     except StoreError:
