@@ -1,4 +1,6 @@
-"""The sections of the project file: every setting with its unit, its default and, where it is not plain, its reason."""
+"""The sections of the project file: every setting with its default and its limits, and in words what its name does not
+say. The pages of the verbs in `docs/stages` explain all of them.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from cinetune.outside import on_disk, path_text
 from cinetune.patterns import Pattern, PatternError
 
 __all__ = [
+    "NOT_RECIPE",
     "AugmentSection",
     "CaptionSection",
     "ColourRule",
@@ -300,6 +303,13 @@ class TrainSection(Section):
     trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     """Where the numbers of log.jsonl go as well, as local files beside it."""
     seed: int = pydantic.Field(default=0, ge=-(2**62), le=2**62)
+
+
+NOT_RECIPE = {"checkpoint_every", "checkpointing", "init_from", "plain_arm", "trackers", "workers"}
+"""Settings of `train` that change how a run is saved, where it runs or what else is trained, not what is asked for.
+Checkpointing gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded.
+`init_from` is a place: what lies there is in the fingerprint.
+"""
 
 
 class ParallelSection(Section):

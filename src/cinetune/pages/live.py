@@ -21,6 +21,7 @@ from cinetune.pages import charts
 from cinetune.pages.kit import render
 from cinetune.records import read_log
 from cinetune.runtime import duration
+from cinetune.sections import NOT_RECIPE
 from cinetune.store import Project
 
 __all__ = ["ArmRun", "folder_of", "page", "read_arms", "watching", "write_page"]
@@ -28,7 +29,7 @@ __all__ = ["ArmRun", "folder_of", "page", "read_arms", "watching", "write_page"]
 ARMS = {"look": "Look", "plain": "Plain"}
 _POLL = 2.0
 _SIGMAS = ("s0", "s1", "s2", "s3")
-_NOT_RECIPE = {"augment", "checkpoint_every", "checkpointing", "init_from", "plain_arm", "trackers", "workers"}
+_OF_THE_RUN = NOT_RECIPE | {"augment"}
 """What may change in the middle of a run, or differs between its arms."""
 
 
@@ -68,7 +69,7 @@ def folder_of(project: Project) -> Path:
 
 def read_arms(project: Project) -> list[ArmRun]:
     """The arms of today's settings that have begun."""
-    recipe = project.config.train.model_dump(mode="json", exclude=_NOT_RECIPE)
+    recipe = project.config.train.model_dump(mode="json", exclude=_OF_THE_RUN)
     arms = ("look", "plain") if project.config.train.plain_arm else ("look",)
     found: list[ArmRun] = []
     for arm in arms:
@@ -77,7 +78,7 @@ def read_arms(project: Project) -> list[ArmRun]:
         if not log or log[0]["kind"] != "start":
             continue
         asked = [line["recipe"] for line in log if line["kind"] in ("start", "forced")][-1]
-        if {key: value for key, value in asked.items() if key not in _NOT_RECIPE} != recipe:
+        if {key: value for key, value in asked.items() if key not in _OF_THE_RUN} != recipe:
             continue  # what is left of a run with other settings
         films = {int(path.stem[5:]): f"{arm}/samples/{path.name}" for path in folder.glob("samples/step_*.mp4")}
         judged = {line["step"] for line in log if line["kind"] == "evaluation"}

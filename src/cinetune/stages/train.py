@@ -22,7 +22,7 @@ from cinetune.processes import join_group
 from cinetune.records import read_log
 from cinetune.results import Cached, Ingested, Prepared, Trained
 from cinetune.runtime import Reporter, choose_device, provenance, relay
-from cinetune.sections import AugmentSection, TrainSection
+from cinetune.sections import NOT_RECIPE, AugmentSection, TrainSection
 from cinetune.stage import Made, Stage, divided
 from cinetune.store import Project, content_key
 
@@ -40,10 +40,6 @@ __all__ = ["STAGE", "inputs", "make", "run", "trial", "trial_key"]
 
 NAME = "train"
 VERSION = 3
-# Settings that change how a run is saved, where it runs or what else is trained, not what is asked for. Checkpointing
-# gives the same bits: a run that ran out of memory may go on with more of it, and with blocks offloaded. `init_from` is
-# a place: what lies there is in the fingerprint.
-_NO_RECIPE = {"checkpoint_every", "checkpointing", "init_from", "plain_arm", "trackers", "workers"}
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -118,7 +114,7 @@ def _runs(project: Project) -> list[_Run]:
     for arm, recipe in _arms(config.train).items():
         fingerprint = {
             "data set": dataset,
-            "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
+            "recipe": content_key(arm, recipe.model_dump(mode="json", exclude=NOT_RECIPE)),
             "base model": content_key(made_by),
             **_start_sha(project),
         }
@@ -218,7 +214,7 @@ class _Run:
         windows = {f"window {entry.window}": f"{entry.split} {entry.file.sha256[:12]}" for entry in self.entries}
         return {
             "data set": windows | {"empty prompt": self.shared.sha256[:12]},
-            "recipe": flatten(self.recipe.model_dump(mode="json", exclude=_NO_RECIPE)),
+            "recipe": flatten(self.recipe.model_dump(mode="json", exclude=NOT_RECIPE)),
             "base model": self.made_by | {"attention": attention},
             "first adapter": {name: sha[:12] for name, sha in _start_sha(self.project).items()},
             "code": code_fingerprint(),
@@ -343,7 +339,7 @@ class _Run:
         """
         from cinetune.training import code_fingerprint
 
-        recipe = self.recipe.model_dump(mode="json", exclude=_NO_RECIPE | {"augment"})
+        recipe = self.recipe.model_dump(mode="json", exclude=NOT_RECIPE | {"augment"})
         judge = self.judge.model_dump(mode="json") if self.judge else {}
         base = {name: value for name, value in self.fingerprint.items() if name != "recipe"}
         same = content_key("before training", VERSION, base, recipe, code_fingerprint(), judge)

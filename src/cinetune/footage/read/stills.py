@@ -121,7 +121,7 @@ def _unpacked(path: Path, factor: int) -> Array:
         return _averaged(np.concatenate([grey, grey, grey, np.ones_like(grey)], axis=-1), factor)
     levels = frame.reformat(format="rgba64le").to_ndarray()
     del frame
-    return _averaged(levels, factor) * np.float32(1 / 65535)
+    return _averaged(levels, factor) / np.float32(65535)
 
 
 def _averaged(levels: Array, factor: int) -> Array:
