@@ -125,6 +125,7 @@ def test_kills_everywhere_change_no_byte(tmp_path: Path, monkeypatch: pytest.Mon
     for words in (
         SWEEP,
         ("export", str(outside / "ds"), "--to", "dataset"),
+        ("report", "--vbench", str(outside / "vbench")),
         ("new", str(outside / "next"), "--from", str(outside / "d.toml")),
     ):
         where = () if words[0] == "new" else ("-C", str(broken))
@@ -134,12 +135,15 @@ def test_kills_everywhere_change_no_byte(tmp_path: Path, monkeypatch: pytest.Mon
             elsewhere = [("new", str(tmp_path / "next"), "--from", str(outside / "d.toml"))]
         elif words[0] == "export":
             elsewhere = [("export", str(tmp_path / "ds"), "--to", "dataset", "-C", str(whole))]
+        elif words[0] == "report":
+            elsewhere = [("report", "--vbench", str(tmp_path / "vbench"), "-C", str(whole))]
         else:
             elsewhere = [(*words, "-C", str(whole))]
         span = finish(*elsewhere[0])
         for _ in range(KILLS_EACH):
             hits += killed(chance, span, lambda: True, *words, *where)
-        finish(*words, *where) if words[0] == "sweep" or not (outside / words[1]).exists() else None
+        made = Path(words[2 if words[0] == "report" else 1])
+        finish(*words, *where) if words[0] == "sweep" or not made.exists() else None
     assert hits >= 15, "most kills came too late"
 
     assert all(path.read_bytes() == b"of another program" for path in mine)
@@ -158,4 +162,5 @@ def test_kills_everywhere_change_no_byte(tmp_path: Path, monkeypatch: pytest.Mon
     assert films[0].keys() == films[1].keys()
     assert {name for name in films[0] if not name.endswith(".json") and films[0][name] != films[1][name]} == set()
     assert tree(tmp_path / "ds") == tree(outside / "ds")
+    assert tree(tmp_path / "vbench") == tree(outside / "vbench")
     assert tree(tmp_path / "next", "footage") == tree(outside / "next", "footage")
