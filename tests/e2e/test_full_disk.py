@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cinetune.metrics import design
 from e2e.mini import make_tiny
-from e2e.test_kills import STAGES, outputs, start, tree
+from e2e.test_kills import STAGES, OneMoment, outputs, start, tree
 
 
 @pytest.fixture
@@ -36,15 +37,18 @@ def fill(place: Path, *, left: int) -> Path:
     """A file that leaves `left` bytes of the disk."""
     path = place / "ballast"
     with path.open("wb") as file:
-        room = shutil.disk_usage(place).free - left
-        for _ in range(max(0, room) // 65536):
-            file.write(b"\0" * 65536)
+        room = max(0, shutil.disk_usage(place).free - left)
+        for size in [65536] * (room // 65536) + [4096] * (room % 65536 // 4096):
+            file.write(b"\0" * size)
     return path
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_every_stage_says_that_the_disk_is_full_and_goes_on_when_it_is_not(tmp_path: Path, small_disk: Path) -> None:
+def test_every_stage_says_that_the_disk_is_full_and_goes_on_when_it_is_not(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(design, "datetime", OneMoment)
     whole, project = make_tiny(tmp_path / "whole"), make_tiny(small_disk / "film")
     assert code_of("run", "-C", str(whole)) == 0
     user = tree(project, "work")

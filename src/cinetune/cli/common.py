@@ -162,10 +162,14 @@ def at(folder: Path) -> str:
     return "" if folder == HERE else f" -C {shlex.quote(str(folder))}"
 
 
+_CALLED = {"copies": "looks for copies of the film"}
+"""Groups of records whose names alone would mislead."""
+
+
 def _say_record(record: StageRecord, parents: tuple[str, ...], report: Reporter) -> None:
     from cinetune.console import duration
 
-    counts = ", ".join(f"{len(items)} {name}" for name, items in record.groups.items())
+    counts = ", ".join(f"{len(items)} {_CALLED.get(name, name)}" for name, items in record.groups.items() if items)
     report.say(f"read   {', '.join(parents) or 'the project folder'}")
     report.say(f"wrote  {counts or 'report/index.html'}   in {duration(record.provenance.wall_seconds)}")
     for note in record.notes:
