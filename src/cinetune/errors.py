@@ -104,7 +104,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 _REFUSED = {
     errno.EACCES, errno.EPERM, errno.EIO, errno.EROFS, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO,
-    errno.ESTALE, errno.EDQUOT, errno.EFBIG, errno.EMFILE,
+    errno.ESTALE, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENAMETOOLONG,
 }  # fmt: skip
 """What a disk says of itself, and no program can foresee. That a file is not there is not among them: we must know."""
 
@@ -117,5 +117,5 @@ def ran_out(error: BaseException) -> CinetuneError | None:
     if "No space left on device" in str(error):
         return StoreError("the disk is full; nothing was lost", remedy="free space and run the same command again")
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
-        return StoreError(f"the system refuses a file: {error.strerror}", where=repr(error.filename)[1:-1])
+        return StoreError(f"the system refuses a file: {error.strerror}", where=repr(error.filename)[1:-1][:200])
     return None
