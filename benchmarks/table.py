@@ -405,7 +405,8 @@ def scoring(_: Path) -> list[Contestant]:
     """Every measure of one shot against its truth and the film; nobody else measures this, so there is no peer."""
     from scipy.ndimage import gaussian_filter
 
-    from cinetune.metrics import ClipMaps, wrap_clip
+    from cinetune.metrics import ClipMaps
+    from cinetune.metrics.networks import wrap_clip
     from cinetune.metrics.suite import ClipReading, Evidence, Semantics, cloud, measure, picked
     from cinetune.metrics.suite import signed as frames_signed
     from cinetune.models.wan import pocket
@@ -417,12 +418,15 @@ def scoring(_: Path) -> list[Contestant]:
     film = (film - film.min()) / (film.max() - film.min())
     shot, truth = film[:-1], film[1:]
 
+    words = net.text([PROMPT])
+    assert words is not None
+
     def ours() -> None:
         seen, known = (net.frames(frames_signed(picked(frames))) for frames in (shot, truth))
         evidence = Evidence(
             shot=ClipReading(shot), truth=ClipReading(truth), cloud_N3=cloud(shot), film_N3=cloud(truth),
             net=ClipMaps(clip), drift=1.0,
-            clip=Semantics(frames_TD=seen, truth_TD=known, film_ND=known, text_D=net.text([PROMPT])[0]),
+            clip=Semantics(frames_TD=seen, truth_TD=known, film_ND=known, text_D=words[0]),
         )  # fmt: skip
         measure(evidence)
 
@@ -500,7 +504,7 @@ STYLE = """<style>.chart{font:12px sans-serif;background:#fff}.curve{fill:none;s
 
 def figure(rows: Sequence[Row]) -> str:
     """Seconds of a forward pass against its tokens, ours and stock, as an SVG."""
-    from cinetune.pages.charts import Line, line_chart
+    from cinetune.pages.charts import Curve, line_chart
 
     lines = []
     for who, kind in (("stock", "plain"), ("ours", "look")):
@@ -508,7 +512,7 @@ def figure(rows: Sequence[Row]) -> str:
             ((1 + (row.frames - 1) // 4) * row.size[0] * row.size[1] / 64, statistics.median(row.seconds))
             for row in rows if row.who == who
         )  # fmt: skip
-        lines.append(Line(points=tuple(points), kind=kind, label=f"{who}, s", marks=True))
+        lines.append(Curve(points=tuple(points), kind=kind, label=f"{who}, s", marks=True))
     drawn = str(line_chart(lines, title="Seconds of one denoiser pass of pocket, over tokens (frames x size)"))
     head, _, rest = drawn.partition(">")
     named = head if "xmlns" in head else head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)

@@ -22,6 +22,7 @@ def counted(tiny_folder: Path, request: pytest.FixtureRequest) -> tuple[WanVideo
     model = WanVideo.from_folder(tiny_folder, family="pocket", folds_pads=request.param)
     counts: Counter[str] = Counter()
     embedder, rope = model.denoiser.condition_embedder, model.denoiser.rope
+    assert embedder.image_embedder is not None
     for name, part in (("text", embedder.text_embedder.linear_1), ("picture", embedder.image_embedder.norm1)):
         part.register_forward_hook(lambda *_, name=name: counts.update([name]))
     for name, part in (("time", embedder.time_embedder), ("pass", model.denoiser)):

@@ -54,7 +54,7 @@ def main() -> None:
     found = read(asked.scores)
     if asked.write:
         with asked.write.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(found.values())
         return

@@ -78,7 +78,9 @@ class _Bench:
     def words_of(self, net: Net, prompt: str) -> np.ndarray:
         """The prompt as the network knows it; all arms of a shot have the same one."""
         if self._words is None or self._words[0] != prompt:
-            self._words = prompt, net.net.text([prompt])[0]
+            known = net.net.text([prompt])
+            assert known is not None, f"{net.name} knows words"
+            self._words = prompt, known[0]
         return self._words[1]
 
     def encoders(self) -> Any:
