@@ -29,7 +29,7 @@ def told(rows: list[int]) -> Conditioning:
 @pytest.fixture(scope="module")
 def pair(tiny_folder: Path) -> tuple[WanVideo, WanVideo]:
     """The same model, stock and folding, with the same adapter."""
-    models = [WanVideo.from_folder(tiny_folder, family="pocket", folds_pads=folds) for folds in (False, True)]
+    models = [WanVideo.from_folder(tiny_folder, family="pocket", short_ways=folds) for folds in (False, True)]
     for model in models:
         gen = torch.Generator().manual_seed(1)
         for _, parameter in add_lora(model, rank=4, alpha=8, targets="cross", seed=0):

@@ -19,7 +19,7 @@ STEPS = 5
 @pytest.fixture(params=[False, True], ids=["all pads", "folded pads"])
 def counted(tiny_folder: Path, request: pytest.FixtureRequest) -> tuple[WanVideo, Counter[str]]:
     """A model, and how often its parts worked."""
-    model = WanVideo.from_folder(tiny_folder, family="pocket", folds_pads=request.param)
+    model = WanVideo.from_folder(tiny_folder, family="pocket", short_ways=request.param)
     counts: Counter[str] = Counter()
     embedder, rope = model.denoiser.condition_embedder, model.denoiser.rope
     assert embedder.image_embedder is not None

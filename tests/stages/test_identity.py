@@ -88,7 +88,7 @@ def test_the_kernels_are_those_of_the_device() -> None:
         model_identity(section, device=Device(name, dtype, ""))
         for name, dtype in (("cpu", "float32"), ("mps", "float16"))
     )
-    assert {name for name in on_cpu if on_cpu[name] != on_gpu[name]} == {"dtype", "text pads"}
+    assert {name for name in on_cpu if on_cpu[name] != on_gpu[name]} == {"dtype", "blocks"}
     assert len(on_cpu["weights"]) == 64 and "torch " in on_cpu["computed by"]
 
 
