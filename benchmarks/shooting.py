@@ -82,6 +82,7 @@ class Shot:
     given: Tensor
     truth: Array
     seed: int
+    first: bool
     made: dict[tuple[bytes, int, int, str], Array] = field(default_factory=dict)
 
     def clip(self, given_THWC: Tensor, seed: int, how: str = "held", frames: int = FRAMES) -> Array:
@@ -327,6 +328,7 @@ def planned(model: VideoModel, scene: Scene, options: argparse.Namespace, seed: 
         given=torch.from_numpy(render(scene, frames=1)[0].copy()),
         truth=grade(render(scene, frames=frames, rate=Fraction(16)), LOOKS[options.look]),
         seed=derive(options.film_seed, prompt, seed),
+        first=seed == 0,
     )
 
 
@@ -346,20 +348,22 @@ def trained(project: Project) -> Path:
 
 def openings(shot: Shot, limits: Limits, options: argparse.Namespace) -> Iterator[Row]:
     truth = shot.truth[:FRAMES]
-    yield {"way": "truth", **opening_row(truth, truth[0], truth, limits)}
-    through = coded(shot.model, truth)
-    yield {"way": "autoencoder", **opening_row(through, through[0], truth, limits)}
+    if shot.first:  # no seed has a part in these
+        yield {"way": "truth", **opening_row(truth, truth[0], truth, limits)}
+        through = coded(shot.model, truth)
+        yield {"way": "autoencoder", **opening_row(through, through[0], truth, limits)}
     for way in options.keyframes:
         clip, start = opening(way, shot)
         yield {"way": way, **opening_row(clip, start, truth, limits)}
 
 
 def chains(shot: Shot, limits: Limits, options: argparse.Namespace) -> Iterator[Row]:
-    cuts = [1 + (FRAMES - 1) * number for number in range(1, options.segments)]
-    yield {"way": "truth", **chain_row(np.split(shot.truth, cuts), shot.truth, limits, shot.truth[0])}
-    alone = [coded(shot.model, shot.truth[start : start + FRAMES]) for start in (0, *(cut - 1 for cut in cuts))]
-    joined = [alone[0], *(part[1:] for part in alone[1:])]
-    yield {"way": "autoencoder", **chain_row(joined, shot.truth, limits, joined[0][0])}
+    if shot.first:
+        cuts = [1 + (FRAMES - 1) * number for number in range(1, options.segments)]
+        yield {"way": "truth", **chain_row(np.split(shot.truth, cuts), shot.truth, limits, shot.truth[0])}
+        alone = [coded(shot.model, shot.truth[start : start + FRAMES]) for start in (0, *(cut - 1 for cut in cuts))]
+        joined = [alone[0], *(part[1:] for part in alone[1:])]
+        yield {"way": "autoencoder", **chain_row(joined, shot.truth, limits, joined[0][0])}
     first, start = opening(options.opening, shot)
     seeds = [derive(shot.seed, number) for number in range(1, options.segments)]
     for way in options.chains:

@@ -81,6 +81,7 @@ variants = 1
 [shoot]
 steps = 1
 segment_frames = 5
+overlap = 1
 workers = 1
 [deliver]
 formats = ["proxy", "png16"]
