@@ -17,6 +17,7 @@ from cinetune.runtime import Quiet
 from cinetune.stages import ingest, prepare
 from cinetune.store import Project
 from films import FILM, drift
+from killed import left_by_a_killed_run
 
 MUSUBI = """
 [general]
@@ -68,7 +69,29 @@ def test_taking_over_a_dataset_goes_on_after_it_was_stopped(tmp_path):
     link.parent.mkdir(parents=True)
     link.symlink_to(first.readlink())
     assert main(["new", str(half), "--from", str(source)]) == 0
-    assert {path.relative_to(whole) for path in whole.rglob("*")} == {p.relative_to(half) for p in half.rglob("*")}
+    names = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert names == {path.relative_to(half) for path in half.rglob("*")}
+    # stopped between the settings, which are written last of the dataset's, and the files of every new project
+    (half / "shots.toml").unlink()
+    left = left_by_a_killed_run(half / "references" / "README.txt")
+    captions = half / "footage" / "metadata.jsonl"
+    captions.write_text(captions.read_text().replace("caption", "my own words"))
+    mine = captions.read_text()
+    assert main(["new", str(half), "--from", str(source)]) == 0
+    assert names == {path.relative_to(half) for path in half.rglob("*")} and not left.exists()
+    assert captions.read_text() == mine, "what a person wrote since stays"
+
+
+def test_captions_that_are_there_already_are_not_written_over(tmp_path, capsys):
+    _clips(tmp_path / "clips")
+    source = tmp_path / "set.toml"
+    source.write_text(MUSUBI.format(folder=(tmp_path / "clips").as_posix()))
+    mine = tmp_path / "film" / "footage" / "metadata.jsonl"
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"file_name": "x.mp4", "text": "mine"}\n')
+    assert main(["new", str(tmp_path / "film"), "--from", str(source)]) == 2
+    assert "is there already" in capsys.readouterr().err and "mine" in mine.read_text()
+    assert not (tmp_path / "film" / "cinetune.toml").exists()
 
 
 def test_nothing_is_overwritten_by_a_dataset(tmp_path, capsys):

@@ -5,6 +5,7 @@ prepared windows as a dataset, and a dataset made for another trainer as a new p
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -13,13 +14,15 @@ from cinetune.artifacts import Look
 from cinetune.durable import atomic_write, sweep, whole_folder
 from cinetune.errors import ConfigError, StoreError
 from cinetune.files import full_caption
-from cinetune.outside import escaped, toml_comment, toml_string
+from cinetune.outside import escaped, is_file, read_bytes, toml_comment, toml_string
 from cinetune.results import Ingested, Prepared, Trained
 from cinetune.runtime import Reporter
 from cinetune.store import Project
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from cinetune.footage.notes.datasets import Dataset
 
 __all__ = ["TARGETS", "Target", "adopt_dataset", "export", "export_dataset", "export_look", "push"]
 
@@ -214,13 +217,18 @@ def adopt_dataset(folder: Path, source: Path, report: Reporter, *, name: str, pr
     """Make the settings and the footage folder of a new project from another trainer's dataset file: films are linked,
     not copied; captions go into `metadata.jsonl`. What could not be mapped is said, and kept as comments.
 
-    Raises `ConfigError` if the dataset cannot be read or a project is there already, `StoreError` if the disk refuses.
+    Raises `ConfigError` if the dataset cannot be read or another project is there already, `StoreError` if the disk
+    refuses.
     """
     from cinetune.footage.notes.datasets import read_dataset
 
-    if (folder / "cinetune.toml").exists():
+    dataset, target = read_dataset(source), folder / "cinetune.toml"
+    settings = _adopted(dataset, source, name=name, preset=preset)
+    if is_file(target) and read_bytes(target) == settings.encode():  # it is written last: only the rest was stopped
+        report.say(f"kept   {folder / 'footage'}")
+        return
+    if os.path.lexists(target):
         raise ConfigError("there is a project already", where=str(folder), remedy="choose another folder")
-    dataset = read_dataset(source)
     for place in (folder, folder / "footage"):
         sweep(place)  # what a killed run left there
     rows: list[str] = []
@@ -239,22 +247,29 @@ def adopt_dataset(folder: Path, source: Path, report: Reporter, *, name: str, pr
             row = {"file_name": f"{clip.group}/{clip.path.name}", "text": clip.text}
             rows.append(json.dumps(row, ensure_ascii=False))
     if rows:
-        _write(folder / "footage" / "metadata.jsonl", "\n".join(rows) + "\n")
+        captions, text = folder / "footage" / "metadata.jsonl", "\n".join(rows) + "\n"
+        if os.path.lexists(captions) and not (is_file(captions) and read_bytes(captions) == text.encode()):
+            raise ConfigError(f"{captions} is there already", remedy="choose another folder; nothing is overwritten")
+        _write(captions, text)
+    _write(target, settings)
+    report.say(f"{len(dataset.clips)} films of a {dataset.kind} dataset linked, {len(rows)} with captions")
+    for note in dataset.notes:
+        report.say(f"  {escaped(note)}")
+
+
+def _adopted(dataset: Dataset, source: Path, *, name: str, preset: str) -> str:
+    """The settings file of a project made from a dataset."""
     made_from = f"Made from the {dataset.kind} dataset {source.name}. `cinetune plan` lists every key."
     notes = "".join(map(toml_comment, [made_from, *dataset.notes]))
     settings = "".join(
         f"{key.removeprefix('prepare.')} = {toml_string(value) if isinstance(value, str) else value}\n"
         for key, value in dataset.settings.items()
     )
-    _write(
-        folder / "cinetune.toml",
+    return (
         f"{notes}preset = {toml_string(preset)}\nname = {toml_string(name)}\n\n"
         f'[model]\n# path = "/models/Wan2.1-I2V-14B-480P-Diffusers"\n\n'
-        f"[prepare]\n{settings}",
+        f"[prepare]\n{settings}"
     )
-    report.say(f"{len(dataset.clips)} films of a {dataset.kind} dataset linked, {len(rows)} with captions")
-    for note in dataset.notes:
-        report.say(f"  {escaped(note)}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from string import Template
 
 from cinetune.catalogue import find_release
 from cinetune.config import preset_table
-from cinetune.durable import atomic_write
+from cinetune.durable import atomic_write, sweep
 from cinetune.errors import CinetuneError
 from cinetune.footage.cut.framing import Glance, cut, glance, size_for
 from cinetune.footage.notes.sidecars import footage_files, is_sequence
@@ -41,6 +41,8 @@ def project_name(folder: Path) -> str:
 def make_project(folder: Path, report: Reporter, *, preset: str) -> None:
     """Write what is missing of a project; overwrites nothing. Raises `ConfigError` for an unknown preset, `StoreError`
     when the disk refuses."""
+    for place in (folder, folder / "footage", folder / "references"):
+        sweep(place)  # what a killed run left there
     family = preset_table(preset, where="--preset").get("model", {}).get("family", "pocket")
     sizes = ""
     if not (folder / "cinetune.toml").exists():
