@@ -253,6 +253,14 @@ def test_without_a_truth_structure_can_be_kept_and_never_be_called_lost() -> Non
     assert kept(0.2).verdict == "cannot tell" and "without a truth nobody can say" in kept(0.2).why
 
 
+@pytest.mark.parametrize("step", [0.0, 1e-4])
+def test_shots_that_hardly_move_are_no_worse_and_never_improved(step: float) -> None:
+    """A null adapter moves every shot by the last bits, often the same way: that is no gain and no reason to doubt."""
+    results = changed(made(), lambda c: {"palette": 5.0 - (c.arm == "look") * step * (1 + int(c.shot[-1]))})
+    one = score(card(scorecards(results, RULES), "in"), "palette")
+    assert one.verdict == "no worse" and "thousandth of the margin" in one.why
+
+
 def test_tied_effects_are_refused_in_words() -> None:
     results = changed(made(), lambda c: {"tone_w1": 5.0 - (c.arm == "look") * (1 + int(c.shot[-1]) % 2)})
     one = score(card(scorecards(results, RULES), "in"), "tone_w1")

@@ -56,7 +56,7 @@ def put_in_words(
         scores[index] = replace(scores[index], claim=claim.kind, margin=claim.margin)
         if scores[index].value is None:
             continue
-        refused = _refused(rows[index], rarest)
+        refused = _refused(rows[index], claim, rarest)
         if refused is None:
             open_claims.append((index, claim))
         else:
@@ -72,8 +72,8 @@ def put_in_words(
     return scores
 
 
-def _refused(row: Row, rarest: int) -> tuple[str, str] | None:
-    """Why a claim gets no test; None if it does."""
+def _refused(row: Row, claim: Claim, rarest: int) -> tuple[str, str] | None:
+    """The word of a claim that needs no test, and why; None for all others."""
     score = row.score
     if score.better == "none":
         return "not valid here", "neither direction of this measure is a merit in this domain"
@@ -85,6 +85,9 @@ def _refused(row: Row, rarest: int) -> tuple[str, str] | None:
     if score.n < (least := least_shots(rarest)):
         missed = f"what befalls up to {harmed_at_most(0, score.n):.0%} of such shots may not be among them"
         return "cannot tell", f"{score.n} shots; no verdict below {least}: {missed}"
+    moved = max((abs(value) for sample in row.samples for value in sample.values()), default=0.0)
+    if claim.margin is not None and moved <= claim.margin / 1000:
+        return "no worse", "no shot moved by more than a thousandth of the margin"
     if any(tied(list(sample.values())) for sample in row.samples):
         return "cannot tell", "too many shots have the very same effect for the test and the interval to hold"
     return None
