@@ -139,7 +139,7 @@ def test_the_effect_is_the_mean_of_shot_differences_with_seeds_averaged_first() 
 
 
 def test_base_against_base_is_a_band_and_no_margin() -> None:
-    quiet = made(seeds=2, gain=-0.6, noise=0.1)
+    quiet = made(seeds=2, gain=-1.6, noise=0.1)
     loud = changed(quiet, lambda c: {"palette": (c.values["palette"][0] or 0) + 3 * c.seed})
     first, second = (card(scorecards(found, RULES), "in") for found in (quiet, loud))
     assert (first.levels["palette"]["a_a"] or 0) < 0.2 and second.levels["palette"]["a_a"] == pytest.approx(3, abs=0.2)
@@ -149,14 +149,21 @@ def test_base_against_base_is_a_band_and_no_margin() -> None:
 
 @pytest.mark.parametrize(
     ("gain", "word", "why"),
-    [(0.0, "no worse", ""), (0.6, "no worse", "a loss, but inside the margin of 1"), (1.6, "worse", "")],
+    [
+        (0.0, "no worse", ""),
+        (0.6, "no worse", "a loss, but inside the margin of 1"),
+        (1.6, "worse", ""),
+        (-0.6, "no worse", "a gain, but surely smaller than the margin of 1"),
+        (-1.0, "improved", ""),
+        (-1.6, "improved", ""),
+    ],
 )
 def test_no_worse_has_the_declared_margin(gain: float, word: str, why: str) -> None:
     one = score(card(scorecards(made(gain=gain, noise=0.15), RULES), "in"), "palette")
     assert (one.verdict, one.why, one.margin) == (word, why, 1.0)
     without = rules(claim("guard", "palette"))
     bare = score(card(scorecards(made(gain=gain, noise=0.15), without), "in"), "palette")
-    assert bare.verdict == ("cannot tell" if gain == 0 else "worse")
+    assert bare.verdict == ("cannot tell" if gain == 0 else "worse" if gain > 0 else "improved")
 
 
 def test_more_shots_make_no_worse_likelier() -> None:

@@ -1,7 +1,8 @@
 """Words for declared claims, all judged together; q values for every other row.
 
 A word needs two things: p at most alpha after step-down over every claim of the page, and a 95 % interval that lies
-wholly beyond the line (zero, or the margin for `no worse`). Rows that were not declared never get one.
+wholly beyond the line (zero, or the margin for `no worse`). A change that lies wholly inside the margin is `no worse`,
+whichever way it goes: nobody would see it. Rows that were not declared never get one.
 """
 
 from __future__ import annotations
@@ -119,6 +120,9 @@ def _word(score: Score, claim: Claim, p: float, p_margin: float | None, alpha: f
         return ("more inside" if inside else "more outside" if outside else "cannot tell"), ""
     gained, lost = (below, above) if score.better == "lower" else (above, below)
     if gained:
+        most = -score.low if score.better == "lower" else score.high
+        if claim.margin is not None and most < claim.margin:
+            return "no worse", f"a gain, but surely smaller than the margin of {claim.margin:g}"
         return "improved", ""
     kept = False
     if claim.margin is not None and p_margin is not None and p_margin <= alpha:
