@@ -180,7 +180,7 @@ def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
             faded = (1 - weight) * tail.numpy()[1:] + weight * new[: count - 1]
             new = np.concatenate([faded.astype(np.float32), new[count - 1 :]])
             parts[-1] = parts[-1][: len(parts[-1]) - count + 1]
-        parts.append(new)
+        parts.append(np.asarray(new, dtype=np.float32))
     return parts
 
 

@@ -53,6 +53,7 @@ def test_tokens(frames: int, height: int, width: int, tokens: int) -> None:
 
 def test_a_shot_on_several_cards_is_predicted(tmp_path: Path) -> None:
     run, _ = shapes_of(planned(tmp_path, 'preset = "wan21"\n'))
+    assert run is not None
     card = next(card for card in CARDS if card.name == "H200")
     frames, size = run.config.shoot.segment_frames, run.shoot_size
     decoding = video_decoding(run.encoders, frames, *size) / card.convolution

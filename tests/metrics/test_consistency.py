@@ -22,7 +22,8 @@ def test_it_is_the_mean_over_pairs_of_what_others_compute() -> None:
         x, y = clouds[a], clouds[b]
         light.append(abs(x[:, 0].mean() - y[:, 0].mean()))
         s, t = np.cov(x.T), np.cov(y.T)
-        cross = sqrtm(sqrtm(s) @ t @ sqrtm(s)).real
+        root = np.asarray(sqrtm(s))
+        cross = np.real(np.asarray(sqrtm(root @ t @ root)))
         palette.append(np.sqrt(((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s + t - 2 * cross)))
     assert found.pairs == 3
     assert found.light == pytest.approx(np.mean(light), rel=1e-3)

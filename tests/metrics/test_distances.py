@@ -50,8 +50,8 @@ def test_frechet_keeps_its_digits_when_the_spectrum_falls_steeply(decades: int):
     """Axes that are independent have the closed form sum (s_a - s_b)^2, whatever the span of their spreads."""
     spreads = np.logspace(0, -decades / 2, 24)
     a, b = (
-        with_moments(np.zeros(24), np.diag(spreads**2)),
-        with_moments(np.zeros(24), np.diag((2 * spreads) ** 2), seed=1),
+        with_moments([0.0] * 24, np.diag(spreads**2)),
+        with_moments([0.0] * 24, np.diag((2 * spreads) ** 2), seed=1),
     )
     assert frechet(a, b) == pytest.approx((spreads**2).sum(), rel=1e-6)
 
