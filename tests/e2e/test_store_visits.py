@@ -16,13 +16,17 @@ from cinetune.runtime import Quiet
 from cinetune.store import Project, Store
 from e2e.mini import make_tiny
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STAGES = ("ingest", "prepare", "cache", "train", "keyframes", "expand", "deliver")
+LEAST = ("keyframes.method=as-is", "train.steps=1", "train.validate_every=1", "shoot.workers=1")
 
 
 @pytest.fixture(scope="module")
 def visits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[tuple[str, str]]]:
     """By stage that was running: how often each record was read or written."""
     root = make_tiny(tmp_path_factory.mktemp("visits") / "film")
+    shots = (root / "shots.toml").read_text(encoding="utf-8")
+    (root / "shots.toml").write_text("[[shot]]" + shots.split("[[shot]]")[1], encoding="utf-8")
     counts: dict[str, Counter[tuple[str, str]]] = {}
     read_bytes, write_text = Path.read_bytes, Store.write_text
 
@@ -45,7 +49,7 @@ def visits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[tuple[
         patched.setattr(Store, "write_text", writing)
         for running in STAGES:
             counts[running] = Counter()
-            run(Project(root), Quiet(), only=running)
+            run(Project(root, overrides=LEAST), Quiet(), only=running)
     return counts
 
 
@@ -60,7 +64,7 @@ def test_a_stage_opens_the_record_of_each_stage_before_it_once(visits: dict[str,
 
 
 @pytest.mark.parametrize("stage", ["cache", "train", "keyframes", "expand"])
-def test_a_piece_is_written_once_and_read_once(visits: dict[str, Counter[tuple[str, str]]], stage: str) -> None:
+def test_a_piece_is_written_once_and_read_once_at_most(visits: dict[str, Counter[tuple[str, str]]], stage: str) -> None:
     pieces = {what: count for what, count in visits[stage].items() if what[1].startswith(f"units/{stage}/")}
-    names = {name for _, name in pieces}
-    assert names and pieces == {(kind, name): 1 for name in names for kind in ("read", "write")}
+    written = {name for kind, name in pieces if kind == "write"}
+    assert written == {name for _, name in pieces} and set(pieces.values()) == {1}
