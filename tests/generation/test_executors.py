@@ -231,14 +231,24 @@ def _script(folder: Path) -> str:
 # ---------------------------------------------------------------- claims: nothing lost, doubled or half
 
 
-def _make_row(folder: str, pause: float, store: Store) -> Callable[[Any], Rejected]:
+def _make_row(folder: str, pause: float, store: Store, *, together: int = 1) -> Callable[[Any], Rejected]:
+    """`together`: how many processes must have begun a piece before the first one is finished."""
+
     def make(task: Any) -> Rejected:
         with Path(folder, f"{task.key}.made").open("a") as file:
             file.write(f"{os.getpid()}\n")
+        end = time.monotonic() + 200
+        while len(_makers(Path(folder))) < together and time.monotonic() < end:
+            time.sleep(0.1)
         time.sleep(pause)
         return Rejected(path=task.key, reason="", remedy="")
 
     return make
+
+
+def _makers(folder: Path) -> set[str]:
+    """The processes that have begun a piece."""
+    return {line for path in folder.glob("*.made") for line in path.read_text().split()}
 
 
 class Shot:
@@ -410,16 +420,18 @@ def test_a_cluster_that_loses_a_node_makes_every_piece_exactly_once(cluster: Any
     said: list[str] = []
 
     def lose() -> None:
-        while not made(tmp_path):
+        while len(_makers(tmp_path)) < 2:  # both nodes are in the middle of a piece
             time.sleep(0.1)
         time.sleep(1)
         os.killpg(first.pid, signal.SIGKILL)
 
+    maker = partial(_make_row, str(tmp_path), 4.0, together=2)
+    keep = partial(_keeper, tmp_path, "expand", Rejected, maker, wait=True)
     threading.Thread(target=lose, daemon=True).start()
     deadline = time.monotonic() + 120
     while True:  # the head needs a moment
         try:
-            run_tasks(work(shots, keeper(tmp_path, pause=2.0), done, said), workers=2, executor="ray")
+            run_tasks(work(shots, keep, done, said), workers=2, executor="ray")
             break
         except (ConnectionError, CinetuneError):
             assert time.monotonic() < deadline
