@@ -294,6 +294,27 @@ def test_a_full_disk_is_named_and_leaves_nothing(store: Store) -> None:
     assert not leftovers(store.root)
 
 
+def test_an_array_of_which_a_disk_takes_a_part_is_a_full_disk(tmp_path: Path) -> None:
+    """NumPy names no error then; a limit on the size of files cuts the write as a full disk does."""
+    code = f"""
+        import resource, signal
+        from pathlib import Path
+        import numpy as np
+        from cinetune.durable import atomic_write
+        from cinetune.errors import StoreError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            with atomic_write(Path({str(tmp_path)!r}) / "a.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, np.zeros(100_000))
+        except StoreError as error:
+            print(error.what)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "disk is full" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_write_over_the_size_limit_leaves_the_old_record(tmp_path: Path) -> None:
     """A real write that fails half way: the process may not make files over 4 KiB."""
     (tmp_path / "record.json").write_text("old")

@@ -45,6 +45,8 @@ PARTIAL = ".partial-"
 """Prefix of folders in which something is being written."""
 _CLAIM = "claim"
 _OURS = b"cinetune\n"
+_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What NumPy says, without a number of an error, when a disk takes only a part of an array."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EACCES, errno.EROFS, errno.EPERM}
 _PLAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -110,6 +112,8 @@ def growing(path: Path) -> Iterator[Path]:
     try:
         yield folder / f"file{path.suffix}"
     except OSError as error:
+        if _SHORT.fullmatch(str(error)):
+            raise storage_error(OSError(errno.ENOSPC, "it took a part"), path) from error
         if error.errno in _FULL | _READ_ONLY | {errno.EIO}:
             raise storage_error(error, path) from error
         raise
