@@ -174,6 +174,15 @@ def test_paths_are_spelled_as_the_disk_spells_them(tmp_path: Path) -> None:
     assert (kept.train.rank, kept.score.reference["in"]) == (4, config.footage.folder)
 
 
+def test_a_presets_overlap_gives_way_to_a_short_segment(tmp_path: Path) -> None:
+    path = write(tmp_path, 'preset = "pocket"\n[shoot]\nsegment_frames = 5\n')
+    config, origins = load_config(path)
+    assert config.shoot.overlap == 1 and "5 frames" in origins["shoot.overlap"]
+    assert load_config(path, overrides=("shoot.segment_frames=17",))[0].shoot.overlap > 1
+    with pytest.raises(ConfigError, match="a whole segment"):
+        load_config(path, overrides=("shoot.overlap=5",))
+
+
 def test_a_bare_word_is_a_string(tmp_path: Path) -> None:
     assert (
         load_config(write(tmp_path, ""), overrides=("prepare.trigger=autumn film",))[0].prepare.trigger == "autumn film"

@@ -253,12 +253,24 @@ def load_config(
         for key, value in flat.items():
             _assign(merged, key, value)
             origins[key] = origin
+    _fit_preset(merged, origins)
     try:
         config = Config.model_validate(merged, context={"root": path.parent if root is None else root})
     except pydantic.ValidationError as error:
         raise _explain(error, str(path)) from error
     _cross_check(config, str(path))
     return config, {key: origins.get(key, "default") for key in flatten(config.model_dump())}
+
+
+def _fit_preset(merged: dict[str, Any], origins: dict[str, str]) -> None:
+    """A preset's overlap gives way where the file asks for segments too short for it."""
+    shoot, origin = merged.get("shoot"), origins.get("shoot.overlap", "")
+    if not isinstance(shoot, dict) or not origin.startswith("preset"):
+        return
+    frames = shoot.get("segment_frames")
+    if type(frames) is int and frames <= shoot["overlap"]:
+        shoot["overlap"] = 1
+        origins["shoot.overlap"] = f"a segment has {frames} frames"
 
 
 def _check_delivery_names(section: DeliverSection, where: str) -> None:
