@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +165,7 @@ def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
         whole = np.concatenate(parts)
         tail = torch.from_numpy(whole[-count:])
         made = shot.clip(tail, seed, "given" if words[0] == "given" else "held")
-        new = made[count:]
+        new: Any = made[count:]  # float32
         if words[-1] == "offset":  # what both segments show, in the grade of the earlier one
             new = np.clip(new - made[:count].mean((0, 1, 2)) + tail.numpy().mean((0, 1, 2)), 0, 1).astype(np.float32)
         if words[0] == "fade":
@@ -180,7 +181,7 @@ def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
             faded = (1 - weight) * tail.numpy()[1:] + weight * new[: count - 1]
             new = np.concatenate([faded.astype(np.float32), new[count - 1 :]])
             parts[-1] = parts[-1][: len(parts[-1]) - count + 1]
-        parts.append(np.asarray(new, dtype=np.float32))
+        parts.append(new)
     return parts
 
 
