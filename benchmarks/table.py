@@ -49,6 +49,7 @@ PROMPT = "gouache film look, a rider on a hill at dusk, the camera pans left"
 STEPS = 16
 SCALES = ((17, 64, 96), (33, 64, 96), (49, 64, 96), (33, 96, 144), (33, 128, 192))
 """Frames, height, width of `--scaling`."""
+SCALING = "at other lengths and sizes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -464,7 +465,7 @@ def scaled(repeats: int, folder: Path) -> list[Row]:
     for frames, height, width in SCALES:
         contestants = forward_of(folder, frames, height, width)
         rows = [
-            Row(kind="forward", who=one.who, model="pocket", frames=frames, size=(height, width), settings="scaling")
+            Row(kind="forward", who=one.who, model="pocket", frames=frames, size=(height, width), settings=SCALING)
             for one in contestants
         ]
         compete(rows, contestants, repeats)
@@ -512,7 +513,8 @@ def figure(rows: Sequence[Row]) -> str:
             ((1 + (row.frames - 1) // 4) * row.size[0] * row.size[1] / 64, statistics.median(row.seconds))
             for row in rows if row.who == who
         )  # fmt: skip
-        lines.append(Curve(points=tuple(points), kind=kind, label=f"{who}, s", marks=True))
+        if points:
+            lines.append(Curve(points=tuple(points), kind=kind, label=f"{who}, s", marks=True))
     drawn = str(line_chart(lines, title="Seconds of one denoiser pass of pocket, over tokens (frames x size)"))
     head, _, rest = drawn.partition(">")
     named = head if "xmlns" in head else head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
@@ -535,16 +537,21 @@ The denoiser at other lengths and sizes (the median of the ratios falls as self-
 """
 
 
-def write(found: Sequence[Row], wide: Sequence[Row], repeats: int) -> None:
-    """JSON, page and figure."""
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
+def write(found: Sequence[Row], repeats: int) -> None:
+    """JSON, page and figure; rows of other kinds of work that are in the JSON stay."""
+    results = ROOT / "benchmarks" / "results" / "cpu.json"
+    results.parent.mkdir(exist_ok=True)
     known = facts(repeats)
-    body = known | {"rows": [asdict(row) for row in [*found, *wide]]}
-    (results / "cpu.json").write_text(json.dumps(body) + "\n", encoding="utf-8")
+    kinds = {(row.kind, row.settings) for row in found}
+    before = json.loads(results.read_text(encoding="utf-8"))["rows"] if results.is_file() else []
+    kept = [Row(**row) for row in before if (row["kind"], row["settings"]) not in kinds]
+    order = list(KINDS)
+    rows = sorted([*kept, *found], key=lambda row: (row.settings == SCALING, order.index(row.kind)))
+    results.write_text(json.dumps(known | {"rows": [asdict(row) for row in rows]}) + "\n", encoding="utf-8")
+    wide = [row for row in rows if row.settings == SCALING]
     versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
-    settings = f"{known['cpu']}, float32, {repeats} turns after one warm-up; {versions}"
-    page = PAGE.format(settings=settings, rows=table(found), scaling=table(wide))
+    settings = f"{known['cpu']}, float32, one warm-up; {versions}"
+    page = PAGE.format(settings=settings, rows=table(rows[: len(rows) - len(wide)]), scaling=table(wide))
     (ROOT / "docs" / "benchmarks.md").write_text(page, encoding="utf-8")
     if wide:
         (ROOT / "docs" / "images" / "benchmark-scaling.svg").write_text(figure(wide), encoding="utf-8")
@@ -560,7 +567,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        for kind in asked.rows.split(","):
+        for kind in filter(None, asked.rows.split(",")):
             rows = rows_of(kind, asked.repeats, Path(name))
             print(table(rows) if not found else "\n".join(table(rows).splitlines()[2:]), flush=True)
             found += rows
@@ -568,7 +575,7 @@ def main() -> None:
     if wide:
         print("\n".join(table(wide).splitlines()[2:]))
     if asked.write:
-        write(found, wide, asked.repeats)
+        write([*found, *wide], asked.repeats)
 
 
 if __name__ == "__main__":
