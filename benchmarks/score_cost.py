@@ -107,7 +107,7 @@ def shots(count: int, frames: int, height: int, width: int) -> dict[str, Any]:
             found = kept_features(project, source, net)
             evidence = Evidence(
                 shot=ClipReading(film), cloud_N3=kept_cloud(project, source), truth=ClipReading(truth),
-                net=ClipMaps(features.model),
+                net=ClipMaps(features.model), twin_THWC=truth,
                 film_N3=nearest_scenes(cloud(truth), [cloud(truth)] * 8), drift=1.0, seam_ratio=1.0,
                 clip=Semantics(
                     frames_TD=found, text_D=found[0], film_ND=found, truth_TD=features.frames(signed(picked(truth)))
