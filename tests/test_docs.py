@@ -57,6 +57,13 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    pages = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    headings = [int(path.read_text(encoding="utf-8").split(".")[0].removeprefix("# ")) for path in pages]
+    assert headings == [int(path.name[:4]) for path in pages]
+    assert len(set(headings)) == len(headings)
+
+
 def test_the_page_of_train_names_every_setting_with_its_default() -> None:
     page = (ROOT / "docs" / "stages" / "train.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:4] for line in page[page.index("## Settings") :].splitlines() if line.startswith("| `")]
