@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cinetune import sweep
-from cinetune.artifacts import Trial
+from cinetune.artifacts import Numbers, Trial
 from cinetune.cli import main
 from cinetune.errors import ConfigError, StoreError
 from cinetune.models.adapters.export import read_adapter
@@ -100,7 +100,8 @@ def test_the_projects_own_look_is_left_alone(swept: tuple[Project, Swept]) -> No
     project, _ = swept
     assert project.store.need_stage("train").input_key == "test"  # as the fixture wrote it
     assert not (project.root / "work" / "train").exists()
-    assert not (project.root / "work" / "units" / "train").exists()
+    kept = [path.stem for path in (project.root / "work" / "units" / "train").glob("*.json")]
+    assert kept and all(project.store.find_unit("train", key, Numbers) for key in kept)  # losses before it, and no look
 
 
 def test_a_training_that_breaks_down_is_a_row(template: Path, tmp_path: Path) -> None:

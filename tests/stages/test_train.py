@@ -279,8 +279,8 @@ def test_processes_train_the_same_looks(template: Path, tmp_path: Path, done: tu
         assert [record.stage for record in records] == ["train"]
         assert pipeline.run(Project(root, overrides=settings), report, only="train") == []
         assert any("training look on cpu, 2 processes (fsdp)" in line for line in report.lines)
-        with pytest.raises(ConfigError, match="2 processes cannot work on `keyframes` together"):
-            pipeline.run(Project(root, overrides=settings), report, only="keyframes")
+        with pytest.raises(ConfigError, match="2 processes cannot work on `deliver` together"):
+            pipeline.run(Project(root, overrides=settings), report, only="deliver")
 
     crew(2, job, tmp_path / "said")
     for arm, look in looks(Project(root, overrides=SETTINGS)).items():

@@ -114,7 +114,7 @@ def test_a_whole_segment_of_pocket_on_real_tensors(pocket: Encoders) -> None:
             pass
     parts = (
         denoising_bytes(POCKET, 864, targets="", rank=0, setting=Setting(bytes_each=4)),
-        encoding_bytes(pocket, 33, 64, 96),
+        encoding_bytes(pocket, 33, 64, 96, repeats=True),
         decoding_bytes(pocket, 64, 96),
     )
     assert max(parts) == pytest.approx(live.peak, rel=0.1)

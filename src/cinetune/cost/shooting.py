@@ -61,23 +61,31 @@ def denoising_bytes(shape: Denoiser, tokens: int, *, targets: str, rank: int, se
     return round(tokens * max(moments)) + shared + factors + unpacking(shape, setting)
 
 
-def encoding_bytes(vae: Encoders, frames: int, height: int, width: int, clips: int = 1) -> int:
-    """The most that is alive while clips are encoded, their pixels and latents included; four frames at a time."""
+def encoding_bytes(
+    vae: Encoders, frames: int, height: int, width: int, clips: int = 1, *, repeats: bool = False
+) -> int:
+    """The most that is alive while clips are encoded, their pixels and latents included; four frames at a time. With
+    `repeats` every layer on the way down also keeps what it was asked last and what it answered.
+    """
     widths = [vae.vae_base * mult for mult in (1, *vae.vae_mult)]
     time, rows, columns = 4, height, width
     history, moments = HISTORY * 3 * rows * columns, list[int]()
+    kept = time * widths[0] * rows * columns - history  # the way in remembers nothing beyond its history
     for level, (first, size_out) in enumerate(pairwise(widths)):
         for size_in in (first, *[size_out] * (vae.vae_blocks - 1)):
             moments.append(_residual(size_in, size_out, time, rows, columns))
             history += HISTORY * (size_in + size_out) * rows * columns
+            kept += time * size_out * rows * columns
         if level < len(vae.vae_down):
             rows, columns = rows // 2, columns // 2
             if vae.vae_down[level]:
                 time //= 2
                 history += size_out * rows * columns
+            kept += time * size_out * rows * columns
+    kept = kept + history if repeats else 0
     history += (4 + 1) * HISTORY * widths[-1] * rows * columns  # two residual blocks and the way out
     latents = 2 * vae.vae_latent * (1 + (frames - 1) // 4) * rows * columns
-    return FLOAT32 * clips * (3 * frames * height * width + latents + history + max(moments))
+    return FLOAT32 * clips * (3 * frames * height * width + latents + history + kept + max(moments))
 
 
 def decoding_bytes(vae: Encoders, height: int, width: int) -> int:

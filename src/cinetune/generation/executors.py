@@ -92,8 +92,10 @@ class Work(Generic[T]):
             raise first
         lines = [f"{called(self.tasks[n])}: {_first_line(e)}" for n, e in sorted(self.failed.items())]
         more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
+        places = dict.fromkeys(e.where for _, e in sorted(self.failed.items()) if isinstance(e, CinetuneError))
         raise ModelError(
             "\n    ".join([f"{len(lines)} of {len(self.tasks)} cannot be made", *lines[:10], *more]),
+            where=", ".join(place for place in places if place),
             remedy=first.remedy if isinstance(first, CinetuneError) else "mend them and run again",
         ) from first
 

@@ -129,7 +129,8 @@ class PlannedRun:
         return Memory(weights=0, live=live, encoders=encoder_bytes(self.encoders, self.setting.bytes_each))
 
     def _encoding(self, frames: int, size: tuple[int, int], clips: int = 1) -> int:
-        return self._convolved(encoding_bytes(self.encoders, frames, *self._tile(size), clips=clips))
+        repeats = self.base.small  # they remember what their layers make of grey
+        return self._convolved(encoding_bytes(self.encoders, frames, *self._tile(size), clips=clips, repeats=repeats))
 
     def _decoding(self, frames: int, size: tuple[int, int]) -> int:
         """Tiles are decoded through all frames, one after the other; they are joined in host memory."""

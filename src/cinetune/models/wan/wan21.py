@@ -296,7 +296,7 @@ class WanVideo:
         video = torch.cat([x_BCfhw, cond.latent_BCfhw.to(device, x_BCfhw.dtype)], dim=1)
         # scaled in sigma's own precision: from float64 the sampler's whole-number times come out exact
         time = (sigma_B * 1000).to(device, torch.float32)
-        text, image, added = self._words(cond.text_BLD, cond.image_BLD)
+        text, image, added = self._words(cond.text_BLD.to(device), cond.image_BLD.to(device))
         if self._folded is not None:
             self._folded.added = added
         return self.denoiser(
@@ -308,8 +308,8 @@ class WanVideo:
         )[0].float()
 
     def _as_seen(self, text_BLD: Tensor, image_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Text and picture in the denoiser's type where it is, and what is added to the scores of the text."""
-        text, image = (part.to(self.device, self._dtype) for part in (text_BLD, image_BLD))
+        """Text and picture in the denoiser's type, and what is added to the scores of the text."""
+        text, image = text_BLD.to(self._dtype), image_BLD.to(self._dtype)
         if self._folded is None:
             return text, image, None
         text, added = folded_text(text)
