@@ -60,10 +60,6 @@ def copy_of(root: Path, folder: Path) -> Path:
     return folder
 
 
-def versus(project: Project) -> str:
-    return "trigger" if "trigger" in project.config.arms() else "base"
-
-
 def filmed(project: Project, like: Shot, film_THWC: np.ndarray) -> Shot:
     """The shot with other pictures, display R'G'B' in [0, 1]."""
     with project.store.new_object(".safetensors") as (path, done):
@@ -106,7 +102,7 @@ def blurred(project: Project, look: Shot, other: Shot) -> Shot:
 def plant(project: Project, change: Change) -> None:
     """The look's shots put in place of others; `change` takes a look shot and the one it is held against."""
     shots = project.store.need(Expanded).sequences
-    others = {(shot.shot, shot.seed): shot for shot in shots if shot.arm == versus(project)}
+    others = {(shot.shot, shot.seed): shot for shot in shots if shot.arm == project.config.claimed_against()}
     made = [change(project, shot, others[shot.shot, shot.seed]) if shot.arm == "look" else shot for shot in shots]
     write(project, made)
 
@@ -115,7 +111,8 @@ def swap(project: Project) -> None:
     """Look and base change places in every second shot of each domain."""
     shots = project.store.need(Expanded).sequences
     names = {domain: sorted({s.shot for s in shots if s.domain == domain})[::2] for domain in ("in", "out")}
-    arms = {"look": versus(project), versus(project): "look"}
+    versus = project.config.claimed_against()
+    arms = {"look": versus, versus: "look"}
     films = {(s.arm, s.shot, s.seed): s for s in shots}
     made = []
     for shot in shots:
@@ -167,7 +164,7 @@ def run_case(case: str, root: Path, folder: Path, settings: Sequence[str], speak
         else:
             plant(project, graded if case == "grade" else blurred)
     cards = scored(project, speaker)
-    claims = called(cards, versus(project))
+    claims = called(cards, project.config.claimed_against())
     good = right(case, claims)
     print(f"\n{case}: {'as it must be' if good else 'NOT as it must be'}. {headline(answers(cards))}")
     for card, found in claims:

@@ -295,7 +295,7 @@ def main() -> None:
     torch.set_num_threads(1)
     scenes = film(options.folder, options.look, options.film_seed)[: options.shots]
     project = Project(options.folder, overrides=("train.plain_arm=false", "train.workers=1", *options.extra))
-    model = ArmModel(project.config.model, {"look": options.adapter or trained(project)}).activate("look")
+    model = ArmModel(project.config, {"look": options.adapter or trained(project)}).activate("look")
     if not options.part:
         return
     limits = film_limits(project, model)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import string
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,7 +28,16 @@ from cinetune.models.adapters.lora import lora_names
 from cinetune.models.family import VideoModel
 from cinetune.models.wan.wan21 import WanVideo
 
-__all__ = ["TINY_WORDS", "remove_lora", "save_tiny", "tiny_pipeline", "tiny_tokenizer", "tiny_wan", "wan21_meta"]
+__all__ = [
+    "TINY_WORDS",
+    "benchmark",
+    "remove_lora",
+    "save_tiny",
+    "tiny_pipeline",
+    "tiny_tokenizer",
+    "tiny_wan",
+    "wan21_meta",
+]
 
 _NOUNS = ("street", "car", "man", "woman", "hill", "barn", "rain", "dusk", "dawn", "film")
 TINY_WORDS = (
@@ -177,3 +188,13 @@ def remove_lora(model: VideoModel, name: str) -> None:
         denoiser.unload_lora()
     else:
         denoiser.delete_adapters(name)
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of `benchmarks/`, which is no package, as a module."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

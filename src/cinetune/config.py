@@ -103,6 +103,12 @@ class Config(Section):
         arms: tuple[Arm, ...] = ("base", "trigger", "look", "plain")
         return tuple(arm for arm in arms if there[arm])
 
+    def claimed_against(self) -> Arm:
+        """The arm that claims hold the look against: the base model, with the trigger phrase where that arm is there,
+        so that a claim is about the adapter alone.
+        """
+        return "trigger" if "trigger" in self.arms() else "base"
+
     def shooting(self) -> ShootSection:
         """How shots are made: `shoot`, or its preview."""
         steps = min(self.shoot.steps, self.shoot.preview_steps)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cinetune.artifacts import Arm, Design, Domain, Score, Scorecard, Veto
 from cinetune.metrics.claims import Row, put_in_words
-from cinetune.metrics.stats import Estimate, effect, effect_between, harmed_at_most, least_shots
+from cinetune.metrics.stats import Estimate, effect, effect_between, harmed_at_most, least_shots, too_few
 from cinetune.metrics.suite import CONTENT, METRICS
 
 __all__ = ["Measured", "Results", "Rules", "SetEffect", "scorecards"]
@@ -286,8 +286,7 @@ def _small(counts: Mapping[str, int], design: Design) -> tuple[str, ...]:
     """What to know about the number of shots."""
     least = least_shots(design.rarest)
     return tuple(
-        f"{count} {'shot' if count == 1 else 'shots'} in domain `{domain}`: no verdict below {least}; "
-        "a medium effect needs 12"
+        f"{too_few(count, domain, least)}; a medium effect needs 12"
         for domain, count in counts.items()
         if count < least
     )

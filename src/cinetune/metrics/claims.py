@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cinetune.artifacts import Arm, Claim, Score, Veto
-from cinetune.metrics.stats import Hypothesis, benjamini_hochberg, harmed_at_most, least_shots, step_down, tied
+from cinetune.metrics.stats import Hypothesis, benjamini_hochberg, least_shots, maybe_missed, step_down, tied
 from cinetune.metrics.suite import NO_TRUTH
 
 __all__ = ["Row", "put_in_words"]
@@ -84,8 +84,7 @@ def _refused(row: Row, claim: Claim, rarest: int) -> tuple[str, str] | None:
             levels = f"the truth itself reads {row.truth_level:.3g}, {row.versus} {row.versus_level:.3g}"
             return "not valid here", f"{levels}, which would be better"
     if score.n < (least := least_shots(rarest)):
-        missed = f"what befalls up to {harmed_at_most(0, score.n):.0%} of such shots may not be among them"
-        return "cannot tell", f"{score.n} shots; no verdict below {least}: {missed}"
+        return "cannot tell", f"{score.n} shots; no verdict below {least}: {maybe_missed(score.n)}"
     moved = max((abs(value) for sample in row.samples for value in sample.values()), default=0.0)
     if claim.margin is not None and moved <= claim.margin / 1000:
         return "no worse", "no shot moved by more than a thousandth of the margin"

@@ -13,12 +13,12 @@ from typing import Literal
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from cinetune.artifacts import Arm, Claim, Design, Domain, Keyframe
+from cinetune.artifacts import Claim, Design, Domain, Keyframe
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.config import Config
 from cinetune.errors import ConfigError
 from cinetune.metrics.sets import FILM, SETS
-from cinetune.metrics.stats import harmed_at_most, least_shots
+from cinetune.metrics.stats import least_shots, maybe_missed, too_few
 from cinetune.metrics.suite import METRICS, NO_TRUTH
 from cinetune.store import Project, content_key
 
@@ -105,12 +105,10 @@ def declare(config: Config, *, shots: Mapping[str, int], no_truth: Collection[Do
 
 
 def claims_of(config: Config, no_truth: Collection[Domain] = ()) -> tuple[Claim, ...]:
-    """Every declared claim. The look is held against the base model with the trigger phrase where that arm is there, so
-    that a claim is about the adapter alone.
-    """
+    """Every declared claim of the look against `Config.claimed_against`, and of it against the plain control."""
     section, arms = config.score.design, config.arms()
     margins = MARGINS | section.margins
-    versus: Arm = "trigger" if "trigger" in arms else "base"
+    versus = config.claimed_against()
     kinds: tuple[tuple[Literal["closer", "guard"], tuple[str, ...]], ...] = (
         ("closer", section.closer),
         ("guard", section.guards),
@@ -179,13 +177,13 @@ def _power(shots: Mapping[str, int], claims: int, alpha: float, least: int) -> t
     lines = []
     for domain, n in shots.items():
         if n < least:
-            lines.append(f"{n} {'shot' if n == 1 else 'shots'} in domain `{domain}`: no verdict below {least}")
+            lines.append(too_few(n, domain, least))
             continue
         alone, all_apart = detectable(n, alpha=alpha), detectable(n, alpha=alpha / max(1, claims))
         lines.append(
             f"{n} shots in domain `{domain}`: an effect of d >= {alone:.2f} is found four times in five by one test "
-            f"alone, d >= {all_apart:.2f} among {claims} claims that have nothing to do with each other; what befalls "
-            f"up to {harmed_at_most(0, n):.0%} of such shots may not be among them"
+            f"alone, d >= {all_apart:.2f} among {claims} claims that have nothing to do with each other; "
+            f"{maybe_missed(n)}"
         )
     if shots and min(shots.values()) > 1:
         more = 2 * min(shots.values())

@@ -154,6 +154,16 @@ def harmed_at_most(harmed: int, n: int) -> float:
     return 1.0 if harmed >= n else float(scipy_stats.beta.ppf(0.95, harmed + 1, n - harmed))
 
 
+def maybe_missed(n: int) -> str:
+    """What `n` shots leave open, in words: a kind of shot that none of them may be of."""
+    return f"what befalls up to {harmed_at_most(0, n):.0%} of such shots may not be among them"
+
+
+def too_few(n: int, domain: str, least: int) -> str:
+    """In words, that a domain has fewer shots than any verdict needs."""
+    return f"{n} {'shot' if n == 1 else 'shots'} in domain `{domain}`: no verdict below {least}"
+
+
 def least_shots(rarest: int) -> int:
     """How many shots it takes to meet, 19 times in 20, a kind of shot that one in `rarest` is of: then
     `harmed_at_most(0, n)` is no more than its share. Never fewer than `LEAST_FOR_WORDS`.

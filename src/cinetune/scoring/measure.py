@@ -118,7 +118,7 @@ def _bench(project: Project, report: Reporter) -> _Bench:
     return _Bench(
         project=project, nets=nets, film=read_film(project, nets, report),
         missing=missing_needs(nets, project.config.score.features),
-        versus="trigger" if "trigger" in project.config.arms() else "base",
+        versus=project.config.claimed_against(),
     )  # fmt: skip
 
 

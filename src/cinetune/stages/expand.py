@@ -312,7 +312,7 @@ def _open(
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
     from cinetune.generation import ArmModel
 
-    arms = ArmModel(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
+    arms = ArmModel(config, adapters, part)
     limits = film.limits(store, arms.model) if film else None
     return lambda task: _make(store, config, arms, limits, task)
 

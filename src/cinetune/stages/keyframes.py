@@ -294,7 +294,7 @@ def _open(
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
     from cinetune.generation import ArmModel
 
-    arms = ArmModel(config.model, adapters, part, (config.shoot.segment_frames, *config.shoot_size()))
+    arms = ArmModel(config, adapters, part)
     return lambda task: _make(store, config, arms, film, task)
 
 

@@ -8,8 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from cinetune.errors import FootageError
-from cinetune.footage.edit.otiojson import _children, _files, _media, _range, _schema, _seconds, _words
-from cinetune.outside import parse_json
+from cinetune.footage.edit.otiojson import _files, _media, _range, _schema, _seconds, _words, picture_tracks
 
 __all__ = ["Marker", "otio_markers"]
 
@@ -34,18 +33,10 @@ def otio_markers(text: str) -> list[Marker]:
     Raises `FootageError` for what is no readable OTIO file, and when no clip has a marker.
     """
     remedy = "export it again as OpenTimelineIO with its markers"
-    try:
-        root = parse_json(text, where="", refuse=FootageError, finite=False, halves=True)
-    except FootageError as error:
-        raise FootageError(f"the OTIO file cannot be read: {error.what}", remedy=remedy) from error
-    timelines = _children(root) if _schema(root) == "SerializableCollection" else [root]
     found = [
         marker
-        for timeline in timelines
-        if _schema(timeline) == "Timeline"
-        for track in _children(timeline.get("tracks"))
-        if _schema(track) in ("Track", "Sequence") and track.get("kind", "Video") == "Video"
-        for clip in _children(track)
+        for _, items in picture_tracks(text, remedy=remedy)
+        for clip in items
         if _schema(clip) == "Clip"
         for marker in _of_clip(clip)
     ]

@@ -17,7 +17,7 @@ from cinetune.footage.edit.events import MOST_EVENTS, Counted, CutEvent
 from cinetune.outside import parse_json
 from cinetune.timecode import exact_rate
 
-__all__ = ["parse_otio"]
+__all__ = ["parse_otio", "picture_tracks"]
 
 Node = dict[str, Any]
 _REMEDY = "export it again as OpenTimelineIO, or remove it"
@@ -30,23 +30,30 @@ def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
 
     Raises `FootageError` for what is no readable OTIO file, and when there is no event.
     """
+    events: list[CutEvent] = []
+    for timeline, items in picture_tracks(text, remedy=_REMEDY):
+        places = _placed(items, _seconds(timeline.get("global_start_time")))
+        events += _track_events(items, edit, len(events), places)
+    if not events:
+        raise FootageError("the OTIO file has no picture in any timeline", remedy=_REMEDY)
+    return events
+
+
+def picture_tracks(text: str, *, remedy: str) -> Iterator[tuple[Node, list[Any]]]:
+    """Each timeline with what lies on one of its picture tracks, of a timeline or a collection of them. Raises
+    `FootageError` for what is no readable OTIO file.
+    """
     try:
         root = parse_json(text, where="", refuse=FootageError, finite=False, halves=True)
     except FootageError as error:
-        raise FootageError(f"the OTIO file cannot be read: {error.what}", remedy=_REMEDY) from error
-    timelines = _children(root) if _schema(root) == "SerializableCollection" else [root]
-    events: list[CutEvent] = []
-    for timeline in timelines:
+        raise FootageError(f"the OTIO file cannot be read: {error.what}", remedy=remedy) from error
+    for timeline in _children(root) if _schema(root) == "SerializableCollection" else [root]:
         if _schema(timeline) != "Timeline":
             continue
         for track in _children(timeline.get("tracks")):
             # A track was called Sequence before OTIO was released, and need not say that it is of pictures.
             if _schema(track) in ("Track", "Sequence") and track.get("kind", "Video") == "Video":
-                places = _placed(_children(track), _seconds(timeline.get("global_start_time")))
-                events += _track_events(_children(track), edit, len(events), places)
-    if not events:
-        raise FootageError("the OTIO file has no picture in any timeline", remedy=_REMEDY)
-    return events
+                yield timeline, _children(track)
 
 
 def _schema(node: Any) -> str:
