@@ -84,7 +84,8 @@ def pick_candidates(path: Path, asked: Sequence[str]) -> None:
     for text in asked:
         name, _, number = text.partition("=")
         if name not in known:
-            raise ConfigError(f"no shot is called {name!r}", where=str(path), remedy=f"one of {', '.join(known)}")
+            remedy = f"one of {', '.join(known)}" if known else "list the shot first"
+            raise ConfigError(f"no shot is called {name!r}", where=str(path), remedy=remedy)
         if not (number.isascii() and number.isdigit() and len(number) < 4):
             raise ConfigError(f"--pick {text!r} names no candidate", remedy=f"write --pick {name}=0")
         rows[known.index(name)]["pick"] = int(number)
