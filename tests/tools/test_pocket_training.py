@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from cinetune.models.wan import pocket
 from cinetune.models.wan.wan21 import WanVideo
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from pocket_training.common import Pace, cosine
+from pocket_training.common import Muon, Pace, cosine
 
 
 def test_a_part_ends_by_its_steps_or_by_its_time_whichever_is_first() -> None:
@@ -32,6 +34,29 @@ def test_the_learning_rate_rises_then_falls_to_its_floor() -> None:
     assert cosine(0.0, 9, warmup=10) == pytest.approx(1.0)
     assert cosine(0.5, 99, warmup=10) == pytest.approx(0.505)
     assert cosine(1.0, 99, warmup=10) == pytest.approx(0.01)
+
+
+def test_muon_in_float32_takes_the_steps_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against `torch.optim.Muon`, whose iteration rounds to bfloat16: each update turns the gradient the same way."""
+    monkeypatch.setattr("pocket_training.common.fast_bfloat16", lambda _device: False)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((8, 8), (24, 8), (8, 24), (8, 8))
+    weights = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([nn.Parameter(w.clone()) for w in weights] for _ in range(2))
+    pairs = [
+        (kind(group, 1e-2, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"), group)
+        for kind, group in ((Muon, ours), (torch.optim.Muon, theirs))
+    ]
+    for _ in range(3):
+        gradients = [torch.randn(shape, generator=generator) for shape in shapes]
+        for optimiser, group in pairs:
+            for p, gradient in zip(group, gradients, strict=True):
+                p.grad = gradient.clone()
+            optimiser.step()
+    for before, mine, other in zip(weights, ours, theirs, strict=True):
+        moved = (other - before).norm()
+        assert moved > 0 and (mine - other).norm() < 0.03 * moved
+    assert pairs[0][0].state_dict()["state"].keys() == pairs[1][0].state_dict()["state"].keys()
 
 
 def command(work: Path, out: Path, *more: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from pocket_training.common import (
     average_gradients,
     cosine,
     load_checkpoint,
+    mixed_precision,
     pixels,
     psnr,
     save_checkpoint,
@@ -161,7 +163,7 @@ def _train(run: Run, rank: int) -> None:
         noise = torch.Generator().manual_seed(step * 64 + rank)
         if frames > 1 and rng.random() < 0.12:
             x[:, :, 1:] = 0.0  # a condition clip
-        with torch.autocast(run.device, torch.bfloat16):
+        with mixed_precision(run.device):
             z = encode(vae, x)
             y = decode(vae, _noisy(z, noise))
         loss = _loss(x, y.float(), z.float())
@@ -216,6 +218,10 @@ def finish(run: Run) -> AutoencoderKLWan:
 
 
 def train(run: Run) -> None:
+    """With `vae_steps` 0 the autoencoder of `start` is kept as it is, and so are the latents that others hang on."""
+    if run.start and run.vae_steps == 0:
+        shutil.copytree(run.start / "vae", run.work / "autoencoder", dirs_exist_ok=True)
+        return
     state = load_checkpoint(run.work / "vae.ckpt")
     if state is None or state["share"] < 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")

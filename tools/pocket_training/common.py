@@ -139,8 +139,57 @@ def save_every(run: Run) -> float:
     return 120.0 if run.minutes is None else 60.0
 
 
+def fast_bfloat16(device: str) -> bool:
+    """Whether bfloat16 is worth it: on a GPU, and on a CPU that multiplies it in hardware. Elsewhere it is emulated: on
+    an AVX2 machine one step of the denoiser takes 15.8 s in bfloat16 and 2.5 s in float32, and an encoded clip 22 s
+    instead of 0.24 s.
+    """
+    return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def mixed_precision(device: str) -> torch.autocast:
+    """bfloat16 where that is worth it, else float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device))
+
+
+def orthogonal(x_NRC: Tensor, *, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """Newton-Schulz iteration of Muon for a stack of matrices, in their own dtype (torch's is bfloat16, one by one)."""
+    a, b, c = coefficients
+    tall = x_NRC.shape[1] > x_NRC.shape[2]
+    x = x_NRC.mT if tall else x_NRC
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon (Jordan et al., 2024), its iteration in float32 where bfloat16 is emulated: .5 s a step, not 5 s."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        group = self.param_groups[0]
+        if fast_bfloat16(group["params"][0].device.type):
+            super().step(closure)
+            return
+        updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
+            buffer.lerp_(p.grad, 1 - group["momentum"])
+            updates.setdefault(p.shape, []).append((p, p.grad.lerp(buffer, group["momentum"])))
+        for shape, pairs in updates.items():
+            rate = group["lr"] * 0.2 * math.sqrt(max(shape))  # adjust_lr_fn = "match_rms_adamw"
+            stack = torch.stack([update for _, update in pairs])
+            turned = orthogonal(stack, coefficients=group["ns_coefficients"], steps=group["ns_steps"])
+            for (p, _), update in zip(pairs, turned, strict=True):
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
+
+
 class MatrixOptimiser:
-    """Muon (Jordan et al., 2024) for weight matrices and for convolution kernels seen as matrices, AdamW for the rest.
+    """Muon for weight matrices and for convolution kernels seen as matrices, AdamW for the rest.
 
     On this autoencoder it is worth far more than tuning: 240 steps on stills reach 25.3 dB held-out where AdamW
     reaches 20.8.
@@ -150,7 +199,7 @@ class MatrixOptimiser:
         self, matrices: list[nn.Parameter], rest: list[nn.Parameter], *, matrix_rate: float, rate: float
     ) -> None:
         self.pairs = [(p, nn.Parameter(p.detach().reshape(p.shape[0], -1).contiguous().clone())) for p in matrices]
-        self.muon = torch.optim.Muon(
+        self.muon = Muon(
             [flat for _, flat in self.pairs], matrix_rate, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"
         )
         self.adamw = torch.optim.AdamW(rest, rate, betas=(0.9, 0.99), weight_decay=1e-4)

@@ -25,6 +25,7 @@ from pocket_training.common import (
     average_gradients,
     cosine,
     load_checkpoint,
+    mixed_precision,
     pixels,
     save_checkpoint,
     save_every,
@@ -157,7 +158,7 @@ def held_loss(parts: pocket.Parts, data: dict[str, Tensor], words: Words, *, cou
     """v-loss over held-out clips, the same noise at every call."""
     device = data["latents"].device
     generator = torch.Generator(device).manual_seed(11)
-    with torch.autocast(device.type, torch.bfloat16):
+    with mixed_precision(device.type):
         fours = torch.arange(min(count, len(data["latents"])), device=device).split(4)
         parts_of = [v_loss(parts, data, words, four, generator=generator, dropout=0.0) for four in fours]
     return torch.cat(parts_of).mean().item()
@@ -225,7 +226,7 @@ def _train(run: Run, rank: int) -> None:
             len(data["latents"]), (run.batch * (2 if sparse else 1),), generator=generator, device=run.device
         )
         frames = _some_frames(data["latents"].shape[2], generator) if sparse else None
-        with torch.autocast(run.device, torch.bfloat16):
+        with mixed_precision(run.device):
             each = v_loss(parts, data, words, index, frames=frames, generator=generator, dropout=CAPTION_DROPOUT)
         loss = each.mean()
         modules.zero_grad()
