@@ -65,6 +65,8 @@ def test_a_painted_keyframe_is_its_own_reference(tmp_path: Path) -> None:
         (GOOD + 'method = "magic"\n', r"\(line 6\): method"),
         (GOOD + "candidates = 0\n", "candidates must be 1 or more"),
         (GOOD + "pick = -1\n", "pick counts from 0"),
+        (GOOD + "look_strength = -0.5\n", r"\(line 6\): look_strength must be from 0 to 4, not -0.5"),
+        (GOOD + "preview_strength = nan\n", r"\(line 6\): preview_strength"),
         (GOOD + "height = -8\n", "height counts from 0"),
         (GOOD + "height = 720\n", r"\(line 6\): height and width go together"),
         (GOOD + "width = 1280\n", r"\(line 6\): height and width go together"),

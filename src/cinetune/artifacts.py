@@ -293,7 +293,8 @@ class PlannedShot:
     the backlot or for held-out shots). `prompts` take over later in the shot; `camera` is put behind every prompt.
     `height` and `width` in pixels, 0 = `shoot`'s; `rate` is the frame rate the list asks for, which must be the
     model's. `candidates` and `method` overrule those of `keyframes`; `pick` is the number of the candidate to use, from
-    0, in place of the ranking's choice."""
+    0, in place of the ranking's choice. `look_strength` scales the adapter of a trained arm, `preview_strength` that of
+    `shoot.preview_adapter`."""
 
     id: str
     prompt: str
@@ -311,6 +312,8 @@ class PlannedShot:
     method: Method | None = None
     candidates: int | None = None
     pick: int | None = None
+    look_strength: float = 1.0
+    preview_strength: float = 1.0
     keyframe: str | None = None
     last: str | None = None
     truth: str | None = None
@@ -407,8 +410,8 @@ class Timing:
 class Sequence:
     """One generated shot. `video` is the lossless master (safetensors, uint16 `frames_THWC`); `seam_ratio` is |dF| at
     joins over |dF| beside them, `drift` the mean-colour dE2000 of the last frame against the keyframe; `made_by` is the
-    base model as it ran (`cinetune.models.model_identity`); `limits` are those its segments were held against; a
-    `preview` is for the eye only."""
+    base model as it ran (`cinetune.models.model_identity`), a preview's distilled adapter included; `limits` are those
+    its segments were held against; `strength` is that of the arm's adapter; a `preview` is for the eye only."""
 
     shot: str
     arm: Arm
@@ -428,6 +431,7 @@ class Sequence:
     provenance: Provenance
     made_by: dict[str, str] = field(default_factory=dict)
     limits: Limits | None = None
+    strength: float = 1.0
     preview: bool = False
     schema: int = SCHEMA
 

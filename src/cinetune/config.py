@@ -111,8 +111,16 @@ class Config(Section):
 
     def shooting(self) -> ShootSection:
         """How shots are made: `shoot`, or its preview."""
-        steps = min(self.shoot.steps, self.shoot.preview_steps)
-        return self.shoot.model_copy(update={"steps": steps}) if self.shoot.preview else self.shoot
+        shoot = self.shoot
+        if not shoot.preview:
+            return shoot
+        quick = {"steps": min(shoot.steps, shoot.preview_steps), "guidance": shoot.preview_guidance or shoot.guidance}
+        return shoot.model_copy(update=quick)
+
+    def preview_adapter(self, root: Path) -> Path | None:
+        """The step-distilled adapter that shots are made with; None = none, as in every full shot."""
+        named = self.shoot.preview_adapter
+        return root / Path(named).expanduser() if self.shoot.preview and named else None
 
 
 def _legal_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
@@ -304,6 +312,12 @@ def _cross_check(config: Config, where: str) -> None:
     if nearest_legal_frames(overlap)[0] != overlap or overlap >= frames:
         what = f"shoot.overlap = {overlap} is not 4n+1, or a whole segment of {frames} frames"
         raise ConfigError(what, where=where, remedy="use 1, 5 or 9")
+    if 0 < config.shoot.preview_guidance < 1:
+        what = f"shoot.preview_guidance = {config.shoot.preview_guidance:g} is below 1"
+        raise ConfigError(what, where=where, remedy="use 1 (no guidance) or more, or 0 for that of full shots")
+    if config.shoot.preview and config.shoot.preview_adapter and config.shoot.shard:
+        what = "shoot.preview_adapter cannot be added to a base in shards (shoot.shard)"
+        raise ConfigError(what, where=where, remedy="preview without one of the two")
     for key, section in (("prepare", config.prepare), ("shoot", config.shoot)):
         check_both(section.height, section.width, section=key)
     if config.train.plain_arm and config.train.augment.probability == 0:

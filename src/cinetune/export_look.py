@@ -20,8 +20,6 @@ from cinetune.runtime import Reporter
 from cinetune.store import Project
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from cinetune.footage.notes.datasets import Dataset
 
 __all__ = ["TARGETS", "Target", "adopt_dataset", "export", "export_dataset", "export_look", "push"]
@@ -78,10 +76,11 @@ def _look(project: Project, arm: str) -> Look:
 
 
 def _adapter(project: Project, look: Look, out: Path, to: Literal["diffusers", "comfy", "kohya"]) -> None:
+    from cinetune.models import empty_denoiser
     from cinetune.models.adapters.export import adapter_metadata, linear_shapes, read_adapter, save_adapter
 
     path = project.store.path(look.weights)
-    shapes = linear_shapes(_empty_denoiser(project)) if to == "kohya" else None
+    shapes = linear_shapes(empty_denoiser(project.config.model)) if to == "kohya" else None
     state = read_adapter(path)
     # alpha is already in the numbers that read_adapter returns
     save_adapter(
@@ -139,23 +138,6 @@ def push(folder: Path, repository: str, *, public: bool, report: Reporter) -> st
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="A look trained with cinetune")
     report.say(f"{'public' if public else 'private'}: {address}")
     return str(address)
-
-
-def _empty_denoiser(project: Project) -> nn.Module:
-    """The base model's denoiser without its weights: names and shapes only."""
-    import torch
-    from diffusers import WanTransformer3DModel
-
-    from cinetune.models import model_folder
-    from cinetune.models.files import weights
-
-    folder = model_folder(project.config.model)
-    weights.need_folder(folder)
-    config = weights.read_config(folder, "transformer/config.json")
-    with weights.built_from(folder), torch.device("meta"):
-        denoiser = WanTransformer3DModel.from_config(config)
-    assert isinstance(denoiser, WanTransformer3DModel)
-    return denoiser
 
 
 def _merge(project: Project, look: Look, out: Path, *, original: bool) -> None:

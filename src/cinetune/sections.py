@@ -356,6 +356,11 @@ class ShootSection(Section):
     """Of each side of the picture."""
     preview_cache: float = pydantic.Field(default=0.1, ge=0, lt=1)
     """Change of the first block's residual under which a step leaves out the other blocks; 0 = none does."""
+    preview_adapter: PathName = ""
+    """A step-distilled adapter beside the look's, in every arm of a preview: a file or folder, relative to the
+    project."""
+    preview_guidance: float = pydantic.Field(default=0.0, ge=0, le=1000)
+    """Of previews; 0 = `guidance`. Distilled adapters are made for 1."""
     height: int = pydantic.Field(default=0, ge=0, le=16_384)
     width: int = pydantic.Field(default=0, ge=0, le=16_384)
     executor: Literal["local", "ray", "slurm"] = "local"

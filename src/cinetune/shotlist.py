@@ -24,6 +24,7 @@ from cinetune.timecode import exact_rate
 __all__ = [
     "LONGEST_PROMPT",
     "LONGEST_SHOT",
+    "STRONGEST",
     "Row",
     "check_shots",
     "load_shots",
@@ -36,6 +37,8 @@ LONGEST_PROMPT = 2000
 """Characters. The text encoder reads 512 tokens, about so many characters of English, and drops the rest unsaid."""
 LONGEST_SHOT = 600.0
 """Seconds; more is a slip of the pen."""
+STRONGEST = 4.0
+"""Of an adapter; pictures fall apart long before."""
 
 Row = Mapping[str, Any]
 """One `[[shot]]` table as it is written."""
@@ -229,6 +232,9 @@ def _shot_faults(shot: PlannedShot, row: Row, folder: Path) -> Iterator[tuple[st
         yield "height" if shot.height else "width", "height and width go together: give both, or neither"
     if shot.candidates is not None and shot.candidates < 1:
         yield "candidates", f"candidates must be 1 or more, not {shot.candidates}"
+    for key in ("look_strength", "preview_strength"):
+        if not 0 <= getattr(shot, key) <= STRONGEST:
+            yield key, f"{key} must be from 0 to {STRONGEST:g}, not {getattr(shot, key)}"
     yield from _prompt_faults(shot)
     try:
         _ = exact_rate(shot.rate) if shot.rate else None

@@ -34,15 +34,16 @@ def table(root: Path, text: str) -> Path:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_becomes_a_shot_list(root: Path, delimiter: str) -> None:
     rows = [
-        ["id", "prompt", "domain", "reference", "seconds", "seed", "camera"],
-        ["sh1", '"a rider; at dusk,\talone"', "in", "ref.png", "2.5", "3", ""],
+        ["id", "prompt", "domain", "reference", "seconds", "seed", "camera", "look_strength"],
+        ["sh1", '"a rider; at dusk,\talone"', "in", "ref.png", "2.5", "3", "", "0.8"],
         [],
-        ["sh2", "b", "out", "ref.png", "", "", "pan"],
+        ["sh2", "b", "out", "ref.png", "", "", "pan", ""],
     ]
     text = "\ufeff" + "".join(delimiter.join(row) + "\n" for row in rows)
     assert import_shots(root, table(root, text)) == 2
     one, two = load_shots(root / "shots.toml").shots
     assert (one.id, one.prompt, one.seconds, one.seed) == ("sh1", "a rider; at dusk,\talone", 2.5, 3)
+    assert (one.look_strength, two.look_strength) == (0.8, 1.0)
     assert (two.id, two.domain, two.seconds, two.camera) == ("sh2", "out", 2.0, "pan")
 
 
@@ -72,6 +73,11 @@ def test_lines_may_end_by_a_return_alone(root: Path) -> None:
         ("id,prompt,domain,reference\nx,y,in,ref.png\nx,y,in,ref.png\n", "two shots are called 'x'"),
         ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,nan\n", r"seconds is not a number: 'nan'(.|\n)*line 2"),
         ("id,prompt,domain,reference,seed\nx,y,in,ref.png,\uff12\uff14\n", "seed is not a whole number"),
+        ("id,prompt,domain,reference,look_strength\nx,y,in,ref.png,half\n", "look_strength is not a number: 'half'"),
+        (
+            "id,prompt,domain,reference,look_strength\nx,y,in,ref.png,4.1\n",
+            r"\(line 2\): look_strength must be from 0 to 4",
+        ),
         ("id,prompt,domain,reference,seed\nx,y,in,ref.png,1_000\n", "seed is not a whole number"),
         ("id,prompt,domain,reference,seconds\nx,y,in,ref.png,1e999\n", "seconds is not a number"),
         (f"id,prompt,domain,reference,seed\nx,y,in,ref.png,{'9' * 5000}\n", "seed is not a whole number"),

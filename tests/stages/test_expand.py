@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 from cinetune.artifacts import Sequence
-from cinetune.errors import GateFailed, ScoreError
+from cinetune.errors import GateFailed, ModelError, ScoreError, WeightsError
 from cinetune.files import master_frames, stream_master
 from cinetune.footage.read.stills import read_image
 from cinetune.footage.video import probe
@@ -315,3 +316,78 @@ def test_a_preview_is_smaller_labelled_held_against_the_full_shot_and_never_scor
     assert len(errors) == 4 and all("dE2000" in note for note in errors)
     with pytest.raises(ScoreError, match="previews"):
         score.run(project, Quiet())
+
+
+def few_steps(root: Path, path: Path) -> Path:
+    """A step-distilled adapter of the project's model: a pair, and a bias as such files hold them."""
+    gen = torch.Generator().manual_seed(5)
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    save_torch(
+        {
+            f"{layer}.lora_down.weight": torch.randn(2, 48, generator=gen),
+            f"{layer}.lora_up.weight": torch.randn(48, 2, generator=gen),
+            f"{layer}.diff_b": torch.randn(48, generator=gen),
+        },
+        root / path,
+    )
+    return path
+
+
+def test_a_preview_takes_a_distilled_adapter_at_the_strengths_of_the_shot_list(
+    serial: tuple[Project, StageRecord], tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(serial[0].root, tmp_path / "p"))
+    asked = ("shoot.preview=true", "shoot.preview_cache=0", "shoot.preview_share=1", "shoot.preview_guidance=1")
+    settings = (*asked, f"shoot.preview_adapter={few_steps(root, Path('few.safetensors'))}")
+
+    def films(*overrides: str, **strengths: float) -> dict[tuple[str, str], Sequence]:
+        lines = "".join(f"{key} = {value}\n" for key, value in strengths.items())
+        whole = (serial[0].root / "shots.toml").read_text()
+        (root / "shots.toml").write_text(whole.replace("seed = 0\n", f"seed = 0\n{lines}", 1))
+        project = Project(root, overrides=overrides)
+        keyframes.run(project, Quiet())
+        return {(one.shot, one.arm): one for one in expand.run(project, Quiet()).groups["sequences"]}
+
+    plain, full = films(*asked), films(*settings)
+    off = films(*settings, preview_strength=0.0)
+    half, without_look = films(*settings, preview_strength=0.5), films(*settings, look_strength=0.0)
+    for place in plain:
+        assert full[place].video != plain[place].video and full[place].preview
+        assert full[place].made_by["distilled"].endswith(" at 1") and "distilled" not in plain[place].made_by
+        assert (off[place].video == plain[place].video) == (place[0] == "sh0"), "bit for bit, in its own shot only"
+        assert (half[place].video == full[place].video) == (place[0] == "sh1")
+    assert without_look["sh0", "look"].video != full["sh0", "look"].video and without_look["sh0", "look"].strength == 0
+    assert without_look["sh0", "base"] == full["sh0", "base"], (
+        "a look's strength is nothing to the base: not made again"
+    )
+    project = Project(root, overrides=settings)
+    assert expand.STAGE.key(project) != expand.STAGE.key(Project(root, overrides=asked))
+    before = expand.STAGE.key(project)
+    (root / "few.safetensors").write_bytes((root / "few.safetensors").read_bytes() + b" ")
+    assert expand.STAGE.key(Project(root, overrides=settings)) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("none.safetensors", WeightsError, "no such adapter"),
+        ("shots.toml", WeightsError, "can run code"),
+        ("other.safetensors", ModelError, "another base"),
+    ],
+)
+def test_a_wrong_distilled_adapter_is_named_before_anything_runs(
+    template: Path, tmp_path: Path, name: str, error: type[Exception], said: str
+) -> None:
+    root = Path(shutil.copytree(template, tmp_path / "p"))
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    save_torch(
+        {f"{layer}.lora_A.weight": torch.ones(2, 64), f"{layer}.lora_B.weight": torch.ones(64, 2)},
+        root / "other.safetensors",
+    )
+    before = len(list((root / "work" / "units").rglob("*.json")))
+    project = Project(root, overrides=("shoot.preview=true", f"shoot.preview_adapter={name}"))
+    for stage in (keyframes, expand):
+        with pytest.raises(error, match=said):
+            stage.run(project, Quiet())
+    assert len(list((root / "work" / "units").rglob("*.json"))) == before
+    keyframes.run(Project(root, overrides=(f"shoot.preview_adapter={name}",)), Quiet())  # no preview, no adapter

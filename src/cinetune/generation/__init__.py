@@ -25,7 +25,7 @@ from cinetune.generation.keyframe import (
     make_candidate,
 )
 from cinetune.generation.partition import Partition, partition, partition_for
-from cinetune.generation.preview import StepCached, preview_size
+from cinetune.generation.preview import StepCached, as_run, checked_preview_adapter, preview_size
 from cinetune.generation.reel import Reel
 from cinetune.generation.segment import Recipe, centre_box, coded, fit_picture, generate, pictures, starting_noise
 from cinetune.generation.settle import SETTLED, colour_map, led, regraded, settled_pixels
@@ -46,9 +46,11 @@ __all__ = [
     "Work",
     "advanced",
     "anchored",
+    "as_run",
     "candidate_quality",
     "candidate_seed",
     "centre_box",
+    "checked_preview_adapter",
     "coded",
     "colour_map",
     "drift",

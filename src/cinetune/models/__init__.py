@@ -12,9 +12,11 @@ from cinetune.runtime import Device, choose_device, package_versions
 from cinetune.sections import ModelSection
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cinetune.models.family import VideoModel
 
-__all__ = ["load_model", "model_folder", "model_identity", "model_ref"]
+__all__ = ["empty_denoiser", "load_model", "model_folder", "model_identity", "model_ref"]
 
 _COMPUTES = ("torch", "diffusers", "transformers")
 _REVISION = 1
@@ -64,6 +66,24 @@ def load_model(
             )
         case family:
             raise AssertionError(f"the family {family} has a row in the catalogue and no case here")
+
+
+def empty_denoiser(section: ModelSection) -> nn.Module:
+    """The base model's denoiser without its weights, on the `meta` device: names and shapes only. Raises
+    `WeightsError`.
+    """
+    import torch
+    from diffusers import WanTransformer3DModel
+
+    from cinetune.models.files import weights
+
+    folder = model_folder(section)
+    weights.need_folder(folder)
+    config = weights.read_config(folder, "transformer/config.json")
+    with weights.built_from(folder), torch.device("meta"):
+        denoiser = WanTransformer3DModel.from_config(config)
+    assert isinstance(denoiser, WanTransformer3DModel)
+    return denoiser
 
 
 def _short_ways(device: Device) -> bool:

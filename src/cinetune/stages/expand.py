@@ -82,13 +82,16 @@ class _Task:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """Hash of the shot list: prompts and lengths are in it."""
-    return {"shots.toml": project.shots_sha256()}
+    """Hashes of the shot list, prompts and lengths are in it, and of a preview's distilled adapter."""
+    from cinetune.models.files.weights import adapter_input
+
+    adapter = project.config.preview_adapter(project.root)
+    return {"shots.toml": project.shots_sha256(), **adapter_input("shoot.preview_adapter", adapter)}
 
 
 def make(project: Project, report: Reporter) -> Made[Expanded]:
-    """Make the missing shots. Raises `ModelError` on NaN, and with `shoot.gate = "strict"` `GateFailed` when a segment
-    is outside the limits after all its tries.
+    """Make the missing shots. Raises `ModelError` on NaN, what `checked_preview_adapter` raises, and with
+    `shoot.gate = "strict"` `GateFailed` when a segment is outside the limits after all its tries.
     """
     looks, keyframes = project.store.need(Trained).by_arm, project.store.need(Keyframed).keyframes
     adapters: dict[Arm, Path] = {arm: project.store.path(look.weights) for arm, look in looks.items()}
@@ -262,11 +265,13 @@ def _film(project: Project, report: Reporter) -> _Film | None:
 
 
 def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyframe, ...], film: str) -> list[_Task]:
+    from cinetune.generation import as_run, checked_preview_adapter
     from cinetune.models import model_identity
 
     config = project.config
+    distilled = checked_preview_adapter(config, project.root)
     shots = {shot.id: shot for shot in project.shots().shots}
-    made_by, shoot = model_identity(config.model), config.shooting()
+    base, shoot = model_identity(config.model), config.shooting()
     settings = {
         "frames": shoot.segment_frames,
         "steps": shoot.steps,
@@ -286,12 +291,12 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
             continue  # a shot taken out of the list after its keyframe was made
         look = looks.get(keyframe.arm)
         trigger = trigger_of(looks, keyframe.arm)
-        prompt = full_caption(trigger, spoken(shot))
+        prompt, made_by = full_caption(trigger, spoken(shot)), as_run(base, distilled, shot)
         key = content_key(
             NAME,
             VERSION,
             made_by,
-            look.weights.sha256 if look else "",
+            *([look.weights.sha256, shot.look_strength] if look else [""]),
             keyframe,
             prompt,
             [[cue.at, spoken(shot, cue.prompt)] for cue in shot.prompts],
@@ -312,7 +317,7 @@ def _open(
     """What a worker process does first: load the model once. Returns the function that makes one shot."""
     from cinetune.generation import ArmModel
 
-    arms = ArmModel(config, adapters, part)
+    arms = ArmModel(config, adapters, part, distilled=config.preview_adapter(store.root))
     limits = film.limits(store, arms.model) if film else None
     return lambda task: _make(store, config, arms, limits, task)
 
@@ -321,7 +326,8 @@ def _make(store: Store, config: Config, arms: ArmModel, limits: Limits | None, t
     from cinetune.footage.read.stills import read_image
     from cinetune.generation import Reel, drift
 
-    started, keyframe, model = time.monotonic(), task.keyframe, arms.activate(task.keyframe.arm)
+    started, keyframe, shot = time.monotonic(), task.keyframe, task.shot
+    model = arms.activate(keyframe.arm, strength=shot.look_strength, distilled=shot.preview_strength)
     segments = _planned(config, model, task)
     frames = sum(segment.frames for segment in segments)
     picture = read_image(store.path(keyframe.image))
@@ -360,6 +366,7 @@ def _make(store: Store, config: Config, arms: ArmModel, limits: Limits | None, t
         keyframe=keyframe.image.sha256,
         made_by=task.made_by,
         limits=limits,
+        strength=1.0 if keyframe.arm in ("base", "trigger") else task.shot.look_strength,
         preview=config.shoot.preview,
         timing=Timing(
             devices=arms.part.group_size if arms.part else 1,

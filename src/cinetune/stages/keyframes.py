@@ -56,8 +56,11 @@ class _Task:
 
 
 def inputs(project: Project) -> dict[str, str]:
-    """Hashes of the shot list and of each picture that shots start from."""
-    found = {"shots.toml": project.shots_sha256()}
+    """Hashes of the shot list, of each picture that shots start from, and of a preview's distilled adapter."""
+    from cinetune.models.files.weights import adapter_input
+
+    adapter = project.config.preview_adapter(project.root)
+    found = {"shots.toml": project.shots_sha256(), **adapter_input("shoot.preview_adapter", adapter)}
     pictures = {_start(shot) for shot in project.shots().shots}
     found |= {"arms": ", ".join(project.config.arms())}
     return found | {picture: project.store.sha256(project.root / picture) for picture in sorted(pictures)}
@@ -69,7 +72,9 @@ def _start(shot: PlannedShot) -> str:
 
 
 def make(project: Project, report: Reporter) -> Made[Keyframed]:
-    """Make the missing keyframes. Raises `ConfigError` for an empty shot list or a size the model cannot take."""
+    """Make the missing keyframes. Raises `ConfigError` for an empty shot list or a size the model cannot take, and what
+    `checked_preview_adapter` raises.
+    """
     store, config = project.store, project.config
     looks, clips, windows = store.need(Trained).by_arm, store.need(Ingested).by_id, store.need(Prepared).training
     adapters: dict[Arm, Path] = {arm: store.path(look.weights) for arm, look in looks.items()}
@@ -210,6 +215,7 @@ def _check_asked(config: Config, shots: Sequence[PlannedShot]) -> None:
 
 def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_Task]:
     """Every shot x arm x seed, arm by arm so that adapters are switched rarely."""
+    from cinetune.generation import as_run, checked_preview_adapter
     from cinetune.models import model_identity
 
     config, shots = project.config, project.shots().shots
@@ -217,13 +223,13 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
         raise ConfigError(
             "the shot list is empty", where=str(project.root / "shots.toml"), remedy="add a [[shot]] table"
         )
-    made_by = model_identity(config.model)
+    base = model_identity(config.model)
     _check_asked(config, shots)
+    distilled = checked_preview_adapter(config, project.root)
     pictures = {_start(shot): project.store.sha256(project.root / _start(shot)) for shot in shots}
     arms: list[Arm] = [arm for arm in config.arms() if arm in ("base", "trigger") or arm in looks]
     tasks: list[_Task] = []
     for arm in arms:
-        adapter = looks[arm].weights.sha256 if arm in looks else ""
         for shot in shots:
             method: Method = "as-is" if shot.keyframe else shot.method or config.keyframes.method
             _count(config, shot, method)
@@ -232,8 +238,8 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], *, film: str) -> list[_T
                 key = content_key(
                     NAME,
                     VERSION,
-                    made_by,
-                    adapter,
+                    as_run(base, distilled, shot),
+                    *([looks[arm].weights.sha256, shot.look_strength] if arm in looks else [""]),
                     arm,
                     shot.id,
                     method,
@@ -294,7 +300,7 @@ def _open(
     """What a worker process does first: load the model once. Returns the function that makes one keyframe."""
     from cinetune.generation import ArmModel
 
-    arms = ArmModel(config, adapters, part)
+    arms = ArmModel(config, adapters, part, distilled=config.preview_adapter(store.root))
     return lambda task: _make(store, config, arms, film, task)
 
 
@@ -304,7 +310,8 @@ def _make(store: Store, config: Config, arms: ArmModel, film: list[np.ndarray] |
     from cinetune.footage.read.stills import read_image
     from cinetune.generation import Recipe, candidate_quality, candidate_seed, fit_picture, make_candidate
 
-    model, shoot = arms.activate(task.arm), config.shooting()
+    shoot, strength, distilled = config.shooting(), task.shot.look_strength, task.shot.preview_strength
+    model = arms.activate(task.arm, strength=strength, distilled=distilled)
     height, width = _size(config, task.shot)
     start = read_image(store.root / _start(task.shot))
     reference = _picture(store, fit_picture(start, height=height, width=width))

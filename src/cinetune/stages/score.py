@@ -135,6 +135,12 @@ def _warnings(design: Design, sequences: Sequence[FilmSequence]) -> tuple[str, .
     lacking = [arm for arm in design.arms if not any(sequence.arm == arm for sequence in sequences)]
     if lacking:
         found.append(f"Declared but not rendered: arm {', '.join(lacking)}. Claims on it could not be tested.")
+    scaled = {sequence.shot for sequence in sequences if sequence.strength != 1}
+    if scaled:
+        found.append(
+            f"{len(scaled)} shots have a look_strength in the shot list: the page speaks of the look as it was shot, "
+            "not as it was trained."
+        )
     if len({sequence.seed for sequence in sequences}) < 2:
         found.append(
             "One seed: the noise of base against base is not known. Set shoot.seeds = 3 where a verdict is wanted."

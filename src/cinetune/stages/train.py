@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cinetune.artifacts import Arm, FileRef, LatentEntry, Look, ModelRef, Numbers
 from cinetune.config import Config, flatten, section_sha
-from cinetune.errors import ConfigError, ModelError, StoreError, WeightsError
+from cinetune.errors import ConfigError, ModelError, StoreError
 from cinetune.pages.live import watching
 from cinetune.processes import join_group
 from cinetune.records import read_log
@@ -44,10 +44,9 @@ VERSION = 3
 
 def inputs(project: Project) -> dict[str, str]:
     """sha256 of the adapter that training starts from, if it does not start from a fresh one."""
-    try:
-        return _start_sha(project)
-    except WeightsError as error:
-        return {"train.init_from": error.what}
+    from cinetune.models.files.weights import adapter_input
+
+    return adapter_input("train.init_from", _start(project))
 
 
 def _start_sha(project: Project) -> dict[str, str]:

@@ -31,6 +31,7 @@ REFERENCES = "references"
 MARKED_SECONDS = 2.0
 """Of a shot from a marker without a length."""
 _LONGEST_NAME = 80  # letters
+_DECIMAL = {"seconds", "look_strength", "preview_strength"}
 _WHOLE = {"seed", "height", "width", "candidates", "pick"}
 _COUNT = re.compile(r"-?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
@@ -72,7 +73,7 @@ def _table_rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _cell(name: str, text: str, where: str) -> Any:
-    if name != "seconds" and name not in _WHOLE:
+    if name not in _DECIMAL | _WHOLE:
         return text
     if (_COUNT if name in _WHOLE else _NUMBER).fullmatch(text) is None:
         raise ConfigError(f"{name} is not a {'whole ' if name in _WHOLE else ''}number: {text[:60]!r}", where=where)

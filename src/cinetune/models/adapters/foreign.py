@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cinetune.errors import WeightsError
-from cinetune.models.adapters.names import LAYERS, bare_name, layer_name
+from cinetune.models.adapters.names import bare_name, layer_name, module_name, original_name
 from cinetune.models.files.weights import adapter_file, adapter_settings
 from cinetune.outside import parse_json, read_table
 from cinetune.patterns import Pattern
 
-__all__ = ["adapter_metadata", "read_adapter"]
+__all__ = ["adapter_metadata", "read_adapter", "read_distilled"]
 
 _PART = re.compile(r"(.+?)\.lora_(A|B|down|up)(?:\.(?!weight$|bias$)\w+)?(?:\.weight)?")
+_DIFFERENCE = re.compile(r"(.+)\.diff(|_b|_m)")
+_DIFFERS = {"": "weight", "_b": "bias", "_m": "scale_shift_table"}
 _MOST_PATTERNS = 5000
 _MOST_LETTERS = 100_000  # of all rows of `alpha_pattern`; one for each of 400 layers has 16,000
+_OTHER_MODEL = "it was made for another model, or is of another kind"
 _SIDE = {"A": "A", "down": "A", "B": "B", "up": "B"}
 _OTHER_KINDS = (
     (r"dora_scale$|lora_magnitude_vector", "a DoRA: its magnitudes"),
@@ -90,20 +94,52 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
     """
     file = adapter_file(path)
     tensors, header = _open(file)
+    return _pairs(file, tensors, header, layer_name)
+
+
+def read_distilled(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A step-distilled adapter as such are published: the low-rank pairs of `read_adapter`, of layers outside the
+    blocks as well, and whole differences by parameter name: `.diff` of a weight, `.diff_b` of a bias, `.diff_m` of a
+    modulation table, float32, zeros left out. Raises as `read_adapter`.
+    """
+    file = adapter_file(path)
+    tensors, header = _open(file)
+    pairs: dict[str, Tensor] = {}
+    differences: dict[str, Tensor] = {}
+    for key, kept in tensors.items():
+        found = _DIFFERENCE.fullmatch(key)
+        if found is None:
+            pairs[key] = kept
+            continue
+        place = found[1] if found[2] == "_m" else module_name(found[1])
+        name = None if place is None else f"{bare_name(place)}.{_DIFFERS[found[2]]}".removeprefix("head.")
+        if name is None:
+            raise WeightsError(f"{key!r} is no part of a Wan denoiser", where=str(file), remedy=_OTHER_MODEL)
+        if name in differences or not kept.is_floating_point() or not bool(torch.isfinite(kept).all()):
+            raise WeightsError(f"the adapter is damaged: {key!r} is there twice, or no finite number", where=str(file))
+        differences[name] = kept.float()
+    used = {name: value for name, value in differences.items() if bool(value.any())}
+    return _pairs(file, pairs, header, module_name), used
+
+
+def _pairs(
+    file: Path, tensors: dict[str, Tensor], header: dict[str, str], known: Callable[[str], str | None]
+) -> dict[str, Tensor]:
+    """The low-rank pairs of the layers that `known` knows."""
     _refuse_other_kinds(tensors, file)
     declared = _declared(file, header, tensors)
-    alphas = _alphas(tensors, file)
+    alphas = _alphas(tensors, file, known)
     state: dict[str, Tensor] = {}
     for key, kept in tensors.items():
         if key.endswith(".alpha"):
             continue
         found = _PART.fullmatch(key)
-        module = layer_name(found[1]) if found else None
+        module = known(found[1]) if found else None
         if found is None or module is None or kept.ndim != 2:
             raise WeightsError(
                 f"{key!r} is not a layer of a Wan LoRA",
                 where=str(file),
-                remedy="it was made for another model, or is of another kind",
+                remedy=_OTHER_MODEL,
             )
         side, value = _SIDE[found[2]], kept.float()
         name = f"{module}.lora_{side}.weight"
@@ -119,7 +155,7 @@ def read_adapter(path: Path) -> dict[str, Tensor]:
     return _complete(state, file)
 
 
-def _alphas(tensors: dict[str, Tensor], file: Path) -> dict[str, float]:
+def _alphas(tensors: dict[str, Tensor], file: Path, known: Callable[[str], str | None]) -> dict[str, float]:
     """The strengths that stand beside their layers, by diffusers' name: a file need not spell both alike."""
     alphas: dict[str, float] = {}
     for key, value in tensors.items():
@@ -127,14 +163,14 @@ def _alphas(tensors: dict[str, Tensor], file: Path) -> dict[str, float]:
             if value.numel() != 1 or not bool(value):
                 raise WeightsError(f"the adapter is damaged: {key!r} is no number, or 0", where=str(file))
             spelling = key.removesuffix(".alpha")
-            alphas[layer_name(spelling) or spelling] = float(value)
+            alphas[known(spelling) or spelling] = float(value)
     return alphas
 
 
 def _names(spelling: str, module: str) -> tuple[str, ...]:
     """What a layer is called in its file, by diffusers and by the original release: settings may use any of them."""
-    _, block, layer = module.split(".", 2)
-    return tuple(dict.fromkeys((bare_name(spelling), module, f"blocks.{block}.{LAYERS[layer]}")))
+    original = original_name(f"{module}.weight").removesuffix(".weight")
+    return tuple(dict.fromkeys((bare_name(spelling), module, original)))
 
 
 def _complete(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Low-rank adapters (Hu et al., arXiv 2106.09685) on a model's denoiser, through PEFT.
 
-Several adapters can be attached under different names; one of them, or none, is in use. With none the model is its
-base, bit for bit. Adapters are never merged into a model in memory and never scaled through `attention_kwargs`: the
-first does not come back exactly, the second gives wrong gradients under activation checkpointing.
+Several adapters can be attached under different names; one of them, some at strengths of their own, or none is in use.
+With none the model is its base, bit for bit. Adapters are never merged into a model in memory and never scaled through
+`attention_kwargs`: the first does not come back exactly, the second gives wrong gradients under activation
+checkpointing.
 
 An adapter is float32 whatever its base is. Its two small products are computed in the type of its layer's input, with
 factors rounded for them, or in float32 (`train.products`); in a float32 model that is the same.
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_lora",
+    "attach_lora",
+    "check_shapes",
     "load_lora",
     "lora_names",
     "lora_state",
     "set_lora_state",
     "start_from",
     "use_lora",
+    "use_loras",
 ]
 
 Products = Literal["layer", "float32"]
@@ -157,12 +161,25 @@ def _need(model: VideoModel, name: str) -> None:
 
 def use_lora(model: VideoModel, name: str | None) -> None:
     """Put one adapter in use, or none, which is the base model exactly. Raises `ModelError` for an unknown name."""
+    use_loras(model, {} if name is None else {name: 1.0})
+
+
+def use_loras(model: VideoModel, strengths: Mapping[str, float]) -> None:
+    """Put adapters in use together: a layer's weight is W + sum of strength * alpha / rank * BA. Strength 0 is the
+    model without that adapter exactly. Raises `ModelError` for an unknown name.
+    """
     denoiser: Any = model.denoiser
-    if name is not None:
+    for name in strengths:
         _need(model, name)
+    used = {name: strength for name, strength in strengths.items() if strength}
+    layers = _layers(denoiser)
+    if used:
         denoiser.enable_adapters()
-        denoiser.set_adapter(name)
-    elif _layers(denoiser):
+        denoiser.set_adapter(list(used))
+        for _, layer in layers:
+            for name, strength in used.items():
+                layer.set_scale(name, strength)
+    elif layers:
         denoiser.disable_adapters()
 
 
@@ -203,7 +220,7 @@ def start_from(model: VideoModel, path: Path, *, rank: int, alpha: float, target
     an adapter of another base, of another rank, or of other layers than `targets` matches.
     """
     state = export.read_adapter(path)
-    ranks = _check_shapes(model, state, path)
+    ranks = check_shapes(model.denoiser, model.info.name, state, path)
     if set(ranks.values()) != {rank}:
         found = ", ".join(map(str, sorted(set(ranks.values()))))
         remedy = f"set train.rank = {found}" if len(set(ranks.values())) == 1 else "train a new one: its ranks differ"
@@ -222,16 +239,18 @@ def start_from(model: VideoModel, path: Path, *, rank: int, alpha: float, target
     return {key: value / scale if key.endswith(".lora_B.weight") else value for key, value in state.items()}
 
 
-def _check_shapes(model: VideoModel, state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
-    """The rank of every layer. Raises `ModelError` where the model has no such layer or one of another shape."""
-    linear = _linear(model.denoiser)
+def check_shapes(denoiser: nn.Module, title: str, state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
+    """The rank of every layer; works on a denoiser on the `meta` device too. Raises `ModelError` where the model,
+    called `title`, has no such layer or one of another shape.
+    """
+    linear = _linear(denoiser)
     ranks: dict[str, int] = {}
     for module in sorted({key.rpartition(".lora_")[0] for key in state}):
         down, up = state[f"{module}.lora_A.weight"], state[f"{module}.lora_B.weight"]
         ranks[module] = len(down)
         if linear.get(module) != (up.shape[0], down.shape[1]):
             raise ModelError(
-                f"the adapter is of another base: its {module} is {up.shape[0]}x{down.shape[1]}, in {model.info.name} "
+                f"the adapter is of another base: its {module} is {up.shape[0]}x{down.shape[1]}, in {title} "
                 + ("it is absent" if module not in linear else "it is {}x{}".format(*linear[module])),
                 where=str(path),
                 remedy="use the model it was made for",
@@ -244,8 +263,13 @@ def load_lora(model: VideoModel, path: Path, *, name: str) -> None:
 
     Raises `WeightsError` for pickles and files that are no adapter, `ModelError` when it does not fit this model.
     """
-    state = export.read_adapter(path)
-    ranks = _check_shapes(model, state, path)
+    attach_lora(model, export.read_adapter(path), path, name=name)
+    use_lora(model, name)
+
+
+def attach_lora(model: VideoModel, state: Mapping[str, Tensor], path: Path, *, name: str) -> None:
+    """Attach pairs that were read from `path`, alpha applied. Raises `ModelError` when they do not fit this model."""
+    ranks = check_shapes(model.denoiser, model.info.name, state, path)
     rank = max(ranks.values())
     others = {f"^{re.escape(module)}": other for module, other in ranks.items() if other != rank}
     # read_adapter has applied alpha, so alpha = rank here in every layer
@@ -258,4 +282,3 @@ def load_lora(model: VideoModel, path: Path, *, name: str) -> None:
     )
     _inject(model, config, name, seed=0)
     set_lora_state(model, name, state)
-    use_lora(model, name)

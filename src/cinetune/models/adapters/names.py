@@ -6,7 +6,7 @@ import re
 
 from cinetune.errors import ModelError
 
-__all__ = ["IMAGE_LAYERS", "LAYERS", "bare_name", "layer_name", "original_name"]
+__all__ = ["IMAGE_LAYERS", "LAYERS", "bare_name", "layer_name", "module_name", "original_name"]
 
 LAYERS = {
     "attn1.to_q": "self_attn.q",
@@ -54,6 +54,7 @@ _SPELLINGS = (
     | {original.replace(".", "_"): layer for layer, original in LAYERS.items()}
 )
 """Every spelling of an adaptable layer that is found in files, to diffusers' name; none is ambiguous."""
+_BY_ORIGINAL = {original: ours for table in (_IN_BLOCK, _OUTSIDE) for ours, original in table.items()}
 _PREFIX = r"(?:(?:base_model\.model|model|diffusion_model|transformer)\.)*"
 
 
@@ -88,3 +89,13 @@ def layer_name(spelling: str) -> str | None:
     found = found or re.fullmatch(_PREFIX + r"blocks\.(\d{1,4})\.(.+)", spelling, re.ASCII)
     layer = _SPELLINGS.get(found[2]) if found else None
     return f"blocks.{found[1]}.{layer}" if found and layer else None
+
+
+def module_name(spelling: str) -> str | None:
+    """As `layer_name`, for norms and for what lies outside the blocks as well."""
+    bare = bare_name(spelling)
+    found = re.match(r"blocks\.\d{1,4}\.", bare, re.ASCII)
+    block = found[0] if found else ""
+    inner = bare.removeprefix(block)
+    ours = _BY_ORIGINAL.get(inner, inner)
+    return layer_name(spelling) or (block + ours if ours in (_IN_BLOCK if block else _OUTSIDE) else None)

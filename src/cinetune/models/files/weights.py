@@ -24,6 +24,7 @@ __all__ = [
     "CAPTIONERS",
     "COMPONENTS",
     "adapter_file",
+    "adapter_input",
     "adapter_settings",
     "adapter_sha256",
     "built_from",
@@ -137,6 +138,16 @@ def adapter_sha256(path: Path) -> str:
     settings = adapter_settings(file)
     digest = sha256_file(file)
     return digest if settings is None else hashlib.sha256(f"{digest} {sha256_file(settings)}".encode()).hexdigest()
+
+
+def adapter_input(setting: str, path: Path | None) -> dict[str, str]:
+    """For the inputs of a stage: sha256 of the adapter that a setting names, or what is wrong with it; empty without
+    one.
+    """
+    try:
+        return {setting: adapter_sha256(path)} if path else {}
+    except WeightsError as error:
+        return {setting: error.what}
 
 
 def _check_kind(folder: Path) -> list[str]:

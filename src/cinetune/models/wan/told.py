@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Remembered", "remember_what_is_told"]
+__all__ = ["Remembered", "forget_what_was_told", "remember_what_is_told"]
 
 
 class Remembered:
@@ -48,9 +48,16 @@ class _Tables:
 
 
 def remember_what_is_told(denoiser: Any) -> None:
-    """Make the embedders of a Wan denoiser, which no adapter touches, and its rotary tables answer from memory."""
+    """Make the embedders of a Wan denoiser, which no look touches, and its rotary tables answer from memory."""
     embedder = denoiser.condition_embedder
     for part in (embedder.text_embedder, embedder.image_embedder):
         if part is not None:
             part.forward = Remembered(part.forward)
     denoiser.rope.forward = _Tables(denoiser.rope)
+
+
+def forget_what_was_told(denoiser: Any) -> None:
+    """Drop the embedders' answers: their weights have changed."""
+    for part in (denoiser.condition_embedder.text_embedder, denoiser.condition_embedder.image_embedder):
+        if part is not None and isinstance(part.forward, Remembered):
+            part.forward.known.clear()
