@@ -48,7 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--held", type=int, default=40, help="held-out scenes that the card is measured on")
     parser.add_argument("--reader-clips", type=int, default=1600, help="true clips that teach the reader of the card")
     parser.add_argument("--reader-steps", type=int, default=bars.READER_STEPS)
-    parser.add_argument("--vae-steps", type=int, default=1800)
+    parser.add_argument("--vae-steps", type=int, default=1800, help="0 keeps the autoencoder of --start")
     parser.add_argument("--clip-steps", type=int, default=600)
     parser.add_argument("--denoiser-steps", type=int, default=1200)
     parser.add_argument("--vae-batch", type=int, help="clips in each step of the autoencoder")

@@ -72,7 +72,8 @@ def curves(run: Run, path: Path) -> None:
         ("denoiser", "held", "denoiser: held-out v-loss (log)", True),
     )
     body = ""
-    for number, (part, key, title, log_scale) in enumerate(plots):
+    trained = [plot for plot in plots if (run.work / f"{plot[0]}.jsonl").exists()]  # a part can be kept as it was
+    for number, (part, key, title, log_scale) in enumerate(trained):
         rows = [json.loads(line) for line in (run.work / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()]
         points = [(row["step"], row[key]) for row in rows if key in row]
         body += _plot(points, title=title, left=320 * number, log_scale=log_scale)
