@@ -9,7 +9,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cinetune.backlot import HISTORICAL, SCIFI, Scene, caption, render, sample_scene, vocabulary
+from cinetune.backlot import (
+    HISTORICAL,
+    LOOKS,
+    SCIFI,
+    Scene,
+    apply_look,
+    caption,
+    grade,
+    paint,
+    render,
+    sample_scene,
+    vocabulary,
+)
 
 TIMES = ("dawn", "noon", "dusk", "night")
 CAMERAS = ("static", "pan left", "pan right", "tilt up", "push in", "track")
@@ -185,3 +197,17 @@ def test_sampling_keeps_to_the_domain_and_ships_to_water() -> None:
         assert sample_scene(rng, domain="sci-fi").place in SCIFI.places
     again = [sample_scene(np.random.default_rng(9)) for _ in range(2)]
     assert again[0] == again[1]
+
+
+def test_frames_painted_a_few_at_a_time_are_the_frames_painted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shoot(scene: Scene) -> tuple[np.ndarray, ...]:
+        film = render(scene, frames=19, rate=Fraction(24000, 1001), start=-0.3)
+        return film, apply_look(film, LOOKS["ember"], seed=3), grade(film, LOOKS["silver"])
+
+    rng = np.random.default_rng(11)
+    scenes = [sample_scene(rng) for _ in range(12)]
+    few = [shoot(scene) for scene in scenes]
+    monkeypatch.setattr(paint, "AT_ONCE", 100)
+    for scene, parts in zip(scenes, few, strict=True):
+        for part, whole in zip(parts, shoot(scene), strict=True):
+            np.testing.assert_array_equal(part, whole)

@@ -94,7 +94,12 @@ def test_effect_is_zero_for_a_fresh_adapter_and_grows(
         for name, parameter in parameters:
             if "lora_B" in name:
                 parameter.fill_(0.1)
-    assert validator.effect("look") > 0.01
+    passes: list[int] = []
+    model.denoiser.register_forward_pre_hook(lambda *_: passes.append(1))
+    effect = validator.effect("look")
+    assert effect > 0.01
+    assert len(passes) == len(validator.held), "the base's velocities are those of the first time"
+    assert judge(recipe, tmp_path).effect("look") == effect
 
 
 def test_noise_is_the_spread_over_sampling_seeds(judge: Judge, recipe: TrainSection, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ BT.709 luma, then split toning (shadow and highlight tints weighted by luma).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
-from cinetune.backlot.paint import Array
+from cinetune.backlot.paint import Array, in_turn
 
 __all__ = ["LOOKS", "FilmLook", "apply_look", "grade"]
 
@@ -100,7 +101,7 @@ LOOKS: dict[str, FilmLook] = {
 
 def grade(frames: Array, look: FilmLook) -> Array:
     """The noiseless truth of a look: pointwise grade and vignette. [T, H, W, 3] in [0, 1] to the same."""
-    return _vignette(_pointwise(frames, look), look.vignette)
+    return np.concatenate([_vignette(_pointwise(some, look), look.vignette) for some in in_turn(frames)])
 
 
 def apply_look(frames: Array, look: FilmLook, *, seed: int = 0, grain: bool = True) -> Array:
@@ -109,14 +110,20 @@ def apply_look(frames: Array, look: FilmLook, *, seed: int = 0, grain: bool = Tr
     Grain is drawn per frame from `seed`. It lies on a lattice of fixed size in picture heights, so it has the same
     size and strength at any resolution.
     """
+    noise = _grain(frames.shape, seed) if grain and look.grain > 0.0 else None
+    parts = zip(in_turn(frames), in_turn(noise) if noise is not None else repeat(None), strict=False)
+    return np.concatenate([_looked(some, look, its) for some, its in parts])
+
+
+def _looked(frames: Array, look: FilmLook, noise: Array | None) -> Array:
+    """The whole look on frames, with their grain."""
     graded = _pointwise(frames, look)
     if look.halation > 0.0:
         graded = _halation(graded, look.halation)
     graded = _vignette(graded, look.vignette)
-    if grain and look.grain > 0.0:
+    if noise is not None:
         luma = graded @ LUMA
         weight = look.grain * (0.35 + 2.6 * luma * (1.0 - luma))
-        noise = _grain(graded.shape, seed)
         graded = graded + (weight * noise)[..., None]
     return np.clip(graded, 0.0, 1.0).astype(np.float32)
 

@@ -17,7 +17,7 @@ from cinetune.backlot import sets_future, sets_history, subjects_future, subject
 from cinetune.backlot.brush import Brush
 from cinetune.backlot.camera import CAMERAS, Camera
 from cinetune.backlot.light import TIMES
-from cinetune.backlot.paint import Array, Canvas, Color
+from cinetune.backlot.paint import Array, Canvas, Color, in_turn
 from cinetune.backlot.studio import Studio
 
 __all__ = ["HISTORICAL", "SCIFI", "Scene", "caption", "render", "sample_scene", "vocabulary"]
@@ -229,14 +229,20 @@ def render(
 
     Frame k shows the moment `start + k / rate` seconds, so the same scene at another rate shows the same motion.
     """
-    lot = LOTS[scene.domain]
-    place, subject = lot.places[scene.place], lot.subjects[scene.subject]
     times = [start + float(k / Fraction(rate)) for k in range(frames)]
     seconds = np.asarray(times, np.float32)[:, None, None]
+    # nothing but the seconds differs from frame to frame, and a few frames at a time fit the processor's cache
+    return np.concatenate([_paint(scene, some, height, width) for some in in_turn(seconds)])
+
+
+def _paint(scene: Scene, seconds: Array, height: int, width: int) -> Array:
+    """The frames `THWC` at `seconds` `[T, 1, 1]`."""
+    lot = LOTS[scene.domain]
+    place, subject = lot.places[scene.place], lot.subjects[scene.subject]
     rng = np.random.default_rng(scene.seed)
     facing = 1.0 if scene.direction == "right" else -1.0
     camera = Camera(scene.camera, facing, seconds=seconds, height=height, width=width)
-    studio = Studio(Canvas(frames, height, width), camera, TIMES[scene.time], rng=rng, seconds=seconds)
+    studio = Studio(Canvas(len(seconds), height, width), camera, TIMES[scene.time], rng=rng, seconds=seconds)
     accent = ACCENTS[place.accents[rng.integers(len(place.accents))]]
     pace, size, lift = rng.uniform(0.0, 1.0), rng.uniform(0.95, 1.15), rng.uniform(-0.03, 0.03)
     place.paint(studio)

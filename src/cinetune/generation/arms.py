@@ -30,7 +30,7 @@ class ArmModel:
         distilled: Path | None = None,
     ) -> None:  # fmt: skip
         self.device = choose_device(config.model.device, config.model.dtype)
-        self.model: VideoModel = load_model(config.model, device=self.device)
+        self.model: VideoModel = load_model(config.model, device=self.device, share=part.share if part else None)
         with warnings.catch_warnings():
             # PEFT doubts that a second adapter on one model is meant; it is.
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")

@@ -22,6 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from cinetune.errors import ConfigError
 from cinetune.models.family import Conditioning, VideoModel
+from cinetune.models.memory.share import Share
 from cinetune.models.memory.spread import check_shares, shard_base, share_tokens
 from cinetune.processes import Processes
 from cinetune.sections import ShootSection
@@ -50,6 +51,11 @@ class Partition(Processes):
     @property
     def groups(self) -> int:
         return self.size // self.group_size
+
+    @property
+    def share(self) -> Share | None:
+        """The part of the base that this process reads; None = all of it."""
+        return Share(rank=self.rank, size=self.size) if self.shard else None
 
     def describe(self) -> str:
         """`8 processes: 2 shots at a time, guidance over 2, ulysses 2`; empty when alone."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cinetune.models.family import VideoModel
+    from cinetune.models.memory.share import Share
 
 __all__ = ["empty_denoiser", "load_model", "model_folder", "model_identity", "model_ref"]
 
@@ -37,10 +38,12 @@ def model_folder(section: ModelSection) -> Path:
 
 
 def load_model(
-    section: ModelSection, *, device: Device | None = None, parts: Literal["all", "encoders", "denoiser"] = "all"
-) -> VideoModel:
+    section: ModelSection, *, device: Device | None = None, parts: Literal["all", "encoders", "denoiser"] = "all",
+    share: Share | None = None,
+) -> VideoModel:  # fmt: skip
     """The model of `[model]` on `device` (default: as the section says), its weights stored, its blocks placed and its
-    attention chosen by that section. `parts` leaves out what a stage does not need.
+    attention chosen by that section. `parts` leaves out what a stage does not need. With
+    a `share` only that part of the denoiser is read, and it does nothing until `shard_base` has joined the processes.
 
     Raises `WeightsError` with what to download when the weights are not there, `ConfigError` for settings that cannot
     be had here.
@@ -61,8 +64,10 @@ def load_model(
                 clip_preprocess=section.clip_preprocess,
                 parts=parts,
                 tile=section.vae_tile,
-                place=partial(place_on_device, section=section, device=place),
+                place=partial(place_on_device, section=section, device=place, shared=share is not None),
                 short_ways=_short_ways(place),
+                share=share,
+                storage=section.storage,
             )
         case family:
             raise AssertionError(f"the family {family} has a row in the catalogue and no case here")

@@ -240,7 +240,7 @@ class _Run:
         device = choose_device(config.model.device, config.model.dtype)
         place = ", ".join(filter(None, (device.name, world.describe())))
         report.say(f"training {self.arm} on {place}, {device.dtype} ({device.reason})")
-        model = load_model(config.model, device=device, parts="denoiser")
+        model = load_model(config.model, device=device, parts="denoiser", share=world.share)
         files = self._files("train")
         fitted = fit(
             model, config.model, self.recipe, device, report, load=load_of(files, self.recipe, world),

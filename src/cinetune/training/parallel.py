@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from cinetune.errors import ClusterError, ConfigError
 from cinetune.models.family import VideoModel
+from cinetune.models.memory.share import Share
 from cinetune.models.memory.spread import check_shares, shard_base, share_tokens
 from cinetune.outside import count_of
 from cinetune.processes import Processes
@@ -53,6 +54,13 @@ class World(Processes):
     def shards(self) -> int:
         """Processes that share one copy of the base."""
         return 1 if self.copies is None else self.copies.size(-1)
+
+    @property
+    def share(self) -> Share | None:
+        """The part of the base that this process reads; None = all of it."""
+        if self.copies is None:
+            return None
+        return Share(rank=self.copies.get_local_rank("shard"), size=self.copies.size(-1))
 
     def describe(self) -> str:
         """`4 processes (fsdp, ulysses 2)`; empty when alone."""

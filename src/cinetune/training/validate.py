@@ -165,6 +165,7 @@ class Validator:
         self.device = next(model.denoiser.parameters()).device
         self.sigmas = quantile_sigmas(recipe.timesteps, recipe.shift)
         self.levels = self._levels()
+        self._base: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, step: int) -> Evaluation:
@@ -217,9 +218,11 @@ class Validator:
             noise = self._noise("validate/effect", batch.latents_BCfhw.shape, file)
             level = sigma.reshape(1).to(self.device)
             noisy = flow.add_noise(batch.latents_BCfhw, noise, level)
-            use_lora(self.model, None)
-            base = self.model.velocity(noisy, level, batch.cond).float()
-            use_lora(self.model, adapter)
+            if file.id not in self._base:  # the same at every evaluation
+                use_lora(self.model, None)
+                self._base[file.id] = self.model.velocity(noisy, level, batch.cond).float()
+                use_lora(self.model, adapter)
+            base = self._base[file.id]
             moved += float((self.model.velocity(noisy, level, batch.cond).float() - base).square().sum())
             length += float(base.square().sum())
         return (moved / max(length, 1e-12)) ** 0.5

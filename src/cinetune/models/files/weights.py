@@ -33,6 +33,7 @@ __all__ = [
     "keep_sha256",
     "known_sha256",
     "need_folder",
+    "network_files",
     "read_config",
     "stamp",
     "weights_sha256",
@@ -185,6 +186,16 @@ def _check_files(part: Path) -> list[str]:
             return [f"{part.name} holds pickled weights only, which are refused because loading one can run code"]
         return [f"{part.name} holds no .safetensors file"]
     return [f"{part.name}/{name} is {problem}" for name in sorted(names) if (problem := _damage(part / name))]
+
+
+def network_files(part: Path) -> list[Path]:
+    """The safetensors files of one network's folder: those that its index names, where it has one."""
+    for index in part.glob("*.safetensors.index.json"):
+        named = read_table(index, refuse=WeightsError).get("weight_map")
+        if not isinstance(named, dict):
+            raise WeightsError("it names no files", where=str(index), remedy=_AGAIN)
+        return sorted({part / str(name) for name in named.values()})
+    return sorted(part.glob("*.safetensors"))
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

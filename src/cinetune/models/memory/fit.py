@@ -59,9 +59,12 @@ _SDPA = {
 }
 
 
-def place_on_device(denoiser: nn.Module, section: ModelSection, device: Device) -> nn.Module:
+def place_on_device(
+    denoiser: nn.Module, section: ModelSection, device: Device, *, shared: bool = False
+) -> nn.Module:
     """Bring a denoiser from the CPU to its device as `[model]` says: weights in `storage`, `offload_blocks` of its
-    blocks left in host memory, attention by `attention`. Never more than one plain block on the device at a time.
+    blocks left in host memory, attention by `attention`. Never more than one plain block on the device at a time. The blocks of a `shared` base
+    stay on the CPU, for `shard_base` to bring each its shard.
 
     Raises `ConfigError` when it has fewer blocks than that, or the attention cannot run here.
     """
@@ -75,7 +78,7 @@ def place_on_device(denoiser: nn.Module, section: ModelSection, device: Device) 
         if section.storage != "plain":
             block.to(device.name)
             store_linears(block, section.storage, multiplies=section.compute == "fp8")
-        block.to("cpu" if index in away else device.name)
+        block.to("cpu" if shared or index in away else device.name)
     for name, child in denoiser.named_children():
         if name != "blocks":
             child.to(device.name)
@@ -268,7 +271,7 @@ def prove(denoiser: Any, load: Load, *, seed: int = 0) -> float:
     worst, what = 1.0, ""
     for (_, alive), block in cases.items():
         inputs = _block_inputs(denoiser, load, seed, alive=alive)
-        with _stirred(block, seed):
+        with _stirred(block, seed), _visiting(block, inputs[0].device):
             compiled = _results(block, inputs)
             with torch.compiler.set_stance("force_eager"):
                 plain = _results(block, inputs)
@@ -299,6 +302,17 @@ def _block_inputs(denoiser: Any, load: Load, seed: int, *, alive: bool) -> tuple
     places = denoiser.rope(torch.empty(tuple(shape), device=weight.device))
     modulation = torch.randn(shape[0], 6, width, generator=gen).to(weight.device, weight.dtype) * 0.1
     return hidden, random(_shape(denoiser, load).text_tokens + load.image_tokens, width), modulation, places
+
+
+@contextmanager
+def _visiting(block: nn.Module, device: torch.device) -> Iterator[None]:
+    """A block on the device, wherever it waits to be cut into shards."""
+    home = next(block.parameters()).device
+    block.to(device)
+    try:
+        yield
+    finally:
+        block.to(home)
 
 
 @contextmanager

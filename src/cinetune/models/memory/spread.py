@@ -58,10 +58,14 @@ def share_tokens(denoiser: Any, grid: DeviceMesh, *, ulysses: int, rank: int, si
 
 
 def shard_base(denoiser: Any, mesh: DeviceMesh, *, but: Set[nn.Parameter] = frozenset()) -> None:
-    """Every block's weights in shards over a mesh, whole only while the block runs; those in `but` stay whole."""
+    """Every block's weights in shards over a mesh, whole only while the block runs; those in `but` stay whole.
+    Blocks may wait on the CPU: each comes to the mesh's device whole, and leaves its shard there.
+    """
     ignored = set(but)
+    device = torch.device(mesh.device_type, torch.cuda.current_device()) if mesh.device_type == "cuda" else "cpu"
     denoiser.register_forward_hook(_own)
     for block in denoiser.blocks:
+        block.to(device)
         fully_shard(block, mesh=mesh, ignored_params=ignored)
     fully_shard(denoiser, mesh=mesh, ignored_params=ignored)
 

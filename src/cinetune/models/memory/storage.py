@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from cinetune.errors import ModelError
 
-__all__ = ["FORMATS", "Format", "StoredLinear", "store_linears", "stored_bytes"]
+__all__ = ["FORMATS", "NF4_BLOCK", "Format", "StoredLinear", "store_linears", "stored_bytes"]
 
-_NF4_BLOCK = 64
+NF4_BLOCK = 64
+"""Values that share one scale in 4-bit NormalFloat."""
 _NF4_OFFSET = 0.9677083  # the outermost quantile of Dettmers et al., arXiv 2305.14314
 
 
@@ -65,7 +66,7 @@ _NF4 = torch.tensor(_nf4_levels(), dtype=torch.float32)
 def _encode_nf4(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     """Two 4-bit codes to a byte (the first in the high half) and the largest magnitude of every 64 values."""
     flat = weight_OI.detach().float().flatten()
-    blocks = F.pad(flat, (0, -flat.numel() % _NF4_BLOCK)).view(-1, _NF4_BLOCK)
+    blocks = F.pad(flat, (0, -flat.numel() % NF4_BLOCK)).view(-1, NF4_BLOCK)
     largest = blocks.abs().amax(1, keepdim=True).clamp(min=2.0**-100)
     levels = _NF4.to(blocks.device)
     code = torch.bucketize(blocks / largest, (levels[1:] + levels[:-1]) / 2).to(torch.uint8)

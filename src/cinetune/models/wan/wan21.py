@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from cinetune.errors import ModelError, WeightsError
 from cinetune.models.family import Conditioning, ModelInfo
 from cinetune.models.files import weights
 from cinetune.models.memory.fit import release
+from cinetune.models.memory.share import Share, read_share
 from cinetune.models.prompts import TEXT_TOKENS, clean_prompt
 from cinetune.models.wan.conv import use_fast_conv3d
 from cinetune.models.wan.pads import fold_pads, folded_text
@@ -115,12 +117,15 @@ class WanVideo:
         place: Callable[[Any], Any] | None = None,
         tile: int = 0,
         short_ways: bool = False,
+        share: Share | None = None,
+        storage: str = "plain",
     ) -> WanVideo:
         """Read a folder in diffusers layout, from disk only.
 
         `tile` is the side of the VAE's tiles in pixels, 0 = whole pictures.
         `place` brings the denoiser from the CPU to its device in its own way (`cinetune.models.memory.fit`).
         `short_ways`: what is faster on a CPU and equal but for rounding (`cinetune.models.wan.pads`, `rotary`).
+        Of the denoiser only `share` is read where there is one, to be kept in `storage`.
         `parts` leaves out the denoiser (for caching) or the text and image encoders (for training on a cache).
         Raises `WeightsError` when files are missing, damaged or of another model, `ConfigError` when nothing says which
         release of the family they are.
@@ -131,7 +136,8 @@ class WanVideo:
         kind = getattr(torch, dtype)
         named = find_release(family, release=release, folder=folder)
         with weights.built_from(folder), torch.random.fork_rng(devices=[]):  # some loaders draw random numbers first
-            modules = _load(folder, kind, device, parts, place)
+            read = None if share is None else partial(read_share, kind=kind, share=share, storage=storage)
+            modules = _load(folder, kind, device, parts, place, read)
             processor = weights.read_config(folder, "image_processor/preprocessor_config.json")
             model = cls(
                 info=_info(folder, named),
@@ -383,9 +389,12 @@ def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
 
 
 def _load(
-    folder: Path, kind: torch.dtype, device: str, parts: Parts, place: Callable[[Any], Any] | None
-) -> dict[str, Any]:
-    """The networks of a folder, each moved to the device before the next is read."""
+    folder: Path, kind: torch.dtype, device: str, parts: Parts, place: Callable[[Any], Any] | None,
+    read: Callable[[Any, Path], Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The networks of a folder, each moved to the device before the next is read. `read` reads the denoiser in its own
+    way, from its class and folder.
+    """
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     networks: dict[str, Any] = {"vae": (AutoencoderKLWan, torch.float32)}
     if parts != "encoders":
@@ -396,7 +405,10 @@ def _load(
     for name, (network, dtype) in networks.items():
         weights.read_config(folder, f"{name}/config.json")  # the libraries would take what is none for a network's name
         which = "torch_dtype" if network in (AutoencoderKLWan, WanTransformer3DModel) else "dtype"
-        part: Any = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
+        if read is not None and name == "transformer":
+            part: Any = read(network, folder / name)
+        else:
+            part = network.from_pretrained(folder, subfolder=name, **{which: dtype}, **options)
         waits = name in ("text_encoder", "image_encoder") and "transformer" in networks  # until it is called
         loaded[name] = place(part) if place and name == "transformer" else part.to("cpu" if waits else device)
     loaded["tokenizer"] = None
