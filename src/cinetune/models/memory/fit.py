@@ -59,12 +59,10 @@ _SDPA = {
 }
 
 
-def place_on_device(
-    denoiser: nn.Module, section: ModelSection, device: Device, *, shared: bool = False
-) -> nn.Module:
+def place_on_device(denoiser: nn.Module, section: ModelSection, device: Device, *, shared: bool = False) -> nn.Module:
     """Bring a denoiser from the CPU to its device as `[model]` says: weights in `storage`, `offload_blocks` of its
-    blocks left in host memory, attention by `attention`. Never more than one plain block on the device at a time. The blocks of a `shared` base
-    stay on the CPU, for `shard_base` to bring each its shard.
+    blocks left in host memory, attention by `attention`. Never more than one plain block on the device at a time. The
+    blocks of a `shared` base stay on the CPU, for `shard_base` to bring each its shard.
 
     Raises `ConfigError` when it has fewer blocks than that, or the attention cannot run here.
     """
