@@ -39,6 +39,7 @@ __all__ = [
     "Rejected",
     "Rights",
     "SceneMatch",
+    "SceneSubject",
     "Score",
     "Scorecard",
     "Segment",
@@ -374,8 +375,7 @@ class Try:
 class SceneMatch:
     """How far the shots of one scene (`PlannedShot.sequence`) are from each other, as means over pairs: difference of
     mean L* and distance of their palettes (`cinetune.metrics.scene_spread`). `who` is an arm, or `film` for the mean of
-    the film's own scenes, which have neither name nor seed; `keyframe_...` is the same between first pictures.
-    """
+    the film's own scenes, which have neither name nor seed; `keyframe_...` is the same between first pictures."""
 
     scene: str
     who: str
@@ -385,6 +385,20 @@ class SceneMatch:
     palette: float
     keyframe_light: float
     keyframe_palette: float
+
+
+@artifact
+class SceneSubject:
+    """How alike a scene's shots, and their first pictures, are to the `network` for frames of `score`
+    (`cinetune.metrics.subject_likeness`); `who` as in `SceneMatch`; None was not measured, for the reason `why`."""
+
+    scene: str
+    who: str
+    seed: int
+    subject: float | None
+    keyframe_subject: float | None
+    network: str = ""
+    why: str = ""
 
 
 @artifact

@@ -21,6 +21,7 @@ from cinetune.artifacts import (
     Measures,
     Rejected,
     SceneMatch,
+    SceneSubject,
     Scorecard,
     Sequence,
     Shot,
@@ -141,6 +142,7 @@ class Scored:
     design: tuple[Design, ...] = ()
     vetoes: tuple[Veto, ...] = ()
     copies: tuple[CopySheet, ...] = ()
+    subjects: tuple[SceneSubject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,7 @@ def test_a_task_that_kills_every_worker_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_an_interruption_ends_the_workers_without_a_traceback(tmp_path: Path) -> None:
     """Ctrl-C goes to the whole group, whatever its processes are doing: starting, loading or making."""
-    (tmp_path / "main.py").write_text(_script(tmp_path))
+    (tmp_path / "main.py").write_text(_HEARING + _script(tmp_path))
     command = [sys.executable, str(tmp_path / "main.py")]
     for wait in (2.0, None):
         parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -216,6 +216,10 @@ def test_an_interruption_ends_the_workers_without_a_traceback(tmp_path: Path) ->
                 os.killpg(parent.pid, signal.SIGKILL)
         assert said.count("Traceback") <= 1 and "spawn_main" not in said, "only the parent's own"
     assert not any(_alive(int(path.read_text())) for path in tmp_path.glob("*.pid"))
+
+
+# a shell starts what it runs in the background with interrupts ignored, and its children inherit that
+_HEARING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def _script(folder: Path) -> str:

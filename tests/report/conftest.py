@@ -27,6 +27,7 @@ from cinetune.artifacts import (
     Provenance,
     Rejected,
     SceneMatch,
+    SceneSubject,
     Score,
     Scorecard,
     Segment,
@@ -426,7 +427,14 @@ def _scores(project: Project, plan: list[PlannedShot]) -> None:
     ]
     pairs = keep(project, ".png", lambda path: write_png16(path, np.concatenate([paint(1, 0, graded=1)] * 2)))
     sheet = CopySheet(arm="look", picture=pairs, said="look: 0 of 3 suspect, nearest cosine 0.812")
-    project.store.save_stage("score", "k7", {"scorecards": cards, "copies": [sheet]}, made=MADE)
+    subjects = [
+        SceneSubject(
+            scene=scene, who=who, seed=seed, subject=alike, keyframe_subject=None, network="own: an encoder",
+        )
+        for scene, who, seed, alike in (("", "film", 0, 0.9), ("s1", "base", 0, 0.7), ("s1", "base", 1, 0.8))
+    ]  # fmt: skip
+    groups = {"scorecards": cards, "copies": [sheet], "subjects": subjects}
+    project.store.save_stage("score", "k7", groups, made=MADE)
 
 
 @pytest.fixture(scope="session")

@@ -148,9 +148,10 @@ def test_what_was_not_declared_has_an_arrow_and_no_word(page: _Page) -> None:
 
 
 def test_shots_of_a_scene_stand_beside_the_films_own_scenes(page: _Page) -> None:
-    """Seeds are averaged: 4 and 5 make 4.5."""
+    """Seeds are averaged: 4 and 5 make 4.5. What was not measured is a dash."""
     place = page.words.index("Shots of one scene against each other")
-    assert "s1Base24.509.001.002.00the film's own scenesFilm21.503.001.002.00" in page.words[place : place + 700]
+    rows = "s1Base24.509.000.7501.002.00–the film's own scenesFilm21.503.000.9001.002.00–"
+    assert rows in page.words[place : place + 900] and "(own: an encoder)" in page.words[place : place + 900]
 
 
 def test_tone_curves_palettes_and_words_are_there(page: _Page, source: str) -> None:

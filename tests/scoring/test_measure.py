@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cosine
 from transformers import Dinov2Config, Dinov2Model
 
 from cinetune.errors import ConfigError, FootageError
+from cinetune.files import read_master
 from cinetune.footage.video import read_window, write_video
-from cinetune.metrics import networks
+from cinetune.metrics import networks, subject_likeness
+from cinetune.metrics.suite import picked, signed
 from cinetune.models.wan import pocket
 from cinetune.report.verdicts import answers, headline
 from cinetune.results import Expanded, Ingested, Prepared, Scored
@@ -223,3 +227,27 @@ def test_scenes_are_chosen_once_a_shot_and_not_by_the_arm(template: Path, tmp_pa
         near = nearest_scenes(shots["base"], film.clouds)
         for arm in ("base", "look"):
             assert clips[arm].values["lab_frechet"][0] == pytest.approx(lab_frechet(shots[arm], near), rel=1e-6)
+
+
+def test_shots_of_a_scene_are_held_against_each_other_and_the_films_scenes(root: Path) -> None:
+    text = (root / "shots.toml").read_text()
+    for number in (0, 2):
+        text = text.replace(f'id = "sh{number}"', f'id = "sh{number}"\nsequence = "SQ010"')
+    (root / "shots.toml").write_text(text)
+    store = Project(root).store
+    prepared = store.need_stage("prepare")
+    windows = [replace(window, scene="one") for window in prepared.groups["windows"]]
+    store.save_stage("prepare", "test", {"windows": windows}, made=provenance_of())
+    found = {(one.scene, one.who): one for one in taken(root).subjects}
+    assert set(found) == {("SQ010", "base"), ("SQ010", "look"), ("", "film")}
+    tower = networks.own_tower(root / "model", sha256="", title="", device="cpu")
+    shots = {(made.arm, made.shot): read_master(store.path(made.video)) for made in store.need(Expanded).sequences}
+    for arm in ("base", "look"):
+        one, two = (signed(shots[arm, name]) for name in ("sh0", "sh2"))
+        first = [tower.frames(film[:1])[0] for film in (one, two)]
+        assert found["SQ010", arm].keyframe_subject == pytest.approx(1 - cosine(*first), abs=1e-5)
+        whole = [tower.frames(signed(picked(shots[arm, name]))) for name in ("sh0", "sh2")]
+        assert found["SQ010", arm].subject == pytest.approx(subject_likeness(whole), abs=1e-6)
+    assert 0 < (found["", "film"].subject or 0) < 1 and found["", "film"].network.startswith("own: image encoder")
+    (lost, _) = taken(root, 'score.features=["clip-l"]').subjects
+    assert lost.subject is None and "clip-l" in lost.why and lost.network == ""

@@ -3,7 +3,7 @@
 No files are read here but one checked weight file, and no model is ours.
 """
 
-from cinetune.metrics.consistency import SceneSpread, scene_spread
+from cinetune.metrics.consistency import SceneSpread, scene_spread, subject_likeness
 from cinetune.metrics.distances import (
     FrechetTable,
     KernelTable,
@@ -153,6 +153,7 @@ __all__ = [
     "step_down",
     "stillness",
     "structure_similarity",
+    "subject_likeness",
     "text_similarity",
     "tied",
     "tlp",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cinetune.artifacts import CopySheet, Keyframe, Look, PlannedShot, SceneMatch, Scorecard
+from cinetune.artifacts import CopySheet, Keyframe, Look, PlannedShot, SceneMatch, SceneSubject, Scorecard
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.pages import charts, media, sheets
 from cinetune.records import read_log
@@ -96,7 +96,8 @@ def gather(project: Project, report: Reporter) -> dict[str, Any]:
         "comparisons": [_comparison(card) for card in cards],
         "interaction": _interaction(cards),
         "pairs": _pairs(cards),
-        "scenes": _scenes(story.expanded),
+        "scenes": _scenes(story.expanded, story.scored),
+        "subject_by": next((one.network or f"not measured: {one.why}" for one in story.scored.subjects), ""),
         "footage": _footage(story),
         "windows": Counter(window.split for window in story.prepared.windows),
         "stages": _stage_rows(stages),
@@ -403,8 +404,11 @@ def _pairs(cards: Sequence[Scorecard]) -> list[dict[str, Any]]:
     return drawn
 
 
-def _scenes(expanded: Expanded) -> list[dict[str, str]]:
+def _scenes(expanded: Expanded, scored: Scored) -> list[dict[str, str]]:
     """How far the shots of each scene lie from each other, by arm, seeds averaged; the film's own scenes last."""
+    subjects: dict[tuple[str, str], list[SceneSubject]] = {}
+    for subject in scored.subjects:
+        subjects.setdefault((subject.scene, subject.who), []).append(subject)
     found: dict[tuple[str, str], list[SceneMatch]] = {}
     for match in expanded.scenes:
         found.setdefault((match.scene, match.who), []).append(match)
@@ -415,6 +419,10 @@ def _scenes(expanded: Expanded) -> list[dict[str, str]]:
         for name in ("light", "palette", "keyframe_light", "keyframe_palette"):
             values = [getattr(match, name) for match in matches]
             row[name] = verdicts.number(sum(values) / len(values))
+        for name in ("subject", "keyframe_subject"):
+            alike = [getattr(subject, name) for subject in subjects.get((scene, who), ())]
+            known = [value for value in alike if value is not None]
+            row[name] = f"{sum(known) / len(known):.3f}" if known else "\N{EN DASH}"
         rows.append(row)
     return rows
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from cinetune.scoring.nets import Net
 
-__all__ = ["MOST_PIECES", "Source", "film_source", "kept", "kept_cloud", "kept_features", "reference_sources",
-           "shot_source", "truth_source"]  # fmt: skip
+__all__ = [
+    "MOST_PIECES", "Source", "film_source", "kept", "kept_cloud", "kept_features", "kept_first", "reference_sources",
+    "shot_source", "truth_source",
+]  # fmt: skip
 
 MOVIES = (".mp4", ".mov", ".mxf", ".mkv", ".webm", ".avi", ".m4v")
 MOST_PIECES = 48
@@ -74,6 +76,14 @@ def kept_features(project: Project, source: Source, net: Net) -> np.ndarray:
         return net.net.frames(signed(picked(frames))) if net.per == "frame" else net.net.clips(signed(frames))
 
     return kept(project, content_key("features", VERSION, FRAME_STEP, source.key, net.identity), make)
+
+
+def kept_first(project: Project, source: Source, net: Net) -> np.ndarray:
+    """Features `1D` of a clip's first picture, which those of its frames leave out."""
+    from cinetune.metrics.suite import signed
+
+    key = content_key("first picture", VERSION, source.key, net.identity)
+    return kept(project, key, lambda: net.net.frames(signed(source.frames()[:1])))
 
 
 def kept_cloud(project: Project, source: Source) -> np.ndarray:

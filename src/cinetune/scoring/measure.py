@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cinetune.artifacts import ClipMeasures, CopySheet, Domain, PlannedShot, Veto
+from cinetune.artifacts import ClipMeasures, CopySheet, Domain, PlannedShot, SceneSubject, Veto
 from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.runtime import Quiet, Reporter, choose_device
 from cinetune.scoring.clips import Source, kept_cloud, kept_features, shot_source, truth_source
 from cinetune.scoring.copies import Copies, ShotFeatures, find_copies
 from cinetune.scoring.film import Film, References, read_film, read_references
 from cinetune.scoring.nets import Net, Nets, choose_nets, missing_needs
+from cinetune.scoring.scenes import scene_subjects
 from cinetune.store import Project, content_key
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Taken:
     sets: tuple[SetEffect, ...]
     vetoes: tuple[Veto, ...]
     copies: tuple[CopySheet, ...]
+    subjects: tuple[SceneSubject, ...]
     spread: dict[str, float]
     protocol: dict[str, str]
     warnings: tuple[str, ...]
@@ -104,9 +106,10 @@ def take(project: Project, sequences: Sequence[FilmSequence], report: Reporter) 
     measured = _measure_all(bench, sequences, planned, report)
     sets, warnings = _sets(bench, sequences, planned, references)
     copies = _copies(bench, sequences, planned, [effect.metric for effect in sets])
+    subjects = scene_subjects(project, sequences, nets, bench.film, bench.missing.get("clip", ""))
     return Taken(
         clips=tuple(measured), sets=tuple(sets), vetoes=copies.vetoes, copies=copies.sheets,
-        spread=_spread(bench.film),
+        subjects=tuple(subjects), spread=_spread(bench.film),
         protocol=_protocol(bench, references, copies),
         warnings=(*references.warnings, *warnings, *copies.warnings, *_notes(bench)),
     )  # fmt: skip

@@ -22,7 +22,7 @@ from cinetune.store import Project, content_key
 __all__ = ["STAGE", "inputs", "make", "run"]
 
 # Part of the stage's key: raise it when the same shots would be measured or judged otherwise.
-VERSION = 5
+VERSION = 6
 
 
 def inputs(project: Project) -> dict[str, str]:
@@ -72,7 +72,10 @@ def make(project: Project, report: Reporter) -> Made[Scored]:
         warnings=_warnings(design, sequences) + taken.warnings,
     )
     cards = scorecards(results, rules)
-    result = Scored(scorecards=tuple(cards), design=(design,), vetoes=tuple(results.vetoes), copies=taken.copies)
+    result = Scored(
+        scorecards=tuple(cards), design=(design,), vetoes=tuple(results.vetoes), copies=taken.copies,
+        subjects=taken.subjects,
+    )  # fmt: skip
     return Made(result=result, notes=_notes(cards))
 
 
