@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import opentimelineio as otio
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
@@ -152,6 +153,22 @@ def test_a_wrong_list_is_refused_before_anything_runs(root: Path, old: str, new:
     with pytest.raises(ConfigError, match=said):
         made(root)
     assert kept(root, "keyframes") == 0
+
+
+def test_a_marker_without_media(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A timeline whose clip was never linked: named, exit code 2, and nothing is written."""
+    span = otio.opentime.TimeRange(otio.opentime.RationalTime(0, 24), otio.opentime.RationalTime(24, 24))
+    clip = otio.schema.Clip(name="A001", source_range=span, media_reference=otio.schema.MissingReference())
+    clip.markers.append(otio.schema.Marker(name="SH010", marked_range=span, comment="a rider stops"))
+    edit = otio.schema.Timeline("edit")
+    edit.tracks.append(otio.schema.Track(kind=otio.schema.TrackKind.Video, children=[clip]))
+    otio.adapters.write_to_file(edit, str(tmp_path / "edit.otio"))
+    (tmp_path / "cinetune.toml").write_text('name = "film"\n')
+    before = sorted(tmp_path.iterdir())
+    assert main(["shots", str(tmp_path / "edit.otio"), "-C", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "marker 'SH010' on clip 'A001' lies on no media" in " ".join(said.split()) and "Traceback" not in said
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_output_that_cannot_be_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

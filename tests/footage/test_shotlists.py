@@ -146,6 +146,23 @@ def test_a_marker_that_is_no_shot_is_named(root: Path, more: dict[str, Any], rea
     assert not (root / "shots.toml").exists() and not (root / "references").exists()
 
 
+@pytest.mark.parametrize("place", ["gap 'hole'", "track 'V1'", "timeline 'edit'", "stack 'nest'"])
+def test_a_marker_that_lies_on_no_clip_is_named_and_not_dropped(root: Path, place: str) -> None:
+    """Beside one that is sound: what was marked is shot, or said."""
+    write_video(root / "film.mov", moving_picture(4, frames=24), rate=Fraction(24), codec="prores_hq")
+    edit: Any = otio.adapters.read_from_file(str(timeline(root)))
+    track = edit.tracks[0]
+    track.name = "V1"
+    span = otio.opentime.TimeRange(otio.opentime.RationalTime(0, 24), otio.opentime.RationalTime(24, 24))
+    track.extend([otio.schema.Gap(name="hole", source_range=span), otio.schema.Stack(name="nest")])
+    on = {"gap": track[1], "stack": track[2], "track": track, "timeline": edit.tracks}[place.split(maxsplit=1)[0]]
+    on.markers.append(otio.schema.Marker(name="SH 020", marked_range=span, comment="he rides on"))
+    otio.adapters.write_to_file(edit, str(root / "edit.otio"))
+    with pytest.raises(FootageError, match=f"marker 'SH 020' on {place} lies on no media(.|\\n)*put it on a clip"):
+        import_shots(root, root / "edit.otio")
+    assert not (root / "shots.toml").exists() and not (root / "references").exists()
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[" * 5000, '{"OTIO_SCHEMA": "Timeline.1", "tracks": 3}'])
 def test_damaged_timelines_are_refused(root: Path, text: str) -> None:
     (root / "edit.otio").write_text(text)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from cinetune.errors import FootageError
-from cinetune.footage.edit.otiojson import _files, _media, _range, _schema, _seconds, _words, picture_tracks
+from cinetune.footage.edit.otiojson import _children, _files, _media, _range, _schema, _seconds, _words, picture_tracks
 
 __all__ = ["Marker", "otio_markers"]
 
@@ -28,35 +28,41 @@ class Marker:
 
 
 def otio_markers(text: str) -> list[Marker]:
-    """Every marker on a clip of a picture track, in order of the edit.
+    """Every marker of the timeline and of its picture tracks, in order of the edit. Those on a gap, a track or the
+    timeline itself lie on no media.
 
-    Raises `FootageError` for what is no readable OTIO file, and when no clip has a marker.
+    Raises `FootageError` for what is no readable OTIO file, and when there is no marker.
     """
     remedy = "export it again as OpenTimelineIO with its markers"
-    found = [
-        marker
-        for _, items in picture_tracks(text, remedy=remedy)
-        for clip in items
-        if _schema(clip) == "Clip"
-        for marker in _of_clip(clip)
-    ]
+    found: list[Marker] = []
+    seen: list[Any] = []
+    for timeline, track in picture_tracks(text, remedy=remedy):
+        if not any(timeline is other for other in seen):
+            seen.append(timeline)
+            found += _marks(timeline.get("tracks"), f"timeline {_words(timeline, 'name')!r}")
+        found += _marks(track, f"track {_words(track, 'name')!r}")
+        for item in _children(track):
+            found += _marks(item, f"{_schema(item).lower() or 'item'} {_words(item, 'name')!r}")
     if not found:
-        raise FootageError("no clip of the timeline has a marker", remedy=remedy)
+        raise FootageError("the timeline has no marker", remedy=remedy)
     return found
 
 
-def _of_clip(clip: dict[str, Any]) -> Iterator[Marker]:
-    media = _media(clip)
+def _marks(item: Any, place: str) -> Iterator[Marker]:
+    """The markers of one object of the timeline; only a clip has media."""
+    if not isinstance(item, dict):
+        return
+    media = _media(item) if _schema(item) == "Clip" else None
     files = _files(media)
     available = _range(media)
     origin = _seconds(available.get("start_time")) if isinstance(available, dict) else None
-    marks = clip.get("markers")
+    marks = item.get("markers")
     for number, mark in enumerate(marks if isinstance(marks, list) else [], start=1):
         name = _words(mark, "name")
         span = mark.get("marked_range") if isinstance(mark, dict) else None
         start = _seconds(span.get("start_time")) if isinstance(span, dict) else None
         length = _seconds(span.get("duration")) if isinstance(span, dict) else None
-        label = f"marker {name or number!r} on clip {_words(clip, 'name')!r}"
+        label = f"marker {name or number!r} on {place}"
         if start is None:
             raise FootageError(f"{label} has no time", remedy="set it again in the editing program, and export")
         yield Marker(

@@ -31,7 +31,8 @@ def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
     Raises `FootageError` for what is no readable OTIO file, and when there is no event.
     """
     events: list[CutEvent] = []
-    for timeline, items in picture_tracks(text, remedy=_REMEDY):
+    for timeline, track in picture_tracks(text, remedy=_REMEDY):
+        items = _children(track)
         places = _placed(items, _seconds(timeline.get("global_start_time")))
         events += _track_events(items, edit, len(events), places)
     if not events:
@@ -39,9 +40,9 @@ def parse_otio(text: str, *, edit: str) -> list[CutEvent]:
     return events
 
 
-def picture_tracks(text: str, *, remedy: str) -> Iterator[tuple[Node, list[Any]]]:
-    """Each timeline with what lies on one of its picture tracks, of a timeline or a collection of them. Raises
-    `FootageError` for what is no readable OTIO file.
+def picture_tracks(text: str, *, remedy: str) -> Iterator[tuple[Node, Node]]:
+    """Each timeline with one of its picture tracks, of a timeline or a collection of them. Raises `FootageError` for
+    what is no readable OTIO file.
     """
     try:
         root = parse_json(text, where="", refuse=FootageError, finite=False, halves=True)
@@ -53,7 +54,7 @@ def picture_tracks(text: str, *, remedy: str) -> Iterator[tuple[Node, list[Any]]
         for track in _children(timeline.get("tracks")):
             # A track was called Sequence before OTIO was released, and need not say that it is of pictures.
             if _schema(track) in ("Track", "Sequence") and track.get("kind", "Video") == "Video":
-                yield timeline, _children(track)
+                yield timeline, track
 
 
 def _schema(node: Any) -> str:

@@ -110,7 +110,7 @@ def _marked_rows(root: Path, source: Path) -> list[dict[str, Any]]:
 
 def _film(marker: Marker, source: Path) -> Path:
     if not marker.file:
-        remedy = "relink the clip, or write that shot into shots.toml by hand"
+        remedy = "put it on a clip, or relink that clip, or write the shot into shots.toml by hand"
         raise FootageError(f"{marker.label} lies on no media", where=str(source), remedy=remedy)
     named = urlparse(marker.file)
     path = Path(url2pathname(named.path) if named.scheme == "file" else marker.file)
