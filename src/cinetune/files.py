@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,18 @@ def stream_master(path: Path, parts: Iterable[np.ndarray], shape: tuple[int, int
 
 
 def master_frames(path: Path) -> Iterator[np.ndarray]:
-    """The pictures of a shot one by one, `HWC` float32 in [0, 1]."""
-    frames = master_slice(path)
-    for index in range(frames.get_shape()[0]):
-        yield frames[index].astype("float32") / WHITE
+    """The pictures of a shot one by one, `HWC` float32 in [0, 1]. They are read, not mapped: mapped, a whole long shot
+    would stay in the memory of the process.
+    """
+    import numpy as np
+
+    with path.open("rb") as file:
+        layout = json.loads(file.read(int.from_bytes(file.read(8), "little")))[_FRAMES]
+        count, *shape = layout["shape"]
+        file.seek(layout["data_offsets"][0], os.SEEK_CUR)
+        for _ in range(count):
+            levels = np.frombuffer(file.read(2 * math.prod(shape)), "<u2").reshape(shape)
+            yield levels.astype("float32") / WHITE
 
 
 def read_master(path: Path) -> np.ndarray:

@@ -58,9 +58,10 @@ SHORT = 9  # pictures: two parts that share one, each of two latent frames (`cin
 # Clips of the film that they are taken from. Each costs a pass through the VAE; the highest of so many readings stands
 # for a 95th percentile.
 LIMIT_CLIPS = 16
-# The film's scenes that a shot list's are held against, and of which pictures.
+# The film's scenes that a shot list's are held against, and of which pictures; about so many of a shot at most.
 SCENES = 8
 SOME = 8
+MOST = 64
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
 PROXY_HEIGHT = 240
 
@@ -173,8 +174,10 @@ def _scenes(project: Project, sequences: list[Sequence]) -> Iterator[SceneMatch]
 
 
 def _few(master: Path) -> np.ndarray:
-    """Every eighth picture of a shot, `THWC`."""
-    return (master_slice(master)[::SOME] / WHITE).astype("float32")
+    """Every eighth picture of a shot, `THWC`, and of a long one so many at even distances."""
+    levels = master_slice(master)
+    step = max(SOME, levels.get_shape()[0] // MOST)
+    return (levels[::step] / WHITE).astype("float32")
 
 
 def _of_scene(one: SceneMatch) -> str:
