@@ -3,8 +3,9 @@
     python benchmarks/many_shots.py PROJECT --shots 50 --workers 1 2
 
 Takes a project with a trained look (`benchmarks/shooting.py` makes one), copies it, and shoots `--shots` short shots in
-two arms, as many pieces as that, once with each number of workers: wall time of `expand`, loading included, and the
-ratio to the first. The pieces must be the same bytes. Needs a machine with as many free cores as workers.
+two arms, twice as many pieces, once with each number of workers: wall time of `expand`, loading included, the ratio to
+the first, and how much of it passes inside shots. The pieces must be the same bytes. Needs a machine with as many free
+cores as workers.
 """
 
 from __future__ import annotations
@@ -59,10 +60,13 @@ def main() -> None:
         root = Path(shutil.copytree(options.project, Path(folder) / "p"))
         shutil.rmtree(root / "many", ignore_errors=True)
         listed(root, options.shots)
-        asked = (f"shoot.steps={options.steps}", 'keyframes.method="as-is"', "train.plain_arm=false")
+        asked = (
+            f"shoot.steps={options.steps}", 'keyframes.method="as-is"', "train.plain_arm=false",
+            'score.design.arms=["base","look"]',
+        )  # fmt: skip
         pipeline.run(Project(root, overrides=(*asked, "shoot.workers=1")), Lines(sys.stderr), only="keyframes")
         for workers in options.workers:
-            for name in ("units/expand", "stages/expand.json"):
+            for name in ("units/expand", "units/limits", "stages/expand.json"):
                 path = root / "work" / name
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             project = Project(root, overrides=(*asked, f"shoot.workers={workers}"))
@@ -71,8 +75,10 @@ def main() -> None:
             seconds = time.monotonic() - started
             first = first or seconds
             made.add(record.output_sha)
-            pieces = len(record.groups["sequences"])
-            print(f"{workers} workers: {pieces} shots in {seconds:.1f} s, {first / seconds:.2f}x", flush=True)
+            inside = [sequence.timing.wall_seconds for sequence in record.groups["sequences"]]
+            each, rest = sum(inside) / len(inside), seconds - sum(inside) / workers
+            line = f"{workers} workers: {len(inside)} shots in {seconds:.1f} s, {first / seconds:.2f}x"
+            print(f"{line}; {each:.2f} s a shot inside its worker, {rest:.1f} s besides", flush=True)
     assert len(made) == 1, "workers make other bytes"
 
 

@@ -43,6 +43,7 @@ from cinetune.generation import (
     Recipe,
     anchored,
     coded,
+    colour_map,
     generate,
     led,
     limits_of,
@@ -157,9 +158,10 @@ def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
     parts, words = [first], way.split()
     count = int(words[1]) if words[0] in ("held", "given", "fade") else 1
     settled = torch.from_numpy(first[SETTLED:])
-    goals = {
+    goals: dict[str, Any] = {
         "keyframe": (torch.from_numpy(first[0].mean((0, 1))), torch.from_numpy(first[0].std((0, 1)))),
         "settled": (settled.mean((0, 1, 2)), settled.std((1, 2)).mean(0)),
+        "whole": settled_pixels(list(map(torch.from_numpy, first))),
     }
     for seed in seeds:
         whole = np.concatenate(parts)
@@ -173,9 +175,8 @@ def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
         if "anchor" in words:
             goal, strength = goals[words[-2]], float(words[-1])
             ramp = [strength * (i + 1) / len(new) for i in range(len(new))]
-            new = np.stack(
-                [anchored(torch.from_numpy(p), goal, strength=s).numpy() for p, s in zip(new, ramp, strict=True)]
-            )
+            pull = partial(recoloured, goal_N3=goal) if words[-2] == "whole" else partial(anchored, goal=goal)
+            new = np.stack([pull(torch.from_numpy(p), strength=s).numpy() for p, s in zip(new, ramp, strict=True)])
         if words[0] == "fade":  # the earlier segment gives way to the later one while both show the same
             weight = (np.arange(1, count) / count)[:, None, None, None]
             faded = (1 - weight) * tail.numpy()[1:] + weight * new[: count - 1]
@@ -183,6 +184,13 @@ def chain(way: str, shot: Shot, first: Array, seeds: list[int]) -> list[Array]:
             parts[-1] = parts[-1][: len(parts[-1]) - count + 1]
         parts.append(new)
     return parts
+
+
+def recoloured(picture_HWC: Tensor, goal_N3: Array, *, strength: float) -> Tensor:
+    """`anchored` by the whole covariance of the goal's colours, and not each channel's own spread."""
+    matrix, offset = colour_map(picture_HWC.double().reshape(-1, 3).numpy(), goal_N3)
+    pulled = torch.from_numpy((picture_HWC.double().numpy() @ matrix + offset).astype(np.float32))
+    return torch.lerp(picture_HWC, pulled, strength).clamp(0, 1)
 
 
 def from_latents(model: VideoModel, tail_THWC: Tensor, recipe: Recipe, seed: int) -> Tensor:
@@ -225,10 +233,16 @@ def chain_row(parts: list[Array], truth: Array, limits: Limits, keyframe_HWC: Ar
     return found | {
         "whole drift": float(colour_drift(np.stack([keyframe_HWC, whole[-1]]))[1]),
         "last error": colour_error(parts[-1], truth[len(whole) - len(parts[-1]) : len(whole)]),
+        "chroma": chroma(parts[-1]) / chroma(parts[0][SETTLED:]),
         "sharp": sharpness(parts[-1]) / sharpness(parts[0]),
         "inside": float(np.mean([not one.over for one in joins])),
         **out,
     }
+
+
+def chroma(clip: Array) -> float:
+    """Mean chroma in Lab: falls as colours fade."""
+    return float(np.hypot(*lab_cloud(clip)[:, 1:].T).mean())
 
 
 def sharpness(clip: Array) -> float:
@@ -295,6 +309,8 @@ def main() -> None:
     torch.set_num_threads(1)
     scenes = film(options.folder, options.look, options.film_seed)[: options.shots]
     project = Project(options.folder, overrides=("train.plain_arm=false", "train.workers=1", *options.extra))
+    if options.adapter and project.store.find(Prepared) is None:
+        pipeline.run(project, Lines(sys.stderr), until="prepare")
     model = ArmModel(project.config, {"look": options.adapter or trained(project)}).activate("look")
     if not options.part:
         return

@@ -45,7 +45,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    asked = (f"shoot.steps={options.steps}", 'keyframes.method="as-is"', "train.plain_arm=false")
+    asked = (
+        f"shoot.steps={options.steps}", 'keyframes.method="as-is"', "train.plain_arm=false",
+        'score.design.arms=["base","look"]',
+    )  # fmt: skip
     first = 0.0
     with tempfile.TemporaryDirectory(dir=options.project.parent) as folder:
         root = Path(shutil.copytree(options.project, Path(folder) / "p"))
