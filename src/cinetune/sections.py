@@ -374,8 +374,17 @@ class ShootSection(Section):
     """Under `torchrun`: processes that share the tokens of one pass."""
     shard: bool = False
     """Under `torchrun`: the frozen base lies in shards over all processes, which then make one shot at a time."""
+    compile: bool = False
+    """Compile the denoiser's blocks: minutes at the start of each worker, then faster steps; last digits differ. Not
+    for previews, which leave out blocks."""
     options: dict[str, str | int | float] = {}
     """Of the executor: Slurm's by submitit's names (`slurm_partition`, `timeout_min`), Ray's for each actor."""
+
+    @property
+    def moves_last_digits(self) -> dict[str, int | bool]:
+        """Settings under which the same shot is made in another way of adding up, where they are on."""
+        shared = {"ulysses": self.ulysses} if self.ulysses > 1 else {}
+        return shared | ({"compile": True} if self.compile and not self.preview else {})
 
     @property
     def at_once(self) -> int:

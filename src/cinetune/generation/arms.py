@@ -13,6 +13,7 @@ from cinetune.models import load_model
 from cinetune.models.adapters.distilled import DISTILLED, load_distilled
 from cinetune.models.adapters.lora import load_lora, use_loras
 from cinetune.models.family import VideoModel
+from cinetune.models.memory.fit import compile_to_shoot
 from cinetune.runtime import choose_device
 from cinetune.timecode import frames_to_latent
 
@@ -38,6 +39,8 @@ class ArmModel:
                 load_lora(self.model, path, name=arm)
             self._distilled = load_distilled(self.model, distilled) if distilled else None
         use_loras(self.model, {})
+        if config.shoot.compile and not config.shoot.preview:
+            compile_to_shoot(self.model, config.model, self.device)
         self.part = part
         self._shared = part.spread(self.model, [self._latent_shape(config)]) if part else self.model
 

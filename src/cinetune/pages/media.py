@@ -96,7 +96,7 @@ def truth_film(project: Project, shot: PlannedShot, *, like: FilmSequence) -> tu
     width = round(height * film_THWC.shape[2] / film_THWC.shape[1] / 2) * 2
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "truth.mp4"
-        write_video(path, film_THWC, rate=like.rate, size=(width, height))
+        write_video(path, film_THWC, rate=like.rate, codec="h264_quick", size=(width, height))
         return [to_image(frame_HWC) for frame_HWC in film_THWC], video_uri(path)
 
 

@@ -41,7 +41,7 @@ from cinetune.timecode import exact_rate
 __all__ = ["STAGE", "inputs", "make", "run"]
 
 NAME = "deliver"
-_REVISION = 2  # raise when the same master would be delivered with other pixels
+_REVISION = 3  # raise when the same master would be delivered with other pixels
 _WRITERS = 2  # shots written at once: encoders leave cores idle
 _PIXEL_SETTINGS = {"bars", "burn_in", "c2pa_certificate", "conform", "height", "rate", "slate"}
 _FOR_THE_EDIT = (

@@ -285,7 +285,7 @@ def _tasks(project: Project, looks: Mapping[Arm, Look], keyframes: tuple[Keyfram
         "tries": shoot.tries,
         "cache": shoot.preview_cache if shoot.preview else 0,
         "preview": shoot.preview,
-        **({"ulysses": shoot.ulysses} if shoot.ulysses > 1 else {}),
+        **shoot.moves_last_digits,
     }
     tasks: list[_Task] = []
     for keyframe in keyframes:
@@ -460,5 +460,6 @@ def _proxy(store: Store, master: FileRef, rate: Fraction, size: tuple[int, int])
     height, width = size
     factor = math.ceil(PROXY_HEIGHT / height)
     with store.new_object(".mp4") as (path, done):
-        write_video(path, master_frames(store.path(master)), rate=rate, size=(width * factor, height * factor))
+        size = (width * factor, height * factor)
+        write_video(path, master_frames(store.path(master)), rate=rate, codec="h264_quick", size=size)
     return done[0]

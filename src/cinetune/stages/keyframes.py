@@ -266,7 +266,7 @@ def _settings(config: Config, shot: PlannedShot, method: Method) -> dict[str, An
             "shift": shoot.shift,
             "candidates": _count(config, shot, method),
         }
-        settings |= {"ulysses": shoot.ulysses} if shoot.ulysses > 1 else {}
+        settings |= shoot.moves_last_digits
     return settings | ({"strength": config.keyframes.strength} if method == "restyle" else {})
 
 

@@ -323,7 +323,8 @@ class Validator:
     def _write(self, step: int, clips: list[list[Tensor]]) -> None:
         rows = [torch.cat([shot.truth_TCHW, *row], dim=3) for shot, row in zip(self.shots, clips, strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_video(self.folder / f"step_{step:06d}.mp4", _display(torch.cat(rows, dim=2)), rate=self.model.info.rate)
+        path, film = self.folder / f"step_{step:06d}.mp4", _display(torch.cat(rows, dim=2))
+        write_video(path, film, rate=self.model.info.rate, codec="h264_quick")
 
 
 def _luck(distances: Sequence[float]) -> float | None:

@@ -153,7 +153,7 @@ def _stills(name: str, meaning: str) -> DeliveryFormat:
 
 
 DELIVERIES = {
-    "proxy": _movie("h264", ".mp4", "H.264 8 bit with slate and burn-in, to look at", dressed=True),
+    "proxy": _movie("h264_quick", ".mp4", "H.264 8 bit with slate and burn-in, to look at", dressed=True),
     "proxy_hevc": _movie("hevc", "_hevc.mp4", "HEVC 8 bit with slate and burn-in", dressed=True),
     "proxy_hevc10": _movie("hevc10", "_hevc10.mp4", "HEVC 10 bit with slate and burn-in", dressed=True),
     "prores_hq": _movie("prores_hq", ".mov", "ProRes 422 HQ, clean, to cut with"),

@@ -56,6 +56,10 @@ MOVIES = {
     "h264": MovieFormat(
         encoder="libx264", pixels="yuv420p", suffix=".mp4", options={"crf": "14", "preset": "medium", "mbtree": "0"}
     ),
+    # to look at, and made by the hundred: a third of the time, a fifth more bytes
+    "h264_quick": MovieFormat(
+        encoder="libx264", pixels="yuv420p", suffix=".mp4", options={"crf": "14", "preset": "veryfast", "mbtree": "0"}
+    ),
     "h264_lossless": MovieFormat(
         encoder="libx264", pixels="yuv444p", suffix=".mp4", options={"qp": "0", "preset": "medium", "mbtree": "0"}
     ),

@@ -38,7 +38,10 @@ from cinetune.models.memory.storage import store_linears, stored_bytes
 from cinetune.runtime import Device, Reporter
 from cinetune.sections import ModelSection, TrainSection
 
-__all__ = ["BACKEND", "BlockOffload", "Fitted", "Load", "compile_blocks", "fit", "place_on_device", "prove", "release"]
+__all__ = [
+    "BACKEND", "BlockOffload", "Fitted", "Load", "compile_blocks", "compile_to_shoot", "fit", "place_on_device",
+    "prove", "release",
+]  # fmt: skip
 
 BACKEND = "inductor"
 """torch.compile's backend."""
@@ -134,9 +137,6 @@ def fit(
         name, reason = choose_attention(section.attention, device)
         attention = Attention(name=name, reason=reason, seconds={})
     _check(section, recipe, attention.name, device, rest=rest, kept=kept)
-    if recipe.compile and load is not None and load.ulysses > 1:
-        what = "train.compile and parallel.ulysses exclude each other: attention over several cards breaks every graph"
-        raise ConfigError(what, remedy="set train.compile = false, or share clips and weights only")
     set_attention(denoiser, attention.name, device)
     blocks = list(denoiser.get_submodule("blocks").children())
     size = stored_bytes(denoiser) / 2**30
@@ -209,22 +209,29 @@ def _check(
     if section.offload_blocks and (rest == "none" or kept):
         what = "model.offload_blocks saves nothing while every block's weights are kept for the backward"
         raise ConfigError(what, remedy='set train.checkpointing = "full"')
-    if not recipe.compile:
-        return
+    if recipe.compile:
+        _check_compiled(section, attention, device, "train.compile")
+
+
+def _check_compiled(section: ModelSection, attention: str, device: Device, setting: str) -> None:
     if section.offload_blocks:
-        raise ConfigError("train.compile and model.offload_blocks exclude each other", remedy="choose one of them")
-    if "compiles" not in can:
+        raise ConfigError(f"{setting} and model.offload_blocks exclude each other", remedy="choose one of them")
+    if "compiles" not in ATTENTION[attention]:
         what = f"the attention {attention!r} may not stand in a compiled block: its gradients were wrong, or it cannot"
-        raise ConfigError(what, remedy='set model.attention = "auto", or train.compile = false')
-    _need_compiler(device)
-
-
-def _need_compiler(device: Device) -> None:
+        raise ConfigError(what, remedy=f'set model.attention = "auto", or {setting} = false')
     if device.name == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         raise ConfigError("compiled blocks need a C++ compiler on the CPU", remedy="install g++, or set CXX")
 
 
 # -------------------------------------------------------------------------------------------------------- compiling
+
+
+def compile_to_shoot(model: VideoModel, section: ModelSection, device: Device) -> None:
+    """Compile the blocks of a placed model for shooting, its adapters attached: one graph for each of them, for none,
+    and for each shape. Raises `ConfigError` for settings that exclude it.
+    """
+    _check_compiled(section, choose_attention(section.attention, device)[0], device, "shoot.compile")
+    compile_blocks(model.denoiser)
 
 
 def compile_blocks(denoiser: nn.Module) -> None:

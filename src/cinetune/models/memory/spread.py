@@ -15,6 +15,7 @@ from torch.distributed.fsdp import fully_shard
 
 from cinetune.errors import ConfigError
 from cinetune.models.family import VideoModel
+from cinetune.models.wan.ulysses import exchange_heads, first_block_takes_its_part
 
 __all__ = ["check_shares", "shard_base", "share_tokens"]
 
@@ -35,26 +36,29 @@ def check_shares(model: VideoModel, ulysses: int, shapes: Sequence[Sequence[int]
 
 
 def share_tokens(denoiser: Any, grid: DeviceMesh, *, ulysses: int, rank: int, size: int) -> None:
-    """diffusers' Ulysses attention over the grid's `ulysses` dimension; it must have a `ring` of one too. No ring: its
-    gradients are wrong for three processes and more (diffusers 0.42.1). `rank` of `size` is this process.
+    """Ulysses attention over the grid's `ulysses` dimension; for diffusers it must have a `ring` of one too. No ring:
+    its gradients are wrong for three processes and more (diffusers 0.42.1). `rank` of `size` is this process.
     """
     from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
 
     # diffusers 0.42 calls torch by a name that torch 2.13 is about to drop, in every step
     warnings.filterwarnings("ignore", ".*all_gather_tensor.* is deprecated", FutureWarning)
     config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=ulysses, mesh=grid))
-    if torch.accelerator.is_available():
-        return denoiser.enable_parallelism(config=config)
+    cut = {place: how for place, how in denoiser._cp_plan.items() if place != "blocks.0"}
+    group = grid.get_group("ulysses")
 
     def resolved(_: ParallelConfig) -> ParallelConfig:
         config.setup(rank, size, torch.device("cpu"), mesh=grid)
         denoiser._parallel_config = config
         return config
 
-    # diffusers takes the rank modulo the number of accelerators to name its device, and here there are none
-    denoiser._resolve_parallel_config = resolved
-    denoiser.enable_parallelism(config=config)
-    del denoiser._resolve_parallel_config
+    if not torch.accelerator.is_available():
+        # diffusers takes the rank modulo the number of accelerators to name its device, and here there are none
+        denoiser._resolve_parallel_config = resolved
+    denoiser.enable_parallelism(config=config, cp_plan=cut)
+    denoiser.__dict__.pop("_resolve_parallel_config", None)
+    exchange_heads(denoiser, group)
+    first_block_takes_its_part(denoiser, group)
 
 
 def shard_base(denoiser: Any, mesh: DeviceMesh, *, but: Set[nn.Parameter] = frozenset()) -> None:

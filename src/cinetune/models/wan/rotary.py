@@ -23,10 +23,16 @@ class _Turns:
         self.known: tuple[Tables | None, Tensor] = (None, torch.zeros(0))
 
     def of(self, tables: Tables) -> Tensor:
+        if torch.compiler.is_compiling():  # a program has no memory of other passes
+            return _as_complex(tables)
         if self.known[0] is not tables:
-            cosines, sines = tables
-            self.known = tables, torch.complex(cosines[..., 0::2].contiguous(), sines[..., 1::2].contiguous())
+            self.known = tables, _as_complex(tables)
         return self.known[1]
+
+
+def _as_complex(tables: Tables) -> Tensor:
+    cosines, sines = tables
+    return torch.complex(cosines[..., 0::2].contiguous(), sines[..., 1::2].contiguous())
 
 
 class _SelfAttention(WanAttnProcessor):
