@@ -61,6 +61,9 @@ _TRANSFER = {
 _PRIMARIES_SPACE = {9: "Rec2020", 12: "P3-D65"}
 _TRANSFER_SPACE = {16: "PQ", 18: "HLG"}
 _NOT_DISPLAY = {8: "linear light", 9: "a log curve", 10: "a log curve"}
+# BT.709's 1.099 and 0.018 as ITU-T H.273 spells them out: with the rounded ones the curve jumps where its parts meet,
+# and code values from 0.0808 to 0.0812 have no way back.
+_ALPHA, _BETA = 1.09929682680944, 0.018053968510807
 _UNSPECIFIED = 2
 _HD_HEIGHT = 720
 
@@ -146,10 +149,10 @@ def _scales(bits: int, full_range: bool) -> tuple[float, float, float, float]:
 
 
 def to_light(rgb: Array) -> Array:
-    """R'G'B' in [0, 1] to linear light in [0, 1], float32: the inverse of the camera curve of ITU-R BT.709."""
+    """R'G'B' in [0, 1] to linear light in [0, 1], float32: the inverse of `camera_curve`."""
     code = np.clip(rgb.astype(np.float32, copy=False), 0.0, 1.0)
-    power = ((code + np.float32(0.099)) * np.float32(1.0 / 1.099)) ** np.float32(1.0 / 0.45)
-    return np.where(code < 0.081, code * np.float32(1.0 / 4.5), power)
+    power = ((code + np.float32(_ALPHA - 1)) * np.float32(1 / _ALPHA)) ** np.float32(1 / 0.45)
+    return np.where(code < np.float32(4.5 * _BETA), code * np.float32(1 / 4.5), power)
 
 
 def from_light(light: Array) -> Array:
@@ -158,10 +161,9 @@ def from_light(light: Array) -> Array:
 
 
 def camera_curve(light: Array) -> Array:
-    """ITU-R BT.709 item 1.2: scene light >= 0 (float32, may exceed 1) to R'G'B'."""
-    return np.where(
-        light < 0.018, light * np.float32(4.5), np.float32(1.099) * light ** np.float32(0.45) - np.float32(0.099)
-    )
+    """Camera curve of ITU-R BT.709: scene light >= 0 (float32, may exceed 1) to R'G'B'."""
+    power = np.float32(_ALPHA) * light ** np.float32(0.45) - np.float32(_ALPHA - 1)
+    return np.where(light < np.float32(_BETA), light * np.float32(4.5), power)
 
 
 def luma_levels(y: Array, *, bits: int, full_range: bool) -> Array:
