@@ -112,7 +112,7 @@ def tiny_pipeline(*, seed: int = 0, heads: int = 2) -> WanImageToVideoPipeline:
             num_layers=2,
             image_dim=32,
             added_kv_proj_dim=48,
-            rope_max_seq_len=64,
+            rope_max_seq_len=1024,
         )
     for part in (text, image, vae, transformer):
         part.eval()

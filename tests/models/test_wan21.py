@@ -50,6 +50,13 @@ def test_sizes_off_the_grid_are_refused(model: WanVideo) -> None:
         model.condition(["a hill"], torch.zeros(1, 3, 36, 48), 9)
 
 
+@pytest.mark.parametrize(("frames", "width"), [(1, 8200), (4097, 8)])
+def test_pictures_without_a_position_for_every_patch_are_refused(model: WanVideo, frames: int, width: int) -> None:
+    with pytest.raises(ModelError, match="more than tiny has positions for") as caught:
+        model.encode_video(torch.zeros(1, 3, frames, 8, width))
+    assert caught.value.remedy == "sides up to 8192 pixels and 4093 frames can be made"
+
+
 def test_a_last_keyframe_is_refused(model: WanVideo) -> None:
     picture = torch.zeros(1, 3, 32, 48)
     with pytest.raises(ModelError, match="last keyframe"):

@@ -29,6 +29,8 @@ class ModelInfo:
     stride_time: int
     stride_space: int
     patch_space: int
+    positions: int
+    """Most patches along a side, and most latent frames, that the denoiser has positions for."""
     weights_sha256: str
     location: str
 

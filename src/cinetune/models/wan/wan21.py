@@ -375,6 +375,12 @@ class WanVideo:
                 f"a picture of {size[1]}x{size[0]} does not fit {self._info.name}",
                 remedy=f"width and height must be multiples of {self._info.multiple}",
             )
+        longest, most = self._info.positions * self._info.multiple, (self._info.positions - 1) * self._info.stride_time
+        if max(size) > longest or frames > most + 1:
+            raise ModelError(
+                f"{frames} frames of {size[1]}x{size[0]} are more than {self._info.name} has positions for",
+                remedy=f"sides up to {longest} pixels and {most + 1} frames can be made",
+            )
 
 
 def _centre_crop(picture_CHW: Tensor, size: int) -> Tensor:
@@ -443,6 +449,7 @@ def _info(folder: Path, release: Release) -> ModelInfo:
         stride_time=2 ** sum(vae["temperal_downsample"]),
         stride_space=vae["scale_factor_spatial"],
         patch_space=transformer["patch_size"][1],
+        positions=transformer.get("rope_max_seq_len", 1024),
         weights_sha256=weights.weights_sha256(folder),
         location=str(folder),
     )
