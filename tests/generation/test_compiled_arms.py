@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from cinetune.generation.segment import Recipe, generate
 from cinetune.models import load_model
 from cinetune.models.adapters.export import save_adapter
 from cinetune.models.adapters.lora import add_lora, lora_state
-from cinetune.models.memory import fit as fitting
 from cinetune.sections import ModelSection
 from support import save_tiny
 
@@ -53,16 +51,6 @@ def adapters(folder: Path) -> dict[str, Path]:
         made[arm] = folder.parent / f"{arm}.safetensors"
         save_adapter(made[arm], lora_state(model, arm), alpha=4, rank=2, metadata={})
     return made
-
-
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
-    torch._dynamo.reset()
-    counters.clear()
-    counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(fitting, "BACKEND", counter)
-    yield counter
-    torch._dynamo.reset()
 
 
 def config(folder: Path, **model: object) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,6 @@ LAYERS = 12
 LOAD = Load(shape=(2, 16, 3, 8, 12), image_tokens=17)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler sets off warnings inside torch itself
-
-
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
-    """A backend that traces and differentiates as inductor's front end does, and counts programs."""
-    torch._dynamo.reset()
-    counters.clear()
-    counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(fitting, "BACKEND", counter)
-    yield counter
-    torch._dynamo.reset()
 
 
 @pytest.fixture
