@@ -14,7 +14,8 @@ from typing import Any
 
 import pydantic
 
-from cinetune.artifacts import Cue, PlannedShot, ShotPlan
+from cinetune.artifacts import Arm, Cue, PlannedShot, ShotPlan
+from cinetune.artifacts import Sequence as FilmSequence
 from cinetune.config import SAFE_NAME, read_toml, unknown_key
 from cinetune.durable import atomic_write
 from cinetune.errors import ConfigError
@@ -22,6 +23,7 @@ from cinetune.outside import folded, is_file, on_disk, path_text, read_text, tom
 from cinetune.timecode import exact_rate
 
 __all__ = [
+    "FILM_SCENES",
     "LONGEST_PROMPT",
     "LONGEST_SHOT",
     "STRONGEST",
@@ -29,6 +31,7 @@ __all__ = [
     "check_shots",
     "load_shots",
     "pick_candidates",
+    "shots_of_scenes",
     "shots_text",
     "spoken",
 ]
@@ -37,6 +40,8 @@ LONGEST_PROMPT = 2000
 """Characters. The text encoder reads 512 tokens, about so many characters of English, and drops the rest unsaid."""
 LONGEST_SHOT = 600.0
 """Seconds; more is a slip of the pen."""
+FILM_SCENES = 8
+"""Of the film's own scenes, so many are read for the list's to be held against."""
 STRONGEST = 4.0
 """Of an adapter; pictures fall apart long before."""
 
@@ -68,6 +73,18 @@ def load_shots(path: Path) -> ShotPlan:
         known = lines if isinstance(rows, list) and len(lines) == len(rows) else []
         raise ConfigError("\n  ".join(_words(rows, known, *fault) for fault in faults), where=str(path))
     return ShotPlan(shots=tuple(_spelled(_planned(row), path.parent) for row in rows))
+
+
+def shots_of_scenes(plan: ShotPlan, made: Sequence[FilmSequence]) -> dict[tuple[str, Arm, int], list[FilmSequence]]:
+    """The shots that were made of each scene (`PlannedShot.sequence`), by scene, arm and seed, where there are two or
+    more.
+    """
+    scene_of = {shot.id: shot.sequence for shot in plan.shots if shot.sequence}
+    found: dict[tuple[str, Arm, int], list[FilmSequence]] = {}
+    for one in made:
+        if one.shot in scene_of:
+            found.setdefault((scene_of[one.shot], one.arm, one.seed), []).append(one)
+    return {place: shots for place, shots in found.items() if len(shots) > 1}
 
 
 def pick_candidates(path: Path, asked: Sequence[str]) -> None:

@@ -42,8 +42,8 @@ def load_model(
     share: Share | None = None,
 ) -> VideoModel:  # fmt: skip
     """The model of `[model]` on `device` (default: as the section says), its weights stored, its blocks placed and its
-    attention chosen by that section. `parts` leaves out what a stage does not need. With
-    a `share` only that part of the denoiser is read, and it does nothing until `shard_base` has joined the processes.
+    attention chosen by that section. `parts` leaves out what a stage does not need. With a `share` only that part of
+    the denoiser is read, and it does nothing until `shard_base` has joined the processes.
 
     Raises `WeightsError` with what to download when the weights are not there, `ConfigError` for settings that cannot
     be had here.

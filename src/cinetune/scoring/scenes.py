@@ -11,12 +11,10 @@ from cinetune.results import Prepared
 from cinetune.scoring.clips import Source, kept_features, kept_first, shot_source
 from cinetune.scoring.film import Film
 from cinetune.scoring.nets import Net, Nets
+from cinetune.shotlist import FILM_SCENES, shots_of_scenes
 from cinetune.store import Project
 
 __all__ = ["scene_subjects"]
-
-SCENES = 8
-"""Of the film, that the list's scenes are held against."""
 
 
 def scene_subjects(
@@ -25,17 +23,12 @@ def scene_subjects(
     """The shots of each scene of the list against each other, in every arm and seed, and the film's own scenes. `lost`
     says why there is no network for frames, where there is none.
     """
-    scene_of = {shot.id: shot.sequence for shot in project.shots().shots if shot.sequence}
-    found: dict[tuple[str, str, int], list[Source]] = {}
-    for made in sequences:
-        if made.shot in scene_of:
-            place = scene_of[made.shot], made.arm, made.seed
-            found.setdefault(place, []).append(shot_source(project, made))
-    together = {place: sources for place, sources in found.items() if len(sources) > 1}
+    together = shots_of_scenes(project.shots(), sequences)
     if not together:
         return
     net = nets.frames[0] if nets.frames else None
-    for (scene, arm, seed), sources in together.items():
+    for (scene, arm, seed), shots in together.items():
+        sources = [shot_source(project, made) for made in shots]
         whole, first = _likeness(project, sources, net) if net else (None, None)
         yield SceneSubject(
             scene=scene, who=arm, seed=seed, subject=whole, keyframe_subject=first,
@@ -44,7 +37,7 @@ def scene_subjects(
     own: dict[str, dict[str, Source]] = {}
     for (source, scene), window in zip(film.windows, project.store.need(Prepared).training, strict=True):
         own.setdefault(scene, {}).setdefault(window.shot, source)
-    real = [list(shots.values()) for shots in own.values() if len(shots) > 1][:SCENES]
+    real = [list(shots.values()) for shots in own.values() if len(shots) > 1][:FILM_SCENES]
     if net and real:
         whole, first = zip(*(_likeness(project, sources, net) for sources in real), strict=True)
         yield SceneSubject(

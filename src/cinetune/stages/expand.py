@@ -36,7 +36,7 @@ from cinetune.errors import GateFailed
 from cinetune.files import OPENING, WHITE, full_caption, master_frames, master_slice, stream_master, trigger_of
 from cinetune.results import Expanded, Ingested, Keyframed, Prepared, Trained
 from cinetune.runtime import Reporter, peak_memory_gib, provenance
-from cinetune.shotlist import spoken
+from cinetune.shotlist import FILM_SCENES, shots_of_scenes, spoken
 from cinetune.stage import Made, Stage, divided, make_pieces
 from cinetune.store import Project, Store, content_key
 
@@ -58,8 +58,7 @@ SHORT = 9  # pictures: two parts that share one, each of two latent frames (`cin
 # Clips of the film that they are taken from. Each costs a pass through the VAE; the highest of so many readings stands
 # for a 95th percentile.
 LIMIT_CLIPS = 16
-# The film's scenes that a shot list's are held against, and of which pictures; about so many of a shot at most.
-SCENES = 8
+# Which pictures of the film's scenes a shot list's are held against; about so many of a shot at most.
 SOME = 8
 MOST = 64
 # A proxy smaller than this is enlarged by a whole factor, so that a person can watch it.
@@ -139,12 +138,7 @@ def _notes(sequences: list[Sequence], failed: list[str]) -> list[str]:
 
 def _scenes(project: Project, sequences: list[Sequence]) -> Iterator[SceneMatch]:
     """Shots of one scene against each other in each arm and seed, and what the film's own scenes read."""
-    scene_of = {shot.id: shot.sequence for shot in project.shots().shots if shot.sequence}
-    found: dict[tuple[str, Arm, int], list[Sequence]] = {}
-    for made in sequences:
-        if made.shot in scene_of:
-            found.setdefault((scene_of[made.shot], made.arm, made.seed), []).append(made)
-    together = {place: shots for place, shots in found.items() if len(shots) > 1}
+    together = shots_of_scenes(project.shots(), sequences)
     if not together:
         return
     from cinetune.footage.video import read_window
@@ -161,7 +155,7 @@ def _scenes(project: Project, sequences: list[Sequence]) -> Iterator[SceneMatch]
     for window in project.store.need(Prepared).windows:
         own.setdefault(window.scene, {}).setdefault(window.shot, window)
     spreads = []
-    for shots in [list(shots.values()) for shots in own.values() if len(shots) > 1][:SCENES]:
+    for shots in [list(shots.values()) for shots in own.values() if len(shots) > 1][:FILM_SCENES]:
         films = [read_window(project.root, clips[window.clip], window)[::SOME] for window in shots]
         spreads.append((len(films), scene_spread(films), scene_spread([film[:1] for film in films])))
     if spreads:
