@@ -111,6 +111,8 @@ def read_values(path: Path) -> Array:
             frame = next(container.decode(video=0))
     except (av.error.FFmpegError, StopIteration) as error:
         raise FootageError("what was written cannot be opened again", where=str(path)) from error
+    if frame.format.name in ("rgb48le", "rgb48be"):  # as they are: a conversion prepares filters and threads each time
+        return frame.to_ndarray()
     if frame.format.name != "gbrpf16le":
         return frame.reformat(format="rgb48le").to_ndarray()
     green, blue, red = (
