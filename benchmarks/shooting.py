@@ -217,6 +217,7 @@ def opening_row(clip: Array, start: Array, truth: Array, limits: Limits) -> Row:
         "of frame 0": colour_error(clip[:1], truth[:1]),
         "tone": tone_distance(lab_cloud(clip), lab_cloud(truth)),
         "structure": structure(clip, truth),
+        "sharp": sharpness(clip[-1:]) / sharpness(truth[-1:]),
         "inside": float(not one.over),
     }
 
@@ -297,6 +298,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--segments", type=int, default=2)
     parser.add_argument("--part", nargs="*", default=["keyframes", "chains"])
     parser.add_argument("--keyframes", nargs="*", default=KEYFRAMES)
@@ -341,7 +343,9 @@ def planned(model: VideoModel, scene: Scene, options: argparse.Namespace, seed: 
     prompt = f"{options.look} film look, {caption(scene)}"
     return Shot(
         model=model,
-        recipe=Recipe(prompt=prompt, negative="", frames=FRAMES, steps=options.steps, guidance=1.0, shift=3.0),
+        recipe=Recipe(
+            prompt=prompt, negative="", frames=FRAMES, steps=options.steps, guidance=options.guidance, shift=3.0
+        ),
         given=torch.from_numpy(render(scene, frames=1)[0].copy()),
         truth=grade(render(scene, frames=frames, rate=Fraction(16)), LOOKS[options.look]),
         seed=derive(options.film_seed, prompt, seed),

@@ -53,6 +53,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--denoiser-steps", type=int, default=1200)
     parser.add_argument("--vae-batch", type=int, help="clips in each step of the autoencoder")
     parser.add_argument("--batch", type=int, default=4, help="clips in each step of the denoiser, for each rank")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the denoiser's learning rates")
     parser.add_argument("--compiler", default="", help="backend of torch.compile for the blocks, such as inductor")
     parser.add_argument("--ranks", type=int, help="training processes on the CPU (default: one a core)")
     parser.add_argument("--until", choices=("clips", "vae", "clip", "latents", "denoiser", "card"), default="card")
@@ -86,6 +87,7 @@ def run_of(options: argparse.Namespace) -> Run:
         card_seconds=options.card_seconds,
         vae_batch=options.vae_batch,
         batch=options.batch,
+        rate=options.rate,
         compiler=options.compiler,
         renderers=max(1, cores - 2),
     )

@@ -53,6 +53,8 @@ class Run:
     """Clips in each step of the autoencoder; None takes the counts of its curriculum."""
     batch: int = 4
     """Clips in each step of the denoiser and rank; twice as many while it sees some of the frames."""
+    rate: float = 1.0
+    """Factor on the denoiser's learning rates."""
     compiler: str = ""
     """Backend of torch.compile for the denoiser's blocks; empty compiles nothing."""
     renderers: int = 1

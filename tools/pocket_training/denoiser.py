@@ -233,7 +233,7 @@ def _train(run: Run, rank: int) -> None:
         loss.backward()
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step(cosine(share, step, warmup=100))
+        optimiser.step(run.rate * cosine(share, step, warmup=100))
         decay = min(EMA_DECAY, (step + 1) / (step + 10))
         with torch.no_grad():
             slow, fast = list[Tensor](average.parameters()), list[Tensor](parameters)
