@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline
 from PIL import Image
 
 from cinetune.backlot.scenes import caption, render, sample_scene
@@ -103,3 +104,13 @@ def test_the_denoiser_listens_to_the_picture_and_the_prompt(model: WanVideo, sho
     assert right < 0.5 * float((noise - latents).pow(2).mean())
     assert error(video[:, :, 0].flip(0), texts) > 1.5 * right
     assert error(video[:, :, 0], texts[::-1]) > right
+
+
+def test_saved_weights_do_not_say_where_they_were_loaded_from(tmp_path: Path):
+    parts = pocket.fresh(["a"], seed=0)
+    parts.vae.save_pretrained(tmp_path / "before")
+    parts.vae = AutoencoderKLWan.from_pretrained(tmp_path / "before")
+    pocket.save(parts, tmp_path / "saved")
+    assert (tmp_path / "saved" / "vae" / "config.json").is_file()
+    assert not [path for path in tmp_path.glob("saved/**/*.json") if str(tmp_path) in path.read_text()]
+    assert not [path for path in pocket.weights_folder().rglob("*.json") if "_name_or_path" in path.read_text()]

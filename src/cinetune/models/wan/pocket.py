@@ -9,6 +9,7 @@ through one word-level tokenizer for umT5 and CLIP alike.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,10 @@ def save(parts: Parts, folder: Path) -> None:
     pipeline.save_pretrained(folder)
     parts.clip.save_pretrained(folder / "clip")
     (folder / FACTS).write_text(to_json(Recorded(release="pocket")), encoding="utf-8")
+    for path in folder.rglob("*.json"):  # where a part was loaded from is nobody's business
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     for path in folder.rglob("*"):
