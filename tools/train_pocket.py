@@ -93,6 +93,11 @@ def run_of(options: argparse.Namespace) -> Run:
     )
 
 
+def _said(word: str) -> str:
+    """A word of the command as the card shows it: where things lay on this machine is nobody's business."""
+    return Path(word).name if Path(word).is_absolute() else word
+
+
 def main() -> None:
     options = arguments().parse_args()
     run = run_of(options)
@@ -105,7 +110,7 @@ def main() -> None:
         "clip": lambda: contrast.train(run, words),
         "latents": lambda: denoiser.cache(run),
         "denoiser": lambda: denoiser.train(run),
-        "card": lambda: card.write(run, command=" ".join(sys.argv)),
+        "card": lambda: card.write(run, command=" ".join(map(_said, sys.argv))),
     }
     names = list(parts)[: list(parts).index(options.until) + 1]
     if run.minutes is not None:

@@ -91,4 +91,5 @@ def test_the_command_of_a_rented_card_trains_resumes_and_writes_a_model_with_its
     assert 10 < numbers["generated clip against the true one, PSNR, dB"] < 40
     card = (out / "README.md").read_text()
     assert "does not hold" in card or "holds" in card
+    assert "--work work" in card and str(tmp_path) not in card
     assert all(path.stat().st_size < 16 * 2**20 for path in out.rglob("*") if path.is_file())
