@@ -49,6 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--reader-clips", type=int, default=1600, help="true clips that teach the reader of the card")
     parser.add_argument("--reader-steps", type=int, default=bars.READER_STEPS)
     parser.add_argument("--vae-steps", type=int, default=1800, help="0 keeps the autoencoder of --start")
+    parser.add_argument("--keep-encoder", action="store_true", help="of the autoencoder train the decoder alone")
     parser.add_argument("--clip-steps", type=int, default=600)
     parser.add_argument("--denoiser-steps", type=int, default=1200)
     parser.add_argument("--vae-batch", type=int, help="clips in each step of the autoencoder")
@@ -66,6 +67,8 @@ def run_of(options: argparse.Namespace) -> Run:
     ranks = options.ranks or (1 if timed or options.device != "cpu" else cores)
     if timed and ranks > 1:
         raise SystemExit("--minutes trains in one process: leave --ranks out")
+    if options.keep_encoder and not options.start:
+        raise SystemExit("--keep-encoder keeps the encoder of trained weights: name them by --start")
     package = options.out is None
     return Run(
         work=options.work,
@@ -78,6 +81,7 @@ def run_of(options: argparse.Namespace) -> Run:
         reader_steps=options.reader_steps,
         vae_steps=10**9 if timed else options.vae_steps,
         clip_steps=options.clip_steps,
+        keep_encoder=options.keep_encoder,
         denoiser_steps=10**9 if timed else options.denoiser_steps,
         ranks=ranks,
         device=options.device,

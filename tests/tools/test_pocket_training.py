@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +20,8 @@ from cinetune.models.wan.wan21 import WanVideo
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from pocket_training.common import Muon, Pace, cosine
+from pocket_training import autoencoder, film_set
+from pocket_training.common import Muon, Pace, Run, cosine
 
 
 def test_a_part_ends_by_its_steps_or_by_its_time_whichever_is_first() -> None:
@@ -57,6 +59,43 @@ def test_muon_in_float32_takes_the_steps_of_torch(monkeypatch: pytest.MonkeyPatc
         moved = (other - before).norm()
         assert moved > 0 and (mine - other).norm() < 0.03 * moved
     assert pairs[0][0].state_dict()["state"].keys() == pairs[1][0].state_dict()["state"].keys()
+
+
+def test_lost_detail_is_what_a_soft_clip_lacks_and_what_a_flickering_one_has_too_much() -> None:
+    """Against closed forms: a ramp of a known slope against its mean, and a still that a known step moves."""
+    slope, step = 0.02, 0.05
+    ramp = (slope * torch.arange(24.0)).expand(1, 3, 5, 16, 24)
+    flat = torch.zeros_like(ramp)
+    assert autoencoder.lost_detail(ramp, ramp) == 0
+    floor = 1e-5
+    expected = (slope**2 + floor) ** 0.5 - floor**0.5
+    assert autoencoder.lost_detail(ramp, flat).item() == pytest.approx(expected, rel=1e-4)
+    flicker = ramp + step * (torch.arange(5) % 2).view(1, 1, 5, 1, 1)
+    assert autoencoder.lost_detail(ramp, flicker).item() == pytest.approx(step, rel=1e-4)
+    stills = torch.rand(2, 3, 1, 16, 24), torch.rand(2, 3, 1, 16, 24)
+    assert autoencoder.lost_detail(*stills) > 0, "a single frame has no motion, but it has edges"
+
+
+def test_an_encoder_that_is_kept_stays_bit_for_bit_with_its_statistics(tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name, count in (("held", 4), ("train-0000", film_set.BLOCK)):
+        pictures = np.random.default_rng(count).integers(0, 255, (count, 33, 64, 96, 3), np.uint8)
+        np.save(clips / f"{name}.npy", pictures)
+        (clips / f"{name}.json").write_text(json.dumps([""] * count))
+    start = pocket.weights_folder()
+    run = Run(
+        work=tmp_path, out=tmp_path, images=tmp_path, seed=0, clips=film_set.BLOCK, held=4, reader_clips=0,
+        reader_steps=0, vae_steps=1, clip_steps=0, denoiser_steps=0, ranks=1, device="cpu", start=start,
+        keep_encoder=True, vae_batch=1,
+    )  # fmt: skip
+    autoencoder.train(run)
+    trained = autoencoder.finish(run)
+    before = load_file(start / "vae" / "diffusion_pytorch_model.safetensors")
+    moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith(("decoder.", "post_quant_conv.")) for name in moved)
+    config = json.loads((start / "vae" / "config.json").read_text())
+    assert all(trained.config[name] == config[name] for name in ("latents_mean", "latents_std"))
 
 
 def command(work: Path, out: Path, *more: str) -> list[str]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from cinetune.models.wan import pocket
+from pocket_training import bars
 from pocket_training.common import (
     Log,
     MatrixOptimiser,
@@ -33,6 +35,7 @@ from pocket_training.film_set import Clips, held_clips
 MATRIX_RATE, RATE = 2e-2, 2e-3
 LATENT_NOISE = 0.4
 ROUGHNESS = 0.004
+DETAIL = 0.2
 # (share of the steps done, pixel frames, clips for each rank, height, width): full length matters most, or the last
 # frames collapse.
 CURRICULUM = (
@@ -97,7 +100,28 @@ def _loss(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     delta = x - y
     edges = (delta[..., 1:] - delta[..., :-1]).abs().mean() + (delta[..., 1:, :] - delta[..., :-1, :]).abs().mean()
     picture = delta.pow(2).mean() * 2 + 0.2 * delta.abs().mean() + 0.1 * edges
-    return picture + 1e-4 * z.pow(2).mean() + ROUGHNESS * roughness(z)
+    return picture + 1e-4 * z.pow(2).mean() + ROUGHNESS * roughness(z) + DETAIL * lost_detail(x, y)
+
+
+def _activity(x_BCTHW: Tensor, axis: int) -> Tensor:
+    """How much neighbours along an axis differ in each 8x8 square of a frame: root mean square in space, where edges
+    count, and mean absolute difference in time, where small flicker does.
+    """
+    delta = x_BCTHW.diff(dim=axis).flatten(0, 2)
+    if axis == 2:
+        return F.avg_pool2d(delta.abs(), 8, stride=4)
+    return (F.avg_pool2d(delta.pow(2), 8, stride=4) + 1e-5).sqrt()
+
+
+def lost_detail(x_BCTHW: Tensor, y_BCTHW: Tensor) -> Tensor:
+    """How far the detail and the motion of `y` are from those of `x`, averaged over squares of 8x8 pixels.
+
+    Squared error alone teaches a decoder the average of all pictures that a latent may stand for, and an average is
+    soft. Detail that is given back must stay where it is, or it flickers: hence the motion.
+    """
+    axes = [axis for axis in (2, 3, 4) if x_BCTHW.shape[axis] > 1]
+    lost = [(_activity(y_BCTHW, axis) - _activity(x_BCTHW, axis)).abs().mean() for axis in axes]
+    return torch.stack(lost).sum()
 
 
 def _noisy(z: Tensor, generator: torch.Generator) -> Tensor:
@@ -129,6 +153,9 @@ def _begin(run: Run) -> AutoencoderKLWan:
     vae = pocket.fresh([], seed=run.seed).vae
     if run.start:
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(run.start / "vae").state_dict())
+    if run.keep_encoder:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     return vae
 
 
@@ -138,7 +165,7 @@ def _train(run: Run, rank: int) -> None:
     held = pixels(held_clips(run)[0][:4])
     vae: Any = channels_last(_begin(run))
     vae.to(run.device)
-    parameters = list(vae.parameters())
+    parameters = [p for p in vae.parameters() if p.requires_grad]
     kernels = [p for p in parameters if p.dim() >= 4 and min(p.shape[0], p[0].numel()) >= 12]
     chosen = {id(p) for p in kernels}
     optimiser = MatrixOptimiser(
@@ -161,10 +188,11 @@ def _train(run: Run, rank: int) -> None:
         rng = np.random.default_rng((run.seed, step, rank))
         x = _crops(clips, rng, frames=frames, count=count, height=height, width=width).to(run.device)
         noise = torch.Generator().manual_seed(step * 64 + rank)
-        if frames > 1 and rng.random() < 0.12:
+        if frames > 1 and not run.keep_encoder and rng.random() < 0.12:
             x[:, :, 1:] = 0.0  # a condition clip
         with mixed_precision(run.device):
-            z = encode(vae, x)
+            with torch.set_grad_enabled(not run.keep_encoder):
+                z = encode(vae, x)
             y = decode(vae, _noisy(z, noise))
         loss = _loss(x, y.float(), z.float())
         vae.zero_grad()
@@ -182,6 +210,8 @@ def _train(run: Run, rank: int) -> None:
                 loss=loss.item(),
                 psnr=psnr(back, held),
                 psnr_last=psnr(back[:, :, -1], held[:, :, -1]),
+                sharpness=bars.sharpness(back[:, :, -1]) / bars.sharpness(held[:, :, -1]),
+                motion=bars.motion(back) / bars.motion(held),
                 roughness=roughness(z_held).item(),
             )
         step += 1
@@ -196,6 +226,21 @@ def _state(vae: AutoencoderKLWan, optimiser: MatrixOptimiser, step: int, share: 
     return {"vae": vae.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "share": share}
 
 
+def _statistics(vae: AutoencoderKLWan, run: Run) -> dict[str, list[float]]:
+    """Mean and deviation of each latent channel, for the config: of 64 clips, or those of an encoder that is kept."""
+    if run.keep_encoder:
+        assert run.start is not None
+        config = AutoencoderKLWan.load_config(run.start / "vae")
+        return {name: config[name] for name in ("latents_mean", "latents_std")}
+    clips = Clips(run)
+    some = [pixels(np.stack([clips[j] for j in range(i, i + 4)])) for i in range(0, min(64, len(clips)), 4)]
+    z = torch.cat([encode(vae, x.to(run.device)).cpu() for x in some])
+    return {
+        "latents_mean": [round(v, 5) for v in z.mean((0, 2, 3, 4)).tolist()],
+        "latents_std": [round(max(v, 1e-3), 5) for v in z.std((0, 2, 3, 4)).tolist()],
+    }
+
+
 @torch.no_grad()
 def finish(run: Run) -> AutoencoderKLWan:
     """The trained autoencoder with the latent statistics of the training clips in its config; measured once."""
@@ -206,13 +251,7 @@ def finish(run: Run) -> AutoencoderKLWan:
         vae = pocket.fresh([], seed=run.seed).vae
         vae.load_state_dict(state["vae"])
         vae.eval().to(run.device)  # pyright: ignore[reportArgumentType]
-        clips = Clips(run)
-        some = [pixels(np.stack([clips[j] for j in range(i, i + 4)])) for i in range(0, min(64, len(clips)), 4)]
-        z = torch.cat([encode(vae, x.to(run.device)).cpu() for x in some])
-        vae.register_to_config(
-            latents_mean=[round(v, 5) for v in z.mean((0, 2, 3, 4)).tolist()],
-            latents_std=[round(max(v, 1e-3), 5) for v in z.std((0, 2, 3, 4)).tolist()],
-        )
+        vae.register_to_config(**_statistics(vae, run))
         vae.cpu().save_pretrained(folder)
     return AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
 

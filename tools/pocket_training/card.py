@@ -15,11 +15,11 @@ from cinetune.models.wan.sample import sample
 from cinetune.models.wan.wan21 import WanVideo
 from cinetune.runtime import generator
 from pocket_training import bars, denoiser, pictures
-from pocket_training.common import Run, pixels, psnr
+from pocket_training.common import Run, load_checkpoint, pixels, psnr
 from pocket_training.film_set import Clips, held_clips
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
-STEPS, GUIDANCE = 8, 2.5
+STEPS, GUIDANCE = 8, 2.0
 PICTURED = 20
 
 
@@ -88,7 +88,7 @@ Made by
     {command}
 
 {begun}, {where}: seed {run.seed}, {clips} clips of 33 frames at 64x96;
-{vae_steps:.0f} steps of the autoencoder, {run.clip_steps} of CLIP, {denoiser_steps:.0f} of the denoiser.
+{vae_steps} steps of the autoencoder{kept}, {run.clip_steps} of CLIP, {denoiser_steps:.0f} of the denoiser.
 
 Measured on {run.held} held-out scenes ({steps} UniPC steps, guidance {guidance}, one seed) by
 `python tools/measure_pocket.py`. A frozen first frame is what a model that ignores motion would score. Subject, place
@@ -147,7 +147,8 @@ def write(run: Run, *, command: str) -> None:
         command=command,
         begun="continued from trained weights" if run.start else "from nothing",
         clips=len(Clips(run)),
-        vae_steps=_last(run, "vae", "step") + 1 if (run.work / "vae.jsonl").exists() else 0,
+        vae_steps=(load_checkpoint(run.work / "vae.ckpt") or {"step": 0})["step"],
+        kept=" (its encoder kept)" if run.keep_encoder else "",
         denoiser_steps=_last(run, "denoiser", "step") + 1,
         where=f"on one {torch.cuda.get_device_name()}" if run.device == "cuda" else f"in {run.ranks} CPU processes",
         steps=STEPS,

@@ -43,6 +43,8 @@ class Run:
     images: Path
     start: Path | None = None
     """Trained weights in the diffusers layout to continue from; None begins from nothing."""
+    keep_encoder: bool = False
+    """Train the autoencoder's decoder alone, so that latents stay what they are."""
     minutes: float | None = None
     """Time for the whole command; None trains by steps alone, which is reproducible."""
     vae_share: float = 0.25
