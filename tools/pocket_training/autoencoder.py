@@ -230,7 +230,7 @@ def _statistics(vae: AutoencoderKLWan, run: Run) -> dict[str, list[float]]:
     """Mean and deviation of each latent channel, for the config: of 64 clips, or those of an encoder that is kept."""
     if run.keep_encoder:
         assert run.start is not None
-        config = AutoencoderKLWan.load_config(run.start / "vae")
+        config = AutoencoderKLWan.from_pretrained(run.start / "vae").config
         return {name: config[name] for name in ("latents_mean", "latents_std")}
     clips = Clips(run)
     some = [pixels(np.stack([clips[j] for j in range(i, i + 4)])) for i in range(0, min(64, len(clips)), 4)]
