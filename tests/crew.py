@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 __all__ = ["crew", "free_port"]
 
 
@@ -38,6 +40,7 @@ def crew(size: int, job: Callable[[], None], folder: Path, *, machines: int = 1,
             continue
         code = 1
         try:
+            torch.set_num_threads(1)  # a fork has none of the OpenMP threads that a test before it may have used
             os.environ.update(places, RANK=str(rank), LOCAL_RANK=str(rank % (size // machines)))
             job()
             code = 0
