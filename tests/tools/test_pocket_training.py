@@ -89,7 +89,9 @@ def test_an_encoder_that_is_kept_stays_bit_for_bit_with_its_statistics(tmp_path:
         reader_steps=0, vae_steps=1, clip_steps=0, denoiser_steps=0, ranks=1, device="cpu", start=start,
         keep_encoder=True, vae_batch=1,
     )  # fmt: skip
-    autoencoder.train(run)
+    threads = torch.get_num_threads()
+    autoencoder.train(run)  # in this process, and with a thread for each core
+    torch.set_num_threads(threads)
     trained = autoencoder.finish(run)
     before = load_file(start / "vae" / "diffusion_pytorch_model.safetensors")
     moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
